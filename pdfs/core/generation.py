@@ -1,0 +1,221 @@
+"""From a generation to a tree and back: what is mounted, what is published, what became of it.
+
+manifest ──tree_of──▶ tree ──draft_of──▶ draft ──(contents staged)──▶ manifest + plan
+manifest + outcomes ──settle──▶ settled manifest ──settled_record──▶ tree
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from pdfs.core.content import Content, Digest, ETag
+from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId
+from pdfs.core.keys import leaf, parent
+from pdfs.core.lease import Unpublished
+from pdfs.core.manifest import Entry, Kept, Manifest, Top, relinked
+from pdfs.core.node import Node
+from pdfs.core.record import Kind
+from pdfs.core.tree import Tree, new_tree
+
+# --- manifest to tree -------------------------------------------------------------------------
+
+
+def tree_of(manifest: Manifest, name: ObjectName | None, *, uid: int, gid: int) -> Tree:
+    """The tree that a mount of this generation begins with; every file belongs to uid and gid."""
+    tree = new_tree(uid=uid, gid=gid, mode=manifest.top.mode, time=manifest.top.mtime)
+    tree.generation, tree.base = manifest.generation, name
+    tree.nodes[TOP].xattrs = dict(manifest.top.xattrs)
+    directories: dict[Path, Node] = {Path(""): tree.nodes[TOP]}
+    for entry in manifest.entries:
+        node = tree.nodes.get(entry.ino) or _node_of(entry, uid=uid, gid=gid)
+        tree.nodes[node.ino] = node
+        holder = directories[parent(entry.path)]
+        holder.entries[leaf(entry.path)] = node.ino
+        if node.is_directory:
+            directories[entry.path] = node
+            node.parent, node.links = holder.ino, 2
+            holder.links += 1
+        else:
+            node.links += 1
+        if entry.content is not None and entry.etag is not None:
+            tree.known[entry.path] = node.base
+    return tree
+
+
+def _node_of(entry: Entry, *, uid: int, gid: int) -> Node:
+    node = Node(
+        ino=entry.ino,
+        kind=entry.kind,
+        mode=entry.mode,
+        uid=uid,
+        gid=gid,
+        atime=entry.mtime,
+        mtime=entry.mtime,
+        ctime=entry.mtime,
+        links=0,
+        rdev=entry.rdev,
+        target=entry.target,
+        xattrs=dict(entry.xattrs),
+    )
+    if entry.content is not None:
+        node.load(entry.content)
+    elif node.kind is Kind.SYMLINK:
+        node.size = len(entry.target.encode("utf-8", "surrogateescape"))
+    return node
+
+
+# --- tree to manifest -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A tree as it would be published, before its new contents have homes."""
+
+    top: Top
+    entries: tuple[Entry, ...]
+    """Files that are `changed` still have the content of their base."""
+    changed: tuple[Inode, ...]
+    """Files whose bytes need a home in a contents object before they can be put."""
+    displaced: tuple[Content, ...]
+    """Contents that will lose their last home when the plan is applied."""
+
+
+def draft_of(tree: Tree, is_visible: Callable[[Path], bool]) -> Draft:
+    """What publishing `tree` as it is now would have to make."""
+    entries: list[Entry] = []
+    changed: dict[Inode, None] = {}
+    for path, node in tree.walk():
+        entry = _entry_of(path, node)
+        if node.is_file:
+            etag = _etag_in_place(tree, path, node)
+            entry = replace(entry, content=node.base.with_plain())
+            if not node.is_clean or (etag is None and not node.base.outlives_plain):
+                changed[node.ino] = None
+        entries.append(entry)
+    etags = {
+        path: _etag_in_place(tree, path, tree.nodes[entry.ino])
+        for entry in entries
+        if entry.content is not None and is_visible(path := entry.path)
+    }
+    linked = relinked(entries, etags)
+    return Draft(
+        top=_top_of(tree.nodes[TOP]),
+        entries=linked,
+        changed=tuple(changed),
+        displaced=_displaced(tree, linked, changed),
+    )
+
+
+def _displaced(
+    tree: Tree, entries: tuple[Entry, ...], changed: Mapping[Inode, None]
+) -> tuple[Content, ...]:
+    """Known contents that are about to be replaced or deleted and can be read nowhere else."""
+    staying = {entry.path for entry in entries if entry.etag is not None}
+    moved = [tree.nodes[ino].base for ino in changed if tree.nodes[ino].is_clean]
+    found: list[Content] = []
+    for path, content in sorted(tree.known.items()):
+        if path in staying or content.outlives_plain:
+            continue
+        if not any(content.is_same(other) for other in (*moved, *found)):
+            found.append(content)
+    return tuple(found)
+
+
+def _etag_in_place(tree: Tree, path: Path, node: Node) -> ETag | None:
+    """The ETag of the plain object at `path`, if it holds exactly what this file holds."""
+    known = tree.known.get(path)
+    if known is None or not node.is_clean or not known.is_same(node.base):
+        return None
+    return known.etag_at(path)
+
+
+def _entry_of(path: Path, node: Node) -> Entry:
+    return Entry(
+        path=path,
+        ino=node.ino,
+        kind=node.kind,
+        mode=node.mode,
+        mtime=node.mtime,
+        xattrs=dict(node.xattrs),
+        target=node.target,
+        rdev=node.rdev,
+    )
+
+
+def _top_of(node: Node) -> Top:
+    return Top(mode=node.mode, mtime=node.mtime, xattrs=dict(node.xattrs))
+
+
+def manifest_of(
+    draft: Draft,
+    staged: Mapping[Inode, Content],
+    displaced: tuple[Content, ...],
+    *,
+    before: Manifest,
+    predecessor: ObjectName | None,
+    publish: PublishId,
+    time: float,
+    kept_for: float,
+) -> Manifest:
+    """The generation that follows `before`, once every changed file has a content with a home.
+
+    A file of `draft.changed` that `staged` lacks could not be made whole: it is marked lost.
+    """
+    entries = tuple(_with_staged(entry, draft.changed, staged) for entry in draft.entries)
+    living = {e.content.digest for e in entries if e.content is not None and not e.lost}
+    gone = (entry.content for entry in before.entries if entry.content is not None)
+    return Manifest(
+        generation=before.generation + 1,
+        publish=publish,
+        time=time,
+        predecessor=predecessor,
+        top=draft.top,
+        entries=entries,
+        kept={
+            **{
+                digest: kept
+                for digest, kept in before.kept.items()
+                if kept.time >= time - kept_for and digest not in living
+            },
+            **_kept_of((*gone, *displaced), living, time),
+        },
+    )
+
+
+def _with_staged(
+    entry: Entry, changed: tuple[Inode, ...], staged: Mapping[Inode, Content]
+) -> Entry:
+    if entry.content is None:
+        return entry
+    if entry.ino in staged:
+        return replace(entry, content=staged[entry.ino].with_plain(*entry.content.plain))
+    return replace(entry, lost=entry.ino in changed)
+
+
+def _kept_of(
+    contents: tuple[Content, ...], living: set[Digest | None], time: float
+) -> dict[Digest, Kept]:
+    return {
+        content.digest: Kept(content=content.with_plain(), time=time)
+        for content in contents
+        if content.digest is not None and content.packed and content.digest not in living
+    }
+
+
+def unpublished_of(tree: Tree, is_visible: Callable[[Path], bool]) -> Unpublished:
+    """Files, and bytes to send, by which the plain objects would differ from the tree."""
+    files = size = 0
+    names: set[Path] = set()
+    for path, node in tree.walk():
+        if node.is_file:
+            names.add(path)
+            is_settled = node.is_clean and (
+                _etag_in_place(tree, path, node) is not None or not is_visible(path)
+            )
+            files += not is_settled
+            size += 0 if node.is_clean else node.size
+    return Unpublished(files=files + len(tree.known.keys() - names), bytes=size)
+
+
+def changed_files(tree: Tree) -> list[Path]:
+    """Files that hold bytes which are in this session's journal alone."""
+    return [path for path, node in tree.walk() if node.is_file and not node.is_clean]

@@ -1,0 +1,99 @@
+"""The dirty ranges of one file: which bytes were written in this session, and where they lie.
+
+An `Extent` says that bytes `start` … `stop` of the file are at `position` in a journal segment.
+The extents of one file never overlap and are kept in order; a newer write cuts what it covers.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in the journal. Later appends have greater positions."""
+
+    segment: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Bytes `start` … `stop` of a file, found at `at` in the journal."""
+
+    start: int
+    stop: int
+    at: Position
+
+    def within(self, start: int, stop: int) -> "Extent":
+        """The part of this extent that lies in `start` … `stop`, which must overlap it."""
+        first, last = max(self.start, start), min(self.stop, stop)
+        shifted = Position(self.at.segment, self.at.offset + first - self.start)
+        return Extent(first, last, shifted)
+
+
+class Extents:
+    """The extents of one file. Costs O(log n) to find and, rarely, O(n) to shift a list."""
+
+    __slots__ = ("_extents", "_starts")
+
+    def __init__(self, extents: Iterable[Extent] = ()) -> None:
+        self._starts: list[int] = []
+        self._extents: list[Extent] = []
+        for extent in extents:
+            self.put(extent)
+
+    def __iter__(self) -> Iterator[Extent]:
+        return iter(self._extents)
+
+    def __len__(self) -> int:
+        return len(self._extents)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Extents) and self._extents == other._extents
+
+    __hash__ = None  # type: ignore[assignment]  # mutable, compared by value
+
+    def put(self, extent: Extent) -> None:
+        """Lay `extent` over what is there."""
+        if extent.start >= extent.stop:
+            return
+        if not self._extents or extent.start >= self._extents[-1].stop:
+            self._starts.append(extent.start)
+            self._extents.append(extent)
+            return
+        self._replace(extent.start, extent.stop, [extent])
+
+    def cut(self, size: int) -> None:
+        """Drop everything at and above `size`."""
+        if self._extents and self._extents[-1].stop > size:
+            self._replace(size, self._extents[-1].stop, [])
+
+    def drop_until(self, position: Position) -> None:
+        """Drop every extent whose bytes were appended before `position`."""
+        kept = [extent for extent in self._extents if extent.at >= position]
+        self._extents = kept
+        self._starts = [extent.start for extent in kept]
+
+    def between(self, start: int, stop: int) -> list[Extent]:
+        """The extents that overlap `start` … `stop`, cut to it, in order."""
+        first, last = self._overlap(start, stop)
+        return [extent.within(start, stop) for extent in self._extents[first:last]]
+
+    def _overlap(self, start: int, stop: int) -> tuple[int, int]:
+        first = bisect_right(self._starts, start)
+        if first and self._extents[first - 1].stop > start:
+            first -= 1
+        return first, max(first, bisect_left(self._starts, stop))
+
+    def _replace(self, start: int, stop: int, new: list[Extent]) -> None:
+        first, last = self._overlap(start, stop)
+        pieces = list(new)
+        if first < last:
+            head, tail = self._extents[first], self._extents[last - 1]
+            if head.start < start:
+                pieces.insert(0, head.within(head.start, start))
+            if tail.stop > stop:
+                pieces.append(tail.within(stop, tail.stop))
+        self._extents[first:last] = pieces
+        self._starts[first:last] = [piece.start for piece in pieces]

@@ -1,0 +1,313 @@
+"""A manifest: the tree of one generation, immutable once written.
+
+`trees/{fence}-{id}.json.gz`, a gzip of one JSON object:
+
+    schema        1
+    generation    whole number; 0 only in memory, for a bucket that PDFS has never written
+    publish       id of the publish that made it, or ""
+    time          seconds since 1970 by the publishing machine, for people
+    predecessor   name of the manifest before it, or null
+    top           {mode, mtime, xattrs} of the stage's top directory
+    entries       a list, each name after its directory:
+        path      stage-relative
+        ino       stable inode number; names that share one are a hard-link group, and then only
+                  the first of them has the fields below; the others have path, ino and etag
+        kind      file, directory, symlink, fifo, socket, character, block
+        mode      permission bits
+        mtime     ns since 1970
+        xattrs    {name: base64}
+        target    of a symlink
+        rdev      of a device
+        size, digest, parts, packed [[contents object, offset]]   of a file
+        etag      of the plain object that holds exactly this content at this path; absent while
+                  there is none: not yet applied, set aside, or a name that no key can hold
+        lost      true where the content was found at none of its homes
+    kept          {digest: {size, packed, time}}: contents that publishes and listings of the last
+                  days replaced or removed
+"""
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from pdfs.core import document
+from pdfs.core.content import Content, Digest, ETag, Packed, Plain
+from pdfs.core.document import Malformed, Reader
+from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId
+from pdfs.core.keys import parent, why_no_file
+from pdfs.core.record import Kind
+
+SCHEMA = 1
+NO_XATTRS: Mapping[str, bytes] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One name in a generation. Entries of one hard-link group are equal but for their path."""
+
+    path: Path
+    ino: Inode
+    kind: Kind
+    mode: int
+    mtime: int
+    xattrs: Mapping[str, bytes] = field(default_factory=lambda: NO_XATTRS)
+    target: str = ""
+    rdev: int = 0
+    content: Content | None = None
+    """Of a file; its plain homes are those of all names of the group."""
+    lost: bool = False
+
+    @property
+    def etag(self) -> ETag | None:
+        """Of the plain object that holds this content at this path."""
+        return None if self.content is None else self.content.etag_at(self.path)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A content that no name holds any more, and when it was replaced or removed."""
+
+    content: Content
+    time: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Top:
+    """Attributes of the stage's top directory."""
+
+    mode: int = 0o755
+    mtime: int = 0
+    xattrs: Mapping[str, bytes] = field(default_factory=lambda: NO_XATTRS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The tree of one generation."""
+
+    generation: int
+    publish: PublishId | None
+    time: float
+    predecessor: ObjectName | None
+    top: Top
+    entries: tuple[Entry, ...]
+    """Each name after its directory."""
+    kept: Mapping[Digest, Kept] = field(default_factory=lambda: MappingProxyType({}))
+
+    def by_path(self) -> dict[Path, Entry]:
+        """The entries by path."""
+        return {entry.path: entry for entry in self.entries}
+
+    def homes_of(self, digest: Digest) -> Content | None:
+        """A content of this digest with homes that this generation knows, if it knows any."""
+        for entry in self.entries:
+            content = entry.content
+            if content is not None and content.digest == digest:
+                return content
+        kept = self.kept.get(digest)
+        return None if kept is None else kept.content
+
+
+def never_published(top: Top | None = None) -> Manifest:
+    """Generation 0: what a stage is before PDFS wrote it."""
+    return Manifest(
+        generation=0, publish=None, time=0.0, predecessor=None, top=top or Top(), entries=()
+    )
+
+
+def relinked(entries: Iterable[Entry], etags: Mapping[Path, ETag | None]) -> tuple[Entry, ...]:
+    """Entries whose plain homes are those that `etags` gives; names it lacks keep their own."""
+    listed = list(entries)
+    groups: dict[Inode, list[Plain]] = {}
+    for entry in listed:
+        etag = etags.get(entry.path, entry.etag)
+        if etag is not None:
+            groups.setdefault(entry.ino, []).append(Plain(entry.path, etag))
+    contents: dict[Inode, Content] = {}
+    for entry in listed:
+        if entry.content is not None and entry.ino not in contents:
+            contents[entry.ino] = entry.content.with_plain(*groups.get(entry.ino, ()))
+    return tuple(
+        entry if entry.content is None else replace(entry, content=contents[entry.ino])
+        for entry in listed
+    )
+
+
+# --- bytes ------------------------------------------------------------------------------------
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The bytes of a manifest; equal manifests give equal bytes."""
+    seen: set[Inode] = set()
+    return document.pack(
+        {
+            "schema": SCHEMA,
+            "generation": manifest.generation,
+            "publish": manifest.publish or "",
+            "time": manifest.time,
+            "predecessor": manifest.predecessor,
+            "top": _top_out(manifest.top),
+            "entries": [_entry_out(entry, seen) for entry in manifest.entries],
+            "kept": {
+                digest: {**content_out(kept.content), "time": kept.time}
+                for digest, kept in sorted(manifest.kept.items())
+            },
+        }
+    )
+
+
+def _top_out(top: Top) -> dict[str, object]:
+    return {"mode": top.mode, "mtime": top.mtime, "xattrs": _xattrs_out(top.xattrs)}
+
+
+def _entry_out(entry: Entry, seen: set[Inode]) -> dict[str, object]:
+    out: dict[str, object] = {"path": entry.path, "ino": entry.ino}
+    if entry.ino not in seen:
+        seen.add(entry.ino)
+        out |= {"kind": entry.kind, "mode": entry.mode, "mtime": entry.mtime}
+        if entry.xattrs:
+            out["xattrs"] = _xattrs_out(entry.xattrs)
+        if entry.target:
+            out["target"] = entry.target
+        if entry.rdev:
+            out["rdev"] = entry.rdev
+        if entry.content is not None:
+            out |= content_out(entry.content)
+        if entry.lost:
+            out["lost"] = True
+    if entry.etag is not None:
+        out["etag"] = entry.etag
+    return out
+
+
+def content_out(content: Content) -> dict[str, object]:
+    """The fields of a content without its plain homes."""
+    out: dict[str, object] = {"size": content.size}
+    if content.digest is not None:
+        out["digest"] = content.digest
+    if content.parts:
+        out["parts"] = list(content.parts)
+    if content.packed:
+        out["packed"] = [[home.name, home.offset] for home in content.packed]
+    return out
+
+
+def _xattrs_out(xattrs: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: base64.b64encode(value).decode("ascii") for name, value in sorted(xattrs.items())}
+
+
+def decode(key: str, body: bytes) -> Manifest:
+    """The manifest in `body`. Raises ObjectDamaged, naming `key`, for anything else."""
+    reader = document.unpack(key, body, schema=SCHEMA)
+    try:
+        return _manifest_in(reader)
+    except Malformed as error:
+        raise document.damaged(key, error) from error
+
+
+def _manifest_in(reader: Reader) -> Manifest:
+    top = reader.child("top")
+    return Manifest(
+        generation=reader.whole("generation"),
+        publish=PublishId(reader.text("publish")) if reader.text("publish") else None,
+        time=reader.number("time"),
+        predecessor=ObjectName(reader.text("predecessor")) if reader.has("predecessor") else None,
+        top=Top(
+            mode=_mode(top), mtime=top.whole("mtime", least=-(1 << 63)), xattrs=_xattrs_in(top)
+        ),
+        entries=_entries_in(reader.items("entries")),
+        kept={
+            Digest(digest): _kept_in(Digest(digest), Reader(value))
+            for digest, value in reader.mapping("kept").items()
+        },
+    )
+
+
+def _kept_in(digest: Digest, reader: Reader) -> Kept:
+    content = content_in(reader)
+    if content.digest != digest:
+        raise Malformed(f"'kept' names {digest} but holds {content.digest}")
+    return Kept(content=content, time=reader.number("time"))
+
+
+def _entries_in(items: list[Any]) -> tuple[Entry, ...]:
+    firsts: dict[Inode, Entry] = {}
+    directories: set[Path] = {Path("")}
+    paths: set[Path] = set()
+    etags: dict[Path, ETag | None] = {}
+    entries: list[Entry] = []
+    for item in items:
+        reader = Reader(item)
+        entry = _entry_in(reader, firsts)
+        if entry.path in paths or parent(entry.path) not in directories:
+            raise Malformed(f"{entry.path!r} stands twice, or before its directory")
+        paths.add(entry.path)
+        if entry.kind is Kind.DIRECTORY:
+            directories.add(entry.path)
+        if entry.content is not None:
+            etags[entry.path] = ETag(reader.text("etag")) if reader.has("etag") else None
+        entries.append(entry)
+    return relinked(entries, etags)
+
+
+def _entry_in(reader: Reader, firsts: dict[Inode, Entry]) -> Entry:
+    path, ino = Path(reader.text("path")), Inode(reader.whole("ino", least=TOP + 1))
+    fault = why_no_file(path)
+    if fault is not None:
+        raise Malformed(f"{path!r} can't be a path: {fault}")
+    first = firsts.get(ino)
+    if first is not None:
+        if first.kind is Kind.DIRECTORY or reader.has("kind"):
+            raise Malformed(f"inode {ino} stands twice")
+        return replace(first, path=path)
+    entry = _first_in(reader, path, ino)
+    firsts[ino] = entry
+    return entry
+
+
+def _first_in(reader: Reader, path: Path, ino: Inode) -> Entry:
+    try:
+        kind = Kind(reader.text("kind"))
+    except ValueError as error:
+        raise Malformed(str(error)) from error
+    return Entry(
+        path=path,
+        ino=ino,
+        kind=kind,
+        mode=_mode(reader),
+        mtime=reader.whole("mtime", least=-(1 << 63)),
+        xattrs=_xattrs_in(reader),
+        target=reader.text("target", ""),
+        rdev=reader.whole("rdev", 0),
+        content=content_in(reader) if kind is Kind.FILE else None,
+        lost=reader.flag("lost"),
+    )
+
+
+def _mode(reader: Reader) -> int:
+    mode = reader.whole("mode")
+    if mode > 0o7777:
+        raise Malformed(f"mode {mode:o} is more than permission bits")
+    return mode
+
+
+def content_in(reader: Reader) -> Content:
+    """The inverse of `content_out`. Raises Malformed."""
+    return Content(
+        size=reader.whole("size"),
+        digest=Digest(reader.text("digest")) if reader.has("digest") else None,
+        parts=tuple(Digest(part) for part in reader.texts("parts")),
+        packed=tuple(Packed(ObjectName(name), at) for name, at in reader.pairs("packed")),
+    )
+
+
+def _xattrs_in(reader: Reader) -> Mapping[str, bytes]:
+    found = {}
+    for name, value in reader.mapping("xattrs").items():
+        try:
+            found[name] = base64.b64decode(value, validate=True)
+        except (TypeError, ValueError, binascii.Error) as error:
+            raise Malformed(f"attribute {name!r} is not base64") from error
+    return found

@@ -1,0 +1,110 @@
+"""One node of the tree: attributes, and for a file the layers that its bytes come from.
+
+A byte of a file at `offset < size` is, in this order: in the extent that covers it; zero at and
+above `limit`; else byte `offset` of `base`. A truncation lowers `limit` for good, so that what was
+cut is never read back.
+"""
+
+from dataclasses import dataclass, field
+
+from pdfs.core.content import EMPTY, Content
+from pdfs.core.ids import Inode
+from pdfs.core.intervals import Extent, Extents
+from pdfs.core.record import Kind
+
+
+@dataclass(slots=True, kw_only=True)
+class Node:
+    """A file, directory or special file. Only `Tree.apply` changes one."""
+
+    ino: Inode
+    kind: Kind
+    mode: int
+    uid: int
+    gid: int
+    atime: int
+    mtime: int
+    ctime: int
+    links: int
+    rdev: int = 0
+    target: str = ""
+    xattrs: dict[str, bytes] = field(default_factory=dict)
+    entries: dict[str, Inode] = field(default_factory=dict)
+    """A directory's names, in the order of their making."""
+    parent: Inode = Inode(0)
+    """Of a directory."""
+    size: int = 0
+    base: Content = EMPTY
+    limit: int = 0
+    extents: Extents = field(default_factory=Extents)
+
+    @property
+    def is_directory(self) -> bool:
+        return self.kind is Kind.DIRECTORY
+
+    @property
+    def is_file(self) -> bool:
+        return self.kind is Kind.FILE
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether a file's bytes are exactly those of its base."""
+        return not len(self.extents) and self.limit == self.size == self.base.size
+
+    def load(self, content: Content) -> None:
+        """Make `content` all that this file holds."""
+        self.base, self.size, self.limit = content, content.size, content.size
+        self.extents = Extents()
+
+    def write(self, extent: Extent) -> None:
+        """Lay written bytes over the file, which grows where they reach beyond it."""
+        self.extents.put(extent)
+        self.size = max(self.size, extent.stop)
+
+    def resize(self, size: int) -> None:
+        """Cut at `size`, or extend to it with zeros."""
+        if size < self.size:
+            self.extents.cut(size)
+            self.limit = min(self.limit, size)
+        self.size = size
+
+    def layers(self, start: int, stop: int) -> list["Layer"]:
+        """Where each byte of `start` … `min(stop, size)` comes from, in order, without gaps."""
+        stop = min(stop, self.size)
+        found: list[Layer] = []
+        for extent in self.extents.between(start, stop):
+            found += self._below(start, extent.start)
+            found.append(Written(extent))
+            start = extent.stop
+        return found + self._below(start, stop)
+
+    def _below(self, start: int, stop: int) -> list["Layer"]:
+        edge = max(start, min(stop, self.limit))
+        based: list[Layer] = [Based(start, edge)] if start < edge else []
+        return [*based, Zeros(edge, stop)] if edge < stop else based
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Bytes of the file that are in the journal."""
+
+    extent: Extent
+
+
+@dataclass(frozen=True, slots=True)
+class Based:
+    """Bytes `start` … `stop` of the file are those of its base."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Zeros:
+    """Bytes `start` … `stop` of the file are zero."""
+
+    start: int
+    stop: int
+
+
+Layer = Written | Based | Zeros

@@ -1,0 +1,165 @@
+"""The root: the one small object whose compare-and-swap is the commit point of a stage.
+
+`root.json`, a JSON object:
+
+    schema       1
+    id           fresh in every write, so that no two versions have equal bytes or ETags
+    generation   of `tree`; 0 while nothing was published
+    fence        of the Start that wrote it, or that its writer holds
+    session      the session that holds this fence
+    run          the process that holds this fence
+    tree         name of the current manifest, or null
+    plan         name of the plan that is still to be applied, or null
+    sessions     every session that has not ended: {session, user, machine, fences, base,
+                 last: {generation, publish, tree, sequence} or null, unpublished: {files, bytes}}
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pdfs.core import document
+from pdfs.core.document import Malformed, Reader
+from pdfs.core.ids import Fence, ObjectName, PublishId, RunId, Sequence, SessionId
+from pdfs.core.lease import Unpublished
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastPublish:
+    """The newest commit of a session: what its journal says up to `sequence` is in `tree`."""
+
+    generation: int
+    publish: PublishId
+    tree: ObjectName
+    sequence: Sequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEntry:
+    """A session that has not ended, as everybody can see it."""
+
+    session: SessionId
+    user: str
+    machine: str
+    fences: tuple[Fence, ...]
+    base: ObjectName | None
+    """The manifest that it was mounted from."""
+    last: LastPublish | None = None
+    unpublished: Unpublished = Unpublished()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """The current generation of a stage, and who may make the next one."""
+
+    id: str
+    generation: int
+    fence: Fence
+    session: SessionId
+    run: RunId
+    tree: ObjectName | None
+    plan: ObjectName | None
+    sessions: tuple[SessionEntry, ...]
+
+    def entry(self, session: SessionId) -> SessionEntry | None:
+        """The session's entry, if it has not ended."""
+        return next((entry for entry in self.sessions if entry.session == session), None)
+
+    def with_entry(self, entry: SessionEntry) -> "Root":
+        """The same root where `entry` replaces the one of its session, or is added."""
+        others = [other for other in self.sessions if other.session != entry.session]
+        return replace(self, sessions=(*others, entry))
+
+    def without_entry(self, session: SessionId) -> "Root":
+        """The same root where this session has ended."""
+        others = tuple(other for other in self.sessions if other.session != session)
+        return replace(self, sessions=others)
+
+
+def encode(root: Root) -> bytes:
+    """The bytes of a root."""
+    return document.render(
+        {
+            "schema": SCHEMA,
+            "id": root.id,
+            "generation": root.generation,
+            "fence": root.fence,
+            "session": root.session,
+            "run": root.run,
+            "tree": root.tree,
+            "plan": root.plan,
+            "sessions": [_entry_out(entry) for entry in root.sessions],
+        }
+    )
+
+
+def _entry_out(entry: SessionEntry) -> dict[str, object]:
+    last = entry.last
+    return {
+        "session": entry.session,
+        "user": entry.user,
+        "machine": entry.machine,
+        "fences": list(entry.fences),
+        "base": entry.base,
+        "last": None
+        if last is None
+        else {
+            "generation": last.generation,
+            "publish": last.publish,
+            "tree": last.tree,
+            "sequence": last.sequence,
+        },
+        "unpublished": {"files": entry.unpublished.files, "bytes": entry.unpublished.bytes},
+    }
+
+
+def decode(key: str, body: bytes) -> Root:
+    """The root in `body`. Raises ObjectDamaged, naming `key`, for anything else."""
+    try:
+        reader = document.parse(body, schema=SCHEMA)
+        return Root(
+            id=reader.text("id"),
+            generation=reader.whole("generation"),
+            fence=Fence(reader.whole("fence", least=1)),
+            session=SessionId(reader.text("session")),
+            run=RunId(reader.text("run")),
+            tree=_name(reader, "tree"),
+            plan=_name(reader, "plan"),
+            sessions=tuple(_entry_in(item) for item in reader.items("sessions")),
+        )
+    except Malformed as error:
+        raise document.damaged(key, error) from error
+
+
+def _entry_in(item: Any) -> SessionEntry:
+    reader = Reader(item)
+    counted = reader.child("unpublished")
+    return SessionEntry(
+        session=SessionId(reader.text("session")),
+        user=reader.text("user"),
+        machine=reader.text("machine"),
+        fences=tuple(_fence(fence) for fence in reader.items("fences")),
+        base=_name(reader, "base"),
+        last=_last_in(reader.child("last")) if reader.has("last") else None,
+        unpublished=Unpublished(files=counted.whole("files"), bytes=counted.whole("bytes")),
+    )
+
+
+def _last_in(reader: Reader) -> LastPublish:
+    return LastPublish(
+        generation=reader.whole("generation", least=1),
+        publish=PublishId(reader.text("publish")),
+        tree=ObjectName(reader.text("tree")),
+        sequence=Sequence(reader.whole("sequence")),
+    )
+
+
+def _fence(value: object) -> Fence:
+    if type(value) is not int or value < 1:
+        raise Malformed(f"{value!r} is not a fence")
+    return Fence(value)
+
+
+def _name(reader: Reader, name: str) -> ObjectName | None:
+    return ObjectName(reader.text(name)) if reader.has(name) else None

@@ -1,0 +1,272 @@
+"""What became of a committed plan, as a manifest, and as a record for the tree that is mounted.
+
+committed manifest + outcomes ──settle──▶ settled manifest
+committed + settled manifest ──settled_record──▶ record for a tree that went on meanwhile
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from pdfs.core.content import Content, ETag
+from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId, Sequence
+from pdfs.core.keys import ancestors, leaf, parent
+from pdfs.core.manifest import Entry, Manifest, relinked
+from pdfs.core.plan import Plan
+from pdfs.core.record import Found, Kind, Rename, Settled
+from pdfs.core.tree import Tree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Theirs:
+    """Another tool's object, as an answer of the store described it."""
+
+    etag: ETag
+    size: int
+    mtime: int
+    """ns since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The plain object holds the step's content, at this ETag."""
+
+    etag: ETag
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """There is no plain object at the step's path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Somebody else's object has the path; ours is at `path`.
+
+    Without an ETag it is there in the tree alone: its content keeps its home, and the next publish
+    tries again."""
+
+    path: Path
+    etag: ETag | None
+    theirs: Theirs | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stays:
+    """A delete was refused: somebody else's object is there."""
+
+    theirs: Theirs
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLost:
+    """The content was found at none of its homes."""
+
+
+Outcome = Done | Deleted | Moved | Stays | SourceLost
+
+
+def settle(
+    committed: Manifest,
+    plan: Plan,
+    outcomes: Mapping[Path, Outcome],
+    *,
+    new_inode: Callable[[], Inode],
+) -> Manifest:
+    """The committed generation as it is in the bucket now that every step has its outcome."""
+    moved: dict[Path, Path] = {}
+    for put in plan.puts:
+        match outcomes[put.path]:
+            case Moved(path=path):
+                moved[put.path] = path
+            case _:
+                pass
+    lost = {put.path for put in plan.puts if isinstance(outcomes[put.path], SourceLost)}
+    etags = {moved.get(put.path, put.path): _etag_of(outcomes[put.path]) for put in plan.puts}
+    entries = [
+        replace(
+            entry, path=moved.get(entry.path, entry.path), lost=entry.path in lost or entry.lost
+        )
+        if entry.kind is Kind.FILE
+        else entry
+        for entry in committed.entries
+    ]
+    linked = list(relinked(entries, etags))
+    taken = {entry.path: entry.kind for entry in linked}
+    for path, theirs in _entering(plan, outcomes):
+        linked += _enter(path, theirs, committed, taken, new_inode)
+    return replace(committed, entries=tuple(linked))
+
+
+def _etag_of(outcome: Outcome) -> ETag | None:
+    return outcome.etag if isinstance(outcome, Done | Moved) else None
+
+
+def _entering(plan: Plan, outcomes: Mapping[Path, Outcome]) -> list[tuple[Path, Theirs]]:
+    found: list[tuple[Path, Theirs]] = []
+    paths = [*(put.path for put in plan.puts), *(step.path for step in plan.deletes)]
+    for path in paths:
+        match outcomes[path]:
+            case Moved(theirs=Theirs() as theirs) | Stays(theirs=theirs):
+                found.append((path, theirs))
+            case _:
+                pass
+    return found
+
+
+def _enter(
+    path: Path,
+    theirs: Theirs,
+    committed: Manifest,
+    taken: dict[Path, Kind],
+    new_inode: Callable[[], Inode],
+) -> list[Entry]:
+    """Entries for another tool's object, and for the directories above it that are missing."""
+    above = ancestors(path)[::-1]
+    if path in taken or any(taken.get(d, Kind.DIRECTORY) is not Kind.DIRECTORY for d in above):
+        return []
+    made = [
+        Entry(path=d, ino=new_inode(), kind=Kind.DIRECTORY, mode=0o755, mtime=theirs.mtime)
+        for d in above
+        if d not in taken
+    ]
+    content = Content(size=theirs.size, digest=None)
+    file = Entry(
+        path=path, ino=new_inode(), kind=Kind.FILE, mode=0o644, mtime=theirs.mtime, content=content
+    )
+    taken.update({entry.path: entry.kind for entry in (*made, file)})
+    return [*made, *relinked([file], {path: theirs.etag})]
+
+
+# --- settled manifest to tree ---------------------------------------------------------------
+
+
+def settled_record(
+    tree: Tree,
+    committed: Manifest,
+    settled: Manifest,
+    name: ObjectName,
+    *,
+    publish: PublishId,
+    sequence: Sequence | None,
+    time: int,
+) -> Settled:
+    """What the settle of `committed` to `settled` means for a tree that may have changed since."""
+    return _Settling(tree, committed, settled, time).record(name, publish, sequence)
+
+
+class _Settling:
+    """Collects one `Settled` record."""
+
+    def __init__(self, tree: Tree, committed: Manifest, settled: Manifest, time: int) -> None:
+        self.tree = tree
+        self.settled = settled
+        self.time = time
+        self.was_at: dict[Inode, set[Path]] = {}
+        for entry in committed.entries:
+            self.was_at.setdefault(entry.ino, set()).add(entry.path)
+        self.contents: list[Content] = []
+        self.index: dict[int, int] = {}
+
+    def record(self, name: ObjectName, publish: PublishId, sequence: Sequence | None) -> Settled:
+        moves = self._moves()
+        found, absent = self._found({(m.parent, m.name) for m in moves})
+        return Settled(
+            publish=publish,
+            sequence=sequence,
+            generation=self.settled.generation,
+            tree=name,
+            bases=self._bases(),
+            known=self._known(absent),
+            moves=moves,
+            found=found,
+            contents=tuple(self.contents),
+        )
+
+    def _place(self, content: Content) -> int:
+        if id(content) not in self.index:
+            self.index[id(content)] = len(self.contents)
+            self.contents.append(content)
+        return self.index[id(content)]
+
+    def _bases(self) -> tuple[tuple[Inode, int], ...]:
+        changed: dict[Inode, int] = {}
+        for entry in self.settled.entries:
+            node = self.tree.nodes.get(entry.ino)
+            if node is None or entry.content is None or entry.lost or entry.ino in changed:
+                continue
+            if not node.is_clean or node.base != entry.content:
+                changed[entry.ino] = self._place(entry.content)
+        return tuple(changed.items())
+
+    def _moves(self) -> tuple[Rename, ...]:
+        """Conflict copies: our file gives its name away, wherever it still has that name."""
+        now_at: dict[Inode, set[Path]] = {}
+        for entry in self.settled.entries:
+            now_at.setdefault(entry.ino, set()).add(entry.path)
+        moves = []
+        for ino, paths in self.was_at.items():
+            left = sorted(paths - now_at.get(ino, set()))
+            come = sorted(now_at.get(ino, set()) - paths)
+            moves += [self._move(ino, old, new) for old, new in zip(left, come, strict=False)]
+        return tuple(move for move in moves if move is not None)
+
+    def _move(self, ino: Inode, old: Path, new: Path) -> Rename | None:
+        node, holder = self.tree.find(old), self.tree.find(parent(new))
+        if node is None or node.ino != ino or holder is None or not holder.is_directory:
+            return None
+        if leaf(new) in holder.entries:
+            return None
+        source = self.tree.find(parent(old))
+        assert source is not None
+        return Rename(
+            parent=source.ino,
+            name=leaf(old),
+            new_parent=holder.ino,
+            new_name=leaf(new),
+            time=self.time,
+        )
+
+    def _found(self, freed: set[tuple[Inode, str]]) -> tuple[tuple[Found, ...], set[Path]]:
+        """Their objects that can enter the tree, and the paths of those that can't now."""
+        found: list[Found] = []
+        absent: set[Path] = set()
+        top = self.tree.nodes[TOP]
+        for entry in self.settled.entries:
+            if entry.ino in self.was_at or entry.content is None:
+                continue
+            holder, name = self.tree.find(parent(entry.path)), leaf(entry.path)
+            if (
+                holder is None
+                or not holder.is_directory
+                or (name in holder.entries and (holder.ino, name) not in freed)
+            ):
+                absent.add(entry.path)
+            else:
+                found.append(
+                    Found(
+                        parent=holder.ino,
+                        name=name,
+                        path=entry.path,
+                        ino=entry.ino,
+                        mode=entry.mode,
+                        uid=top.uid,
+                        gid=top.gid,
+                        mtime=entry.mtime,
+                        time=self.time,
+                        content=entry.content,
+                    )
+                )
+        return tuple(found), absent
+
+    def _known(self, absent: set[Path]) -> tuple[tuple[Path, int], ...]:
+        now = {
+            entry.path: entry.content
+            for entry in self.settled.entries
+            if entry.content is not None and entry.etag is not None and entry.path not in absent
+        }
+        changes = [
+            (path, self._place(content))
+            for path, content in now.items()
+            if self.tree.known.get(path) != content
+        ]
+        return (*changes, *((path, -1) for path in sorted(self.tree.known.keys() - now.keys())))

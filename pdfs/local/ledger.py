@@ -1,0 +1,152 @@
+"""The ledger: a session's tree and journal, changed together and in this order only.
+
+    validated request → record → append to the journal → apply to the tree → reply
+
+`commit` is the only caller of either, on the one thread that serves; between validating a request
+and its commit lies no await. After the append nothing can fail. Bytes are in one place each: those
+that were written in the journal, the others in the base that `fetch` gets.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import trio
+
+from pdfs.core import record as core_record
+from pdfs.core.content import Content
+from pdfs.core.ids import Fence, Inode, Sequence, first_inode
+from pdfs.core.intervals import Position
+from pdfs.core.node import Based, Node, Written, Zeros
+from pdfs.core.record import Record
+from pdfs.core.tree import Tree
+from pdfs.disk import Buffer
+from pdfs.errors import JournalFailed
+from pdfs.local.journal import Appended, SyncPoint
+
+Fetch = Callable[[Content, int, int], Awaitable[bytes]]
+"""Bytes start … stop of a base. Raises ContentLost, StoreError."""
+
+RunBlocking = Callable[[Callable[[], None]], Awaitable[None]]
+"""Runs a call that waits for the disk where it holds nobody up."""
+
+
+class Journal(Protocol):
+    """What the ledger asks of a journal: that of `local.journal`, or its twin in a simulation."""
+
+    @property
+    def last_sequence(self) -> int: ...
+    @property
+    def synced_sequence(self) -> int: ...
+    def append(self, kind: int, body: bytes, data: Buffer = b"") -> Appended: ...
+    def sync_point(self) -> SyncPoint: ...
+    def mark_synced(self, point: SyncPoint) -> None: ...
+    def mark_failed(self, point: SyncPoint, error: BaseException) -> JournalFailed: ...
+    def read(self, segment: int, offset: int, length: int) -> bytes: ...
+
+
+class Ledger:
+    """A session's tree and the journal that makes it. All calls belong on one thread."""
+
+    def __init__(
+        self, tree: Tree, journal: Journal, *, fetch: Fetch, run_blocking: RunBlocking
+    ) -> None:
+        self.tree = tree
+        self._journal = journal
+        self._fetch = fetch
+        self._run_blocking = run_blocking
+        self._next_inode = 0
+        self._syncing: trio.Event | None = None
+
+    @property
+    def last(self) -> Sequence:
+        """The number of the newest record."""
+        return Sequence(self._journal.last_sequence)
+
+    def adopt(self, fence: Fence) -> None:
+        """From now on, inode numbers are those of this fence."""
+        taken = [ino for ino in self.tree.nodes if ino >> 32 == fence]
+        self._next_inode = max([first_inode(fence), *(ino + 1 for ino in taken)])
+
+    def new_inode(self) -> Inode:
+        """An inode number that was never used in this stage."""
+        ino = Inode(self._next_inode)
+        self._next_inode += 1
+        return ino
+
+    def commit(self, record: Record, data: Buffer = b"") -> Sequence:
+        """Journal a record, then apply it; it survives a crash of the process from here on.
+
+        Raises DiskFull and JournalFailed; nothing was changed then.
+        """
+        code, body = core_record.encode(record)
+        appended = self._journal.append(code, body, data)
+        at = Position(appended.segment, appended.data_offset)
+        self.tree.apply(record, at, len(data))
+        return Sequence(appended.sequence)
+
+    async def sync(self) -> None:
+        """Return when every record so far survives a power cut; callers share one fdatasync.
+
+        Raises JournalFailed after one failed sync, for ever.
+        """
+        wanted = self._journal.last_sequence
+        while self._journal.synced_sequence < wanted:
+            if self._syncing is None:
+                await self._sync_now()
+            else:
+                await self._syncing.wait()
+
+    async def _sync_now(self) -> None:
+        point = self._journal.sync_point()
+        self._syncing = trio.Event()
+        try:
+            await self._run_blocking(point.run)
+        except BaseException as error:
+            failed = self._journal.mark_failed(point, error)
+            if isinstance(error, OSError):
+                raise failed from error
+            raise
+        else:
+            self._journal.mark_synced(point)
+        finally:
+            self._syncing.set()
+            self._syncing = None
+
+    async def read(self, node: Node, start: int, stop: int) -> bytes:
+        """Bytes start … min(stop, size) of a file as it is now.
+
+        The layers are looked at anew after each wait, so that a write meanwhile is seen whole.
+        Raises ContentLost, StoreError, DiskError.
+        """
+        based: dict[tuple[Content, int, int], bytes] = {}
+        while True:
+            missing = self._missing(node, start, stop, based)
+            if missing is None:
+                return self._joined(node, start, stop, based)
+            content, first, last = missing
+            based[missing] = await self._fetch(content, first, last)
+
+    def _missing(
+        self, node: Node, start: int, stop: int, based: dict[tuple[Content, int, int], bytes]
+    ) -> tuple[Content, int, int] | None:
+        for layer in node.layers(start, stop):
+            if isinstance(layer, Based):
+                wanted = (node.base, layer.start, layer.stop)
+                if wanted not in based:
+                    return wanted
+        return None
+
+    def _joined(
+        self, node: Node, start: int, stop: int, based: dict[tuple[Content, int, int], bytes]
+    ) -> bytes:
+        pieces: list[bytes] = []
+        for layer in node.layers(start, stop):
+            match layer:
+                case Written(extent):
+                    length = extent.stop - extent.start
+                    pieces.append(self._journal.read(extent.at.segment, extent.at.offset, length))
+                case Based(first, last):
+                    pieces.append(based[node.base, first, last])
+                case Zeros(first, last):
+                    pieces.append(bytes(last - first))
+        return b"".join(pieces)

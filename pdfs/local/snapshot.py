@@ -1,0 +1,65 @@
+"""The bytes of a snapshot file, schema 1: any content, proved to be what was written.
+
+    snapshot = "PDFSNAP" schema session size checksum content
+
+7, 1, 16, 8, 8 and `size` bytes, integers little-endian; `checksum` is xxh3-64 of all the rest.
+Every later schema keeps these 40 bytes, so that an older PDFS can refuse it in words.
+"""
+
+import struct
+from typing import Final
+
+import xxhash
+
+from pdfs.core.ids import SessionId
+from pdfs.errors import DamageFound, UsageError
+
+SCHEMA: Final = 1
+
+_MAGIC = b"PDFSNAP"
+_HEAD = struct.Struct("<7sB16sQ")
+_CHECKSUM = struct.Struct("<Q")
+_CONTENT: Final = _HEAD.size + _CHECKSUM.size
+
+
+def encode_snapshot_head(session: SessionId, content: bytes) -> bytes:
+    """What to write before `content`."""
+    head = _HEAD.pack(_MAGIC, SCHEMA, bytes.fromhex(session), len(content))
+    return head + _CHECKSUM.pack(_checksum(head, content))
+
+
+def decode_snapshot(raw: bytes, session: SessionId, *, file: str) -> memoryview:
+    """The content of these bytes, the whole of `file`.
+
+    Raises DamageFound where they are not what was written for this session, and UsageError for
+    another schema.
+    """
+    content = memoryview(raw)[_CONTENT:]
+    if len(raw) < _CONTENT:
+        raise _damaged(file, f"it has only {len(raw)} bytes")
+    magic, schema, owner, size = _HEAD.unpack_from(raw)
+    if magic != _MAGIC or len(content) != size:
+        raise _damaged(file, "it is cut short, or it is no snapshot")
+    if _CHECKSUM.unpack_from(raw, _HEAD.size) != (_checksum(raw[: _HEAD.size], content),):
+        raise _damaged(file, "its checksum is wrong")
+    if schema != SCHEMA:
+        raise UsageError(
+            f"the snapshot {file} has schema {schema}, this PDFS reads {SCHEMA}",
+            remedy="use the PDFS that wrote it, or a newer one; nothing was changed",
+        )
+    if owner != bytes.fromhex(session):
+        raise _damaged(file, f"it belongs to session {owner.hex()}")
+    return content
+
+
+def _checksum(head: bytes, content: bytes | memoryview) -> int:
+    hasher = xxhash.xxh3_64(head)
+    hasher.update(content)
+    return hasher.intdigest()
+
+
+def _damaged(file: str, why: str) -> DamageFound:
+    return DamageFound(
+        f"the snapshot {file} is damaged: {why}",
+        remedy="leave the session's directory as it is; what it holds can still be looked at",
+    )

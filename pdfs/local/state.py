@@ -1,0 +1,366 @@
+"""This machine's state directory: which sessions there are, who holds them, and their few files.
+
+    {state path}/
+      sessions/{session}/   session.lock     flock, held as long as a process has the session
+                            session.json     what people want to know of it; replaced as a whole
+                            snapshot         the tree that the journal goes on from; likewise
+                            journal-…        see `journal_format`
+      trash/{session}/      a discarded session, as it was
+      logs/
+
+Directories are 0700 and belong to this user, files are 0600. Symlinks are followed on the way to
+the state directory, and never below it.
+
+A free flock means that no process has the session, however the last one ended. Taking one, looking
+at one, and moving a session all happen under a flock of `sessions` itself, held for an instant: so
+a look never makes a mount fail, and nothing is moved under somebody who just opened it.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from types import TracebackType
+from typing import Final, Self
+
+from pdfs.core.document import Malformed, Reader, parse, render
+from pdfs.core.ids import SessionId
+from pdfs.disk import (
+    DIRECTORY_MODE,
+    Disk,
+    disk_error,
+    lock_file,
+    make_directory,
+    make_path,
+    opened,
+    opened_directory,
+    read_fully,
+    replace_file,
+)
+from pdfs.errors import (
+    DamageFound,
+    DiskError,
+    LockError,
+    PdfsError,
+    SessionError,
+    SessionNotFound,
+    UsageError,
+)
+from pdfs.local.journal_format import is_uuid
+from pdfs.local.snapshot import decode_snapshot, encode_snapshot_head
+
+_SCHEMA: Final = 1
+_LOCK: Final = "session.lock"
+_DESCRIPTION: Final = "session.json"
+_SNAPSHOT: Final = "snapshot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One session of this machine, as found."""
+
+    session: SessionId
+    is_held: bool
+    """A process has it: its daemon lives."""
+    description: Reader | None
+    """What `describe` wrote; None where there is nothing, or nothing that can be read."""
+    problem: str
+    """Why it can't be read, or empty."""
+    changed: float
+    """When its directory changed last (in the trash: when it was discarded), in s since 1970."""
+
+
+class _Descriptors:
+    """What a context manager has open; the newest is closed first."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._open: list[int] = []
+
+    def _keep(self, descriptor: int) -> int:
+        self._open.append(descriptor)
+        return descriptor
+
+    def close(self) -> None:
+        """Give everything back. Idempotent."""
+        while self._open:
+            with contextlib.suppress(OSError):
+                self._disk.close(self._open.pop())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class SessionDirectory(_Descriptors):
+    """One session's directory, held by this process until it is closed. A context manager."""
+
+    def __init__(self, disk: Disk, path: PurePath, descriptor: int) -> None:
+        """Use `StateDirectory.create_session` or `open_session`."""
+        super().__init__(disk)
+        self.path = path
+        """For people; everything here goes by `descriptor`."""
+        self.session = SessionId(path.name)
+        self.descriptor = self._keep(descriptor)
+        """Of the directory; the journal's too."""
+
+    def describe(self, fields: Mapping[str, object]) -> None:
+        """Write `session.json`: JSON fields, for whoever lists the sessions. Raises DiskError."""
+        content = render({"schema": _SCHEMA, **fields})
+        with _words(f"write {self.path / _DESCRIPTION}"):
+            replace_file(self._disk, self.descriptor, _DESCRIPTION, content)
+
+    def description(self) -> Reader | None:
+        """What `describe` wrote last; None where it never did.
+
+        Raises DamageFound for bytes that it did not write, DiskError.
+        """
+        raw = self._read(_DESCRIPTION)
+        try:
+            return None if raw is None else parse(raw, schema=_SCHEMA)
+        except Malformed as error:
+            raise DamageFound(f"{self.path / _DESCRIPTION} can't be read: {error}") from error
+
+    def write_snapshot(self, content: bytes) -> None:
+        """Replace the snapshot; it survives power loss when this returns.
+
+        A crash or an error leaves the old one or the new one. Raises DiskFull or another DiskError.
+        """
+        head = encode_snapshot_head(self.session, content)
+        with _words(f"write {self.path / _SNAPSHOT}"):
+            replace_file(self._disk, self.descriptor, _SNAPSHOT, head, content)
+
+    def read_snapshot(self) -> memoryview | None:
+        """What `write_snapshot` wrote last; None where it never did.
+
+        Raises DamageFound for any other bytes, UsageError for another schema, DiskError.
+        """
+        raw = self._read(_SNAPSHOT)
+        if raw is None:
+            return None
+        return decode_snapshot(raw, self.session, file=str(self.path / _SNAPSHOT))
+
+    def _read(self, name: str) -> bytes | None:
+        with _words(f"read {self.path / name}"):
+            try:
+                with opened(self._disk, self.descriptor, name) as descriptor:
+                    return read_fully(descriptor, os.fstat(descriptor).st_size, 0)
+            except FileNotFoundError:
+                return None
+
+    def _hold(self) -> bool:
+        """Take the session's flock for as long as this is open; False = another process has it."""
+        lock = self._disk.open(self.descriptor, _LOCK, os.O_RDWR | os.O_CREAT)
+        self._open.append(lock)
+        return lock_file(lock)
+
+
+class StateDirectory(_Descriptors):
+    """The state directory of this user. A context manager."""
+
+    def __init__(self, disk: Disk, path: PurePath) -> None:
+        """Open it, and make it where there is none; `path` is absolute. Raises DiskError."""
+        super().__init__(disk)
+        self.path = path
+        try:
+            with _words(f"open the state directory {path}"):
+                self._root = self._keep(make_path(disk, str(path)))
+                self._make_private(self._root, path)
+                self._sessions = self._keep(self._make_below(self._root, path / "sessions"))
+                self._trash = self._keep(self._make_below(self._root, path / "trash"))
+                self.logs = self._keep(self._make_below(self._root, path / "logs"))
+        except BaseException:
+            self.close()
+            raise
+
+    def create_session(self, session: SessionId) -> SessionDirectory:
+        """Make the directory of a new session and hold it; it survives power loss.
+
+        Raises SessionError where there is one, DiskError.
+        """
+        _check_id(session)
+        with self._guarded(f"make a directory for session {session}"):
+            try:
+                self._disk.mkdir(self._sessions, session)
+            except FileExistsError:
+                raise SessionError(f"there is a session {session} already") from None
+            with contextlib.ExitStack() as undo:
+                undo.callback(self._remove_new, session)
+                directory = undo.enter_context(self._hold(session))
+                self._disk.fsync(directory.descriptor)
+                self._disk.fsync(self._sessions)
+                undo.pop_all()
+            return directory
+
+    def open_session(self, session: SessionId) -> SessionDirectory:
+        """Hold a session that no process has.
+
+        Raises SessionNotFound, LockError where its daemon lives, DiskError.
+        """
+        _check_id(session)
+        with self._guarded(f"open session {session}"):
+            return self._hold(session)
+
+    def sessions(self) -> list[Listed]:
+        """Every session, in no order; what can't be read is told in its `problem`."""
+        with self._guarded("list the sessions"):
+            return self._list(self._sessions, self.path / "sessions")
+
+    def trashed(self) -> list[Listed]:
+        """Every discarded session, likewise."""
+        with self._guarded("list the discarded sessions"):
+            return self._list(self._trash, self.path / "trash")
+
+    def discard(self, session: SessionId) -> None:
+        """Move a session that no process has to the trash; nothing in it changes.
+
+        Raises as `open_session` does.
+        """
+        _check_id(session)
+        with self._guarded(f"discard session {session}"), self._hold(session):
+            self._move(session, self._sessions, self._trash)
+
+    def undo(self, session: SessionId) -> None:
+        """Bring a discarded session back. Raises SessionNotFound, SessionError, DiskError."""
+        _check_id(session)
+        with self._guarded(f"bring back session {session}"):
+            self._move(session, self._trash, self._sessions)
+
+    def _move(self, session: SessionId, source: int, target: int) -> None:
+        try:
+            self._disk.rename(source, session, target, session)
+        except FileNotFoundError:
+            raise SessionNotFound(f"there is no discarded session {session}") from None
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            raise SessionError(f"session {session} is there already; nothing was moved") from None
+        self._disk.fsync(target)
+        self._disk.fsync(source)
+
+    def _hold(self, session: SessionId) -> SessionDirectory:
+        """The session's directory with its flock taken; the caller has the guard."""
+        path = self.path / "sessions" / session
+        try:
+            directory = SessionDirectory(self._disk, path, self._open_below(self._sessions, path))
+        except FileNotFoundError:
+            raise SessionNotFound(f"there is no session {session} on this machine") from None
+        try:
+            lock = self._disk.open(directory.descriptor, _LOCK, os.O_RDWR | os.O_CREAT)
+            if not lock_file(directory._keep(lock)):
+                raise LockError(
+                    f"session {session} belongs to a PDFS that is running on this machine",
+                    remedy="see pdfs status for where it is mounted",
+                )
+        except BaseException:
+            directory.close()
+            raise
+        return directory
+
+    def _remove_new(self, session: SessionId) -> None:
+        """Take back what there is of a session that could not be made."""
+        with (
+            contextlib.suppress(OSError),
+            opened_directory(self._disk, self._sessions, session) as directory,
+        ):
+            self._disk.unlink(directory, _LOCK)
+        with contextlib.suppress(OSError):
+            self._disk.rmdir(self._sessions, session)
+
+    def _list(self, parent: int, path: PurePath) -> list[Listed]:
+        return [self._look_at(parent, path / name) for name in os.listdir(parent) if is_uuid(name)]
+
+    def _look_at(self, parent: int, path: PurePath) -> Listed:
+        is_held, description, problem, changed = False, None, "", 0.0
+        try:
+            with (
+                _words(f"open {path}"),
+                SessionDirectory(self._disk, path, self._open_below(parent, path)) as directory,
+            ):
+                is_held = self._is_held(directory.descriptor)
+                changed = os.fstat(directory.descriptor).st_ctime
+                description = directory.description()
+        except PdfsError as error:
+            problem = str(error)
+        return Listed(
+            session=SessionId(path.name),
+            is_held=is_held,
+            description=description,
+            problem=problem,
+            changed=changed,
+        )
+
+    def _is_held(self, directory: int) -> bool:
+        try:
+            with opened(self._disk, directory, _LOCK, os.O_RDWR) as lock:
+                return not lock_file(lock)
+        except FileNotFoundError:
+            return False
+
+    @contextlib.contextmanager
+    def _guarded(self, what: str) -> Iterator[None]:
+        """Nobody else takes, looks at or moves sessions meanwhile; OSError becomes words."""
+        with _words(what), opened_directory(self._disk, self._root, "sessions") as guard:
+            lock_file(guard, wait=True)
+            yield
+
+    def _make_below(self, parent: int, path: PurePath) -> int:
+        try:
+            make_directory(self._disk, parent, path.name)
+        except NotADirectoryError:
+            raise _not_followed(path) from None
+        return self._open_below(parent, path)
+
+    def _open_below(self, parent: int, path: PurePath) -> int:
+        try:
+            descriptor = self._disk.open_directory(path.name, parent)
+        except NotADirectoryError:
+            raise _not_followed(path) from None
+        try:
+            self._make_private(descriptor, path)
+        except BaseException:
+            self._disk.close(descriptor)
+            raise
+        return descriptor
+
+    def _make_private(self, descriptor: int, path: PurePath) -> None:
+        """Refuse a directory of somebody else, and close ours to others."""
+        found = os.fstat(descriptor)
+        if found.st_uid != os.geteuid():
+            raise DiskError(
+                f"{path} belongs to user {found.st_uid}, not to {os.geteuid()}",
+                remedy="set XDG_STATE_HOME to a directory of your own",
+            )
+        if stat.S_IMODE(found.st_mode) & ~DIRECTORY_MODE:
+            self._disk.fchmod(descriptor, DIRECTORY_MODE)
+
+
+def _check_id(session: str) -> None:
+    if not is_uuid(session):
+        raise UsageError(f"{session!r} is not a session id")
+
+
+def _not_followed(path: PurePath) -> DiskError:
+    return DiskError(
+        f"{path} is a symlink, or no directory",
+        remedy="PDFS follows no links there: to keep its state elsewhere, set XDG_STATE_HOME",
+    )
+
+
+@contextlib.contextmanager
+def _words(what: str) -> Iterator[None]:
+    """Turn an OSError of the block into a DiskError that says `what` could not be done."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, what) from error

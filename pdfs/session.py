@@ -1,0 +1,278 @@
+"""The life of one session, from lock to release. A table of contents: the steps are in `stage`.
+
+The lock is released only after the publish was verified in the bucket, or where there was nothing
+to publish; whatever else ends a session keeps its journal, and keeps the lock or says in it what
+waits unpublished.
+"""
+
+from collections.abc import Awaitable, Callable, Set
+from dataclasses import replace
+from functools import partial
+from typing import Protocol
+
+import trio
+
+from pdfs.core.generation import changed_files, tree_of, unpublished_of
+from pdfs.core.ids import Fence, Inode, Path, first_inode
+from pdfs.core.lease import Claimant, LockState, Unpublished
+from pdfs.core.merge import Warned
+from pdfs.core.root import SessionEntry
+from pdfs.core.states import Event, State, next_state
+from pdfs.core.tree import Tree
+from pdfs.errors import LockHeld, LockLost, PdfsError, StoreError, UnpublishedWork
+from pdfs.stage.catch_up import Standing, catch_up, moved, standing
+from pdfs.stage.context import StageContext
+from pdfs.stage.end import end_session
+from pdfs.stage.load import list_stage, merge_foreign, read_tree
+from pdfs.stage.lock import HeldLock
+from pdfs.stage.publish import publish
+from pdfs.stage.root import SeenRoot
+from pdfs.stage.start import Started, start
+from pdfs.stage.together import background
+from pdfs.stage.work import Work
+
+Serve = Callable[[Work], Awaitable[None]]
+"""Shows the tree to processes until it is unmounted."""
+
+
+class Workspace(Protocol):
+    """Where this machine keeps what the session did."""
+
+    async def begin(self, tree: Tree, fence: Fence) -> Work:
+        """A new journal that starts from `tree`; returns when that survives a power cut."""
+
+    async def retire(self) -> None:
+        """All of it is in the bucket: the journal may go."""
+
+
+class StageSession:
+    """One exclusive editing of one stage. `run` is its whole life; the rest is for looking on."""
+
+    def __init__(
+        self, ctx: StageContext, workspace: Workspace, *, resumed: Work | None = None
+    ) -> None:
+        self._ctx = ctx
+        self._workspace = workspace
+        self._resumed = resumed
+        self._work: Work | None = resumed
+        self._started: Started
+        self._lock: HeldLock
+        self._root: SeenRoot
+        self._found: SessionEntry | None = None
+        """This session's entry in the root, as the last Start or commit left it."""
+        self._root_turn = trio.Lock()
+        self._uploading = trio.CancelScope()
+        self.state = State.IDLE
+        self.busy: Callable[[], Set[Inode]] = frozenset
+        """Files that some process has open; set by whoever serves."""
+        self.lost: LockLost | None = None
+        """Why nothing is uploaded any more; None while the stage is ours."""
+        self.trouble: StoreError | None = None
+        """What the bucket answered last, while it doesn't get on."""
+        self.conflicts: list[Path] = []
+        """Conflict copies that were made of this session's files."""
+        self.missing: list[Path] = []
+        """Files of the current generation whose bytes are nowhere to be found."""
+        self.warnings: list[Warned] = []
+
+    async def run(self, claimant: Claimant, serve: Serve | None) -> None:
+        """Take the stage, serve it, publish, release. Without `serve`, only publish.
+
+        Returns when every change is verified in the bucket and the lock is released. Raises
+        LockHeld before anything was taken; LockLost, StageMoved and UnpublishedWork with every
+        change kept for recovery; StoreError and DamageFound where the stage could not be opened.
+        """
+        self._move(Event.OPENED)
+        await self._acquire(claimant)
+        async with background(self._keep_lock):
+            work = await self._open()
+            if work is not None and serve is not None:
+                self._move(Event.SERVED)
+                await self._serve(serve, work)
+            if work is not None:
+                self._move(Event.PUBLISHING)
+                await self._upload(work)
+            else:
+                await self._insist(self._end, restarts=True)
+        await self._release(Unpublished())
+        await self._workspace.retire()
+        self._move(Event.RELEASED)
+
+    # --- open -------------------------------------------------------------------------------------
+
+    async def _acquire(self, claimant: Claimant) -> None:
+        base = None if self._resumed is None else self._resumed.tree.base
+        try:
+            self._take(await start(self._ctx, claimant, base=base))
+        except PdfsError:
+            self._move(Event.REFUSED)
+            raise
+        self._claimant = replace(claimant, take_over=False, agreed=False)
+        self._move(Event.STARTED if self._resumed is None else Event.RESUMED)
+
+    def _take(self, started: Started) -> None:
+        self._started, self._lock = started, started.lock
+        self._root, self._found = started.root, started.entry
+        if self._work is not None:
+            self._work.adopt(started.fence)
+
+    async def _open(self) -> Work | None:
+        """What is to be served; None where a resumed session turns out to be in the bucket."""
+        if self._resumed is None:
+            return await self._open_new()
+        stands = await standing(self._ctx, self._root.root, self._resumed, self._found)
+        if stands is Standing.MOVED:
+            await self._release(unpublished_of(self._resumed.tree, self._ctx.is_visible))
+            raise moved(self._root.root)
+        return None if stands is Standing.SUPERSEDED else self._resumed
+
+    async def _open_new(self) -> Work:
+        try:
+            tree = await self._load()
+        except PdfsError:
+            await self._give_back()
+            raise
+        self._work = await self._workspace.begin(tree, self._started.fence)
+        return self._work
+
+    async def _load(self) -> Tree:
+        """The tree of the current generation; of a bucket never written, that of a listing."""
+        ctx, root = self._ctx, self._root.root
+        tree = tree_of(await read_tree(ctx, root.tree), root.tree, uid=ctx.uid, gid=ctx.gid)
+        if root.tree is None:
+            numbers = iter(range(first_inode(self._started.fence), 1 << 62))
+            await self._take_in(tree, lambda: Inode(next(numbers)), tree.apply)
+        return tree
+
+    async def _give_back(self) -> None:
+        """Leave the stage as it was found, as far as the bucket can be reached."""
+        try:
+            await end_session(self._ctx, self._root)
+            await self._lock.release(Unpublished())
+        except (StoreError, LockLost) as error:
+            self.trouble = error if isinstance(error, StoreError) else None
+
+    # --- serve ------------------------------------------------------------------------------------
+
+    async def _serve(self, serve: Serve, work: Work) -> None:
+        async with background(partial(self._follow, work)):
+            await serve(work)
+            async with self._root_turn:
+                pass  # a plan that is being finished is not left in the middle
+
+    async def _follow(self, work: Work) -> None:
+        """Finish the plan that was found; then take in what other tools did."""
+        try:
+            async with self._root_turn:
+                await self._insist(partial(self._catch_up, work, ends=False), restarts=True)
+            await self._insist(partial(self._take_in, work.tree, work.new_inode, work.commit))
+        except LockLost as error:
+            self._lose(error)
+
+    async def _take_in(
+        self, tree: Tree, new_inode: Callable[[], Inode], commit: Callable[..., object]
+    ) -> None:
+        """Bring what other tools did to the plain objects into the tree."""
+        listing = await list_stage(self._ctx)
+        merged = await merge_foreign(self._ctx, tree, listing, busy=self.busy, new_inode=new_inode)
+        for record in merged.records:
+            commit(record)
+        self.warnings = merged.warnings
+
+    async def _keep_lock(self) -> None:
+        """Renew the lock until the stage is lost."""
+        while self.lost is None:
+            await trio.sleep(self._ctx.timing.renewal)
+            try:
+                await self._renew(None)
+            except StoreError as error:
+                self.trouble = error
+            except LockLost as error:
+                self._lose(error)
+
+    async def _renew(self, state: LockState | None) -> None:
+        pending = Unpublished()
+        if self._work is not None:
+            pending = unpublished_of(self._work.tree, self._ctx.is_visible)
+        await self._lock.renew(state=state, pending=pending)
+
+    def _lose(self, error: LockLost) -> None:
+        self.lost = error
+        self._uploading.cancel()
+
+    # --- publish and release ----------------------------------------------------------------------
+
+    async def _upload(self, work: Work) -> None:
+        """Publish until nothing of this session is unpublished."""
+        with self._uploading:
+            await self._insist(partial(self._renew, LockState.DRAINING))
+            async with self._root_turn:
+                await self._insist(partial(self._publish_all, work), restarts=True)
+        if self.lost is not None:
+            raise self.lost
+
+    async def _publish_all(self, work: Work) -> None:
+        while True:
+            stands = await self._catch_up(work, ends=True)
+            if stands is Standing.SUPERSEDED or not work.tree.has_edits:
+                break
+            self._root = await publish(self._ctx, self._root, work)
+            self._found = self._root.root.entry(self._ctx.owner.session)
+        incomplete = changed_files(work.tree)
+        if incomplete and stands is not Standing.SUPERSEDED:
+            raise UnpublishedWork(
+                f"{len(incomplete)} files could not be made whole, {incomplete[0]!r} first",
+                remedy="what was written is kept here: pdfs recover rescue copies it out",
+            )
+        current = await read_tree(self._ctx, self._root.root.tree)
+        self.missing = [entry.path for entry in current.entries if entry.lost]
+        await self._end()
+
+    async def _catch_up(self, work: Work, *, ends: bool) -> Standing:
+        caught = await catch_up(self._ctx, self._root, work, found=self._found, ends=ends)
+        self._root = caught.root
+        self.conflicts += caught.conflicts
+        return caught.standing
+
+    async def _end(self) -> None:
+        self._root = await end_session(self._ctx, self._root)
+
+    async def _release(self, pending: Unpublished) -> None:
+        """Release the lock; one that another took meanwhile is not ours to release."""
+        try:
+            await self._insist(partial(self._lock.release, pending))
+        except LockLost as error:
+            self.lost = error
+
+    # --- going on ---------------------------------------------------------------------------------
+
+    async def _insist(
+        self, attempt: Callable[[], Awaitable[object]], *, restarts: bool = False
+    ) -> None:
+        """Try until the bucket gets on, however long that takes.
+
+        With `restarts`, each further try begins with a Start: it finds out what became of a write
+        to the root whose answer never came.
+        """
+        number = 0
+        while True:
+            try:
+                if number and restarts:
+                    await self._start_again()
+                await attempt()
+            except StoreError as error:
+                self.trouble = error
+                number += 1
+                await trio.sleep(self._ctx.timing.wait_before_try(number))
+            else:
+                self.trouble = None
+                return
+
+    async def _start_again(self) -> None:
+        try:
+            self._take(await start(self._ctx, self._claimant))
+        except LockHeld as error:
+            raise LockLost(error.what, remedy="everything is kept: pdfs recover list") from error
+
+    def _move(self, event: Event) -> None:
+        self.state = next_state(self.state, event)

@@ -1,0 +1,1 @@
+"""What happens to the stage as a whole: lock, load, fetch, publish, apply, settle."""

@@ -1,0 +1,207 @@
+"""Apply: carry out a committed plan on the plain objects, and find out what became of each step.
+
+Only the holder of the root's fence applies, and it looks at the root before each batch: a process
+that was frozen stops there. Each step can be done twice, by us or by whoever finishes the plan
+after a crash: a put leaves the publish's name in the object's metadata, and a delete is done when
+nothing is there.
+
+A plain object is replaced or removed only if it has the ETag that the plan expects. What else is
+there stays: ours then becomes a conflict copy beside it.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import assert_never
+
+import trio
+
+from pdfs.core.ids import Path
+from pdfs.core.plan import Delete, Plan, Put, Step
+from pdfs.core.settle import Deleted, Done, Moved, Outcome, SourceLost, Stays, Theirs
+from pdfs.errors import (
+    ContentLost,
+    KeyClash,
+    LockLost,
+    ObjectNotFound,
+    PreconditionFailed,
+    StoreUnavailable,
+)
+from pdfs.stage.context import StageContext
+from pdfs.stage.load import PUBLISH
+from pdfs.stage.plain import PlainPut
+from pdfs.stage.root import SeenRoot, read_root
+from pdfs.stage.together import together
+from pdfs.store import step as steps
+from pdfs.store.objects import Condition, IfAbsent, IfMatch, ObjectInfo
+from pdfs.store.retry import MOST_TRIES
+
+
+async def apply(ctx: StageContext, seen: SeenRoot, plan: Plan) -> dict[Path, Outcome]:
+    """The outcome of every step of the plan that the root `seen` names.
+
+    A plan that another process committed is left alone for `foreign_plan_wait` first: until then a
+    delete that it sent may still be carried out.
+
+    Raises LockLost when the root is another's by now, and StoreError when the bucket doesn't do its
+    part; steps that are done stay done, and calling it again goes on.
+    """
+    if plan.run != ctx.owner.run:
+        await trio.sleep(ctx.timing.foreign_plan_wait)
+    applying = _Applying(ctx, seen, plan)
+    for steps_of_round in plan.rounds():
+        for batch in _batches(steps_of_round, ctx.sizes.parallel):
+            await applying.carry_out(batch)
+    return applying.outcomes
+
+
+def _batches(steps: Sequence[Step], size: int) -> list[Sequence[Step]]:
+    return [steps[start : start + size] for start in range(0, len(steps), size)]
+
+
+class _Applying:
+    """One run over a plan."""
+
+    def __init__(self, ctx: StageContext, seen: SeenRoot, plan: Plan) -> None:
+        self._ctx = ctx
+        self._seen = seen
+        self._plan = plan
+        self.outcomes: dict[Path, Outcome] = {}
+
+    async def carry_out(self, batch: Sequence[Step]) -> None:
+        """Steps of one round, together."""
+        await self._check_root()
+        await together(
+            (partial(self._carry_out, step) for step in batch), most=self._ctx.sizes.parallel
+        )
+
+    async def _carry_out(self, step: Step) -> None:
+        match step:
+            case Put():
+                self.outcomes[step.path] = await self._put(step)
+            case Delete():
+                self.outcomes[step.path] = await self._delete(step)
+            case _:
+                assert_never(step)
+
+    async def _check_root(self) -> None:
+        with steps.at(steps.Step.APPLY_CHECK_ROOT):
+            now = await read_root(self._ctx)
+        if now is None or now.etag != self._seen.etag:
+            raise LockLost(
+                "the stage was taken over while its plain objects were brought up to date",
+                remedy="what was committed is safe, and the new owner finishes it",
+            )
+
+    # --- put ------------------------------------------------------------------------------------
+
+    async def _put(self, put: Put) -> Outcome:
+        expect: Condition = IfAbsent() if put.expect is None else IfMatch(put.expect)
+        sending = PlainPut(self._ctx, self._plan.publish, put)
+        try:
+            return await self._put_until_judged(sending, put, expect)
+        except KeyClash:
+            return await self._put_copy(sending, put.aside, theirs=None)
+        except ContentLost:
+            return SourceLost()
+
+    async def _put_until_judged(self, sending: PlainPut, put: Put, condition: Condition) -> Outcome:
+        for _ in range(MOST_TRIES):
+            with steps.at(steps.Step.APPLY_PUT):
+                etag = await sending.send(put.path, condition)
+            if etag is None:
+                there = await self._look_at(put.path)
+                if there is None:
+                    condition = IfAbsent()  # removed by another tool: ours is new
+                    continue
+                if not self._is_this_publish(there):
+                    return await self._put_copy(sending, put.conflict, _theirs(there))
+                etag = there.etag
+            if await sending.is_whole(put.path, etag):
+                return Done(etag)
+            condition = IfMatch(etag)  # our own, but damaged on its way
+        raise StoreUnavailable(f"{put.path!r} does not arrive undamaged in the bucket")
+
+    async def _put_copy(self, sending: PlainPut, path: Path, theirs: Theirs | None) -> Outcome:
+        """Our content beside another tool's object, which keeps the name."""
+        if not self._ctx.is_visible(path):
+            return Moved(path, None, theirs)
+        condition: Condition = IfAbsent()
+        for _ in range(MOST_TRIES):
+            with steps.at(steps.Step.APPLY_CONFLICT):
+                try:
+                    etag = await sending.send(path, condition)
+                except KeyClash:
+                    return Moved(path, None, theirs)
+            if etag is None:
+                there = await self._look_at(path)
+                if there is None:
+                    continue
+                if not self._is_this_publish(there):
+                    return Moved(path, None, theirs)
+                etag = there.etag
+            if await sending.is_whole(path, etag):
+                return Moved(path, etag, theirs)
+            condition = IfMatch(etag)
+        raise StoreUnavailable(f"{path!r} does not arrive undamaged in the bucket")
+
+    # --- delete -----------------------------------------------------------------------------------
+
+    async def _delete(self, step: Delete) -> Outcome:
+        if self._ctx.store.traits.conditional_delete:
+            return await self._delete_if_match(step)
+        return await self._delete_signed(step)
+
+    async def _delete_if_match(self, step: Delete) -> Outcome:
+        ctx, key = self._ctx, self._ctx.keys.plain(step.path)
+        with steps.at(steps.Step.APPLY_DELETE):
+            try:
+                await ctx.patience.ask(
+                    lambda: ctx.store.delete(key, condition=IfMatch(step.expect))
+                )
+            except ObjectNotFound:
+                return Deleted()
+            except PreconditionFailed:
+                pass
+            else:
+                return Deleted()
+        there = await self._look_at(step.path)
+        return Deleted() if there is None else Stays(_theirs(there))
+
+    async def _delete_signed(self, step: Delete) -> Outcome:
+        """Look, sign, look at the root, send once; then wait out the signature or look again."""
+        ctx, key = self._ctx, self._ctx.keys.plain(step.path)
+        while True:
+            there = await self._look_at(step.path)
+            if there is None:
+                return Deleted()
+            if there.etag != step.expect:
+                return Stays(_theirs(there))
+            signed = ctx.store.sign_delete(key, valid_for=ctx.timing.delete_valid)
+            await self._check_root()
+            with trio.CancelScope(shield=True):  # left in doubt, it could hit a later object
+                try:
+                    with steps.at(steps.Step.APPLY_DELETE):
+                        await ctx.patience.once(signed.send)
+                except StoreUnavailable:
+                    await trio.sleep(ctx.timing.delete_valid)
+                else:
+                    return Deleted()
+
+    # --- looking ----------------------------------------------------------------------------------
+
+    async def _look_at(self, path: Path) -> ObjectInfo | None:
+        ctx, key = self._ctx, self._ctx.keys.plain(path)
+        with steps.at(steps.Step.APPLY_JUDGE):
+            try:
+                return await ctx.patience.ask(lambda: ctx.store.head(key))
+            except ObjectNotFound:
+                return None
+
+    def _is_this_publish(self, there: ObjectInfo) -> bool:
+        return there.metadata.get(PUBLISH) == self._plan.publish
+
+
+def _theirs(there: ObjectInfo) -> Theirs:
+    return Theirs(
+        etag=there.etag, size=there.size, mtime=round(there.last_modified * 1_000_000_000)
+    )

@@ -1,0 +1,182 @@
+"""Catch up: bring bucket and tree together after a commit, a Start, or a crash.
+
+    finish    a plan that the root names is applied and settled, whoever committed it
+    tell      what came of it becomes a record: bases, expectations, conflict copies
+
+A session stands on the generation that its tree came from, or on the one that it committed itself.
+Where the root has moved on beyond that, somebody else has published since.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import assert_never
+
+from pdfs.core.generation import changed_files
+from pdfs.core.ids import Path, PublishId, object_name, publish_name
+from pdfs.core.manifest import Manifest
+from pdfs.core.root import Root, SessionEntry
+from pdfs.core.settle import Moved, SourceLost, settle, settled_record
+from pdfs.core.tree import InFlight, Tree
+from pdfs.errors import StageMoved
+from pdfs.stage.apply import apply
+from pdfs.stage.context import StageContext
+from pdfs.stage.load import read_plan, read_tree, write_tree
+from pdfs.stage.root import SeenRoot, swap_root
+from pdfs.stage.work import Work
+from pdfs.store import step
+from pdfs.store.step import Step
+
+
+class Standing(StrEnum):
+    """How a session's tree stands to the generation that the root names."""
+
+    CURRENT = "it stands on it"
+    COMMITTED = "it is this session's own publish"
+    SUPERSEDED = "all of it was published, and others have published since"
+    MOVED = "others have published since, and some of it is in no generation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaughtUp:
+    """The root without a plan, and what was found out on the way there."""
+
+    root: SeenRoot
+    conflicts: tuple[Path, ...] = ()
+    """Conflict copies that were made."""
+    lost: tuple[Path, ...] = ()
+    """Names whose content was at none of its homes."""
+    standing: Standing = Standing.CURRENT
+
+
+async def standing(
+    ctx: StageContext, root: Root, work: Work, found: SessionEntry | None
+) -> Standing:
+    """How the tree of `work` stands to `root`, whether or not that has a plan.
+
+    `found` is this session's entry in the root as it was before its last Start.
+    """
+    with step.at(Step.LOAD_TREE):
+        current = await read_tree(ctx, root.tree)
+    flight = work.tree.in_flight
+    if flight is not None and _is_committed(flight, current, found):
+        if current.publish == flight.record.publish:
+            return Standing.COMMITTED
+        is_all_in = flight.edits == work.tree.edits
+    else:
+        if current.generation == work.tree.generation:
+            return Standing.CURRENT
+        is_all_in = not work.tree.has_edits and not changed_files(work.tree)
+    return Standing.SUPERSEDED if is_all_in else Standing.MOVED
+
+
+async def catch_up(
+    ctx: StageContext,
+    seen: SeenRoot,
+    work: Work,
+    *,
+    found: SessionEntry | None,
+    ends: bool = False,
+) -> CaughtUp:
+    """Finish the plan that the root names, if any, and bring the tree to the root's generation.
+
+    With `ends`, a settle that leaves nothing of this session unpublished takes its entry out of
+    the root. A tree that is superseded stays as it is. Raises StageMoved where it can't be brought
+    there; LockLost, StoreError, DiskError.
+    """
+    caught = await _finish(ctx, seen, work, ends=ends)
+    root = caught.root.root
+    stands = await standing(ctx, root, work, found)
+    match stands:
+        case Standing.CURRENT | Standing.COMMITTED:
+            await _tell(ctx, work, root, is_own=stands is Standing.COMMITTED)
+        case Standing.MOVED:
+            raise moved(root)
+        case Standing.SUPERSEDED:
+            pass
+        case _:
+            assert_never(stands)
+    return replace(caught, standing=stands)
+
+
+async def _finish(ctx: StageContext, seen: SeenRoot, work: Work, *, ends: bool) -> CaughtUp:
+    root = seen.root
+    if root.plan is None or root.tree is None:
+        return CaughtUp(root=seen)
+    with step.at(Step.APPLY_READ):
+        plan = await read_plan(ctx, root.plan)
+        committed = await read_tree(ctx, root.tree)
+    outcomes = await apply(ctx, seen, plan)
+    settled = settle(committed, plan, outcomes, new_inode=work.new_inode)
+    name = object_name(root.fence, ctx.new_id())
+    with step.at(Step.SETTLE_TREE):
+        await write_tree(ctx, name, replace(settled, predecessor=root.tree))
+    lost = tuple(path for path, out in outcomes.items() if isinstance(out, SourceLost))
+    unstaged = _unstaged(work.tree, committed)
+    with step.at(Step.SETTLE_ROOT):
+        ended = ends and not lost and not unstaged and _is_all_of(work.tree, plan.publish)
+        settled_root = replace(root, tree=name, plan=None)
+        if ended:
+            settled_root = settled_root.without_entry(ctx.owner.session)
+        now = await swap_root(ctx, seen, settled_root)
+    return CaughtUp(
+        root=now,
+        conflicts=tuple(out.path for out in outcomes.values() if isinstance(out, Moved)),
+        lost=lost,
+    )
+
+
+def _unstaged(tree: Tree, committed: Manifest) -> list[Path]:
+    """Files that hold work of this session, but could not be made whole for the publish."""
+    return [
+        entry.path
+        for entry in committed.entries
+        if entry.lost and entry.ino in tree.nodes and not tree.nodes[entry.ino].is_clean
+    ]
+
+
+def _is_all_of(tree: Tree, publish: PublishId) -> bool:
+    """Whether this publish is our own and brings in everything that the session did."""
+    flight = tree.in_flight
+    return flight is not None and flight.record.publish == publish and flight.edits == tree.edits
+
+
+def _is_committed(flight: InFlight, current: Manifest, found: SessionEntry | None) -> bool:
+    """Whether the publish that the journal began has passed its commit point.
+
+    Our entry in the root says it; it is gone only after a settle that left nothing unpublished.
+    """
+    publish = flight.record.publish
+    if current.publish == publish or found is None:
+        return True
+    return found.last is not None and found.last.publish == publish
+
+
+async def _tell(ctx: StageContext, work: Work, root: Root, *, is_own: bool) -> None:
+    """Commit the record that says what became of the generation that the tree stands on."""
+    flight = work.tree.in_flight if is_own else None
+    base = work.tree.base if flight is None else publish_name(flight.record.publish)
+    if root.tree is None or (flight is None and root.tree == base):
+        return
+    with step.at(Step.LOAD_TREE):
+        current, committed = await read_tree(ctx, root.tree), await read_tree(ctx, base)
+    work.commit(
+        settled_record(
+            work.tree,
+            committed,
+            current,
+            root.tree,
+            publish=current.publish or PublishId(root.tree),
+            sequence=None if flight is None else flight.record.sequence,
+            time=round(ctx.now() * 1_000_000_000),
+        )
+    )
+    await work.sync()
+
+
+def moved(root: Root) -> StageMoved:
+    """The error for work that stands on a generation which is no longer the current one."""
+    return StageMoved(
+        f"generation {root.generation} was published by somebody else meanwhile, and there is work"
+        " of this session that is in no generation",
+        remedy="it is kept here: pdfs recover rescue copies it out",
+    )

@@ -1,0 +1,67 @@
+"""What every step of the protocols needs to know, as one value."""
+
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+
+from pdfs.core.content import PART_SIZE
+from pdfs.core.ids import ObjectName, Path, RunId, SessionId
+from pdfs.core.keys import StageKeys
+from pdfs.core.manifest import Manifest
+from pdfs.core.plan import Plan
+from pdfs.core.timing import Timing
+from pdfs.store.objects import ObjectStore
+from pdfs.store.retry import Patience
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Who works: a user on a machine, in one process of one session."""
+
+    user: str
+    machine: str
+    session: SessionId
+    run: RunId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Where contents are packed, sent whole, or cut into parts; in bytes."""
+
+    small: int = 1 << 20
+    """Contents below it share contents objects."""
+    pack: int = 8 << 20
+    """A contents object of small contents is sent when it has reached this size."""
+    part: int = PART_SIZE
+    """Smallest part of the grid of big contents."""
+    whole: int = 16 << 20
+    """Contents above it are sent in parts, where the store has conditions for that."""
+    parallel: int = 10
+    """Requests under way at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageContext:
+    """The stage, its store, who works on it, and the sources of time and chance."""
+
+    store: ObjectStore
+    keys: StageKeys
+    owner: Owner
+    timing: Timing
+    sizes: Sizes
+    now: Callable[[], float]
+    """Seconds since 1970 by this machine's clock; for people, never compared with another's."""
+    new_id: Callable[[], str]
+    """A fresh UUID4 in hex."""
+    patience: Patience
+    uid: int
+    gid: int
+    """Who owns the files of a new mount."""
+    version: str
+    """Of PDFS, for the lock."""
+    trees: MutableMapping[ObjectName, Manifest]
+    """Manifests read or written lately; they are immutable."""
+    plans: MutableMapping[ObjectName, Plan]
+
+    def is_visible(self, path: Path) -> bool:
+        """Whether a plain object can have this path."""
+        return self.keys.why_invisible(path, self.store.max_key_bytes) is None

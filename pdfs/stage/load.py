@@ -1,0 +1,202 @@
+"""Reading a stage: the manifest that the root names, and what the listing says about it."""
+
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from pdfs.core import manifest as core_manifest
+from pdfs.core import plan as core_plan
+from pdfs.core.content import Content, Digest, Plain
+from pdfs.core.ids import Inode, ObjectName, Path, publish_name
+from pdfs.core.manifest import Manifest, never_published
+from pdfs.core.merge import Merged, Row, differing, merge_listing
+from pdfs.core.plan import Plan
+from pdfs.core.tree import Tree
+from pdfs.errors import ObjectDamaged, ObjectNotFound
+from pdfs.stage.context import StageContext
+from pdfs.stage.immutable import put_immutable
+from pdfs.stage.root import SeenRoot, read_root
+from pdfs.stage.together import together
+from pdfs.store import step
+from pdfs.store.objects import Listed, ObjectInfo
+from pdfs.store.step import Step
+
+DIGEST = "pdfs-digest"
+PUBLISH = "pdfs-publish"
+MTIME = "mtime"
+GZIP = "application/gzip"
+
+
+async def read_tree(ctx: StageContext, name: ObjectName | None) -> Manifest:
+    """The manifest of that name; generation 0 for None. Raises ObjectDamaged where it is gone."""
+    if name is None:
+        return never_published()
+    if name not in ctx.trees:
+        key = ctx.keys.tree(name)
+        ctx.trees[name] = core_manifest.decode(key, await _body(ctx, key))
+    return ctx.trees[name]
+
+
+async def read_plan(ctx: StageContext, name: ObjectName) -> Plan:
+    """The plan of that name. Raises ObjectDamaged where it is gone."""
+    if name not in ctx.plans:
+        key = ctx.keys.plan(name)
+        ctx.plans[name] = core_plan.decode(key, await _body(ctx, key))
+    return ctx.plans[name]
+
+
+async def write_tree(ctx: StageContext, name: ObjectName, manifest: Manifest) -> None:
+    """Make `manifest` the object of that fresh name."""
+    await put_immutable(ctx, ctx.keys.tree(name), core_manifest.encode(manifest), GZIP)
+    ctx.trees[name] = manifest
+
+
+async def write_plan(ctx: StageContext, plan: Plan) -> None:
+    """Make `plan` the object of its publish's name."""
+    name = publish_name(plan.publish)
+    await put_immutable(ctx, ctx.keys.plan(name), core_plan.encode(plan), GZIP)
+    ctx.plans[name] = plan
+
+
+async def _body(ctx: StageContext, key: str) -> bytes:
+    try:
+        return (await ctx.patience.ask(lambda: ctx.store.get(key))).body
+    except ObjectNotFound as error:
+        raise _missing(key) from error
+
+
+def _missing(key: str) -> ObjectDamaged:
+    return ObjectDamaged(
+        f"the object {key!r}, which the stage rests on, is gone from the bucket",
+        remedy="nothing was changed; bring it back from a backup of the bucket",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Every plain object of the stage, while the root did not change."""
+
+    rows: tuple[Row, ...]
+
+
+async def list_stage(ctx: StageContext) -> Listing:
+    """The plain objects, as soon as that can be judged.
+
+    A listing counts only if the root is the same before and after it and has no plan: else a
+    publish, perhaps one of an owner before us, may have been under way; it is then made anew.
+    """
+    with step.at(Step.LOAD_LISTING):
+        while True:
+            before = await read_root(ctx)
+            rows = await ctx.patience.ask(lambda: _rows(ctx))
+            after = await read_root(ctx)
+            if _id(before) == _id(after) and (after is None or after.root.plan is None):
+                return Listing(rows)
+            await trio.sleep(ctx.timing.backoff)
+
+
+def _id(seen: SeenRoot | None) -> str | None:
+    return None if seen is None else seen.root.id
+
+
+async def _rows(ctx: StageContext) -> tuple[Row, ...]:
+    rows: list[Row] = []
+    async for page in ctx.store.list(ctx.keys.plain_prefix):
+        rows += [_row(ctx, listed) for listed in page]
+    return tuple(rows)
+
+
+def _row(ctx: StageContext, listed: Listed) -> Row:
+    return Row(
+        path=ctx.keys.path_of(listed.key),
+        etag=listed.etag,
+        size=listed.size,
+        mtime=_ns(listed.last_modified),
+    )
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1_000_000_000)
+
+
+@dataclass(slots=True)
+class _Looked:
+    """What single looks made of a listing."""
+
+    rows: dict[str, Row]
+    echoes: dict[Path, Content]
+
+
+async def _look_closer(ctx: StageContext, tree: Tree, listing: Listing) -> _Looked:
+    """The listing, corrected where single objects say otherwise, and the echoes in it.
+
+    A listing may be stale; the object itself is not. An *echo* is a late write of our own, from a
+    machine that was frozen amid a publish: it carries the name of an earlier publish whose plan
+    put exactly this content to this key in place of exactly the ETag that the stage has there now,
+    because the content had meanwhile returned to those bytes.
+    """
+    looked = _Looked({row.path: row for row in listing.rows}, {})
+    changed: set[str] = {row.path for row in differing(tree, listing.rows)}
+    changed |= {path for path in tree.known if path not in looked.rows}
+    with step.at(Step.LOAD_STRANGER):
+        await together(
+            (partial(_look_at, ctx, tree, Path(path), looked) for path in sorted(changed)),
+            most=ctx.sizes.parallel,
+        )
+    return looked
+
+
+async def _look_at(ctx: StageContext, tree: Tree, path: Path, looked: _Looked) -> None:
+    try:
+        info = await ctx.patience.ask(lambda: ctx.store.head(ctx.keys.plain(path)))
+    except ObjectNotFound:
+        looked.rows.pop(path, None)
+        return
+    looked.rows[path] = Row(
+        path=path, etag=info.etag, size=info.size, mtime=_ns(info.last_modified)
+    )
+    known = tree.known.get(path)
+    if known is None or known.etag_at(path) == info.etag or PUBLISH not in info.metadata:
+        return
+    try:
+        plan = await read_plan(ctx, ObjectName(info.metadata[PUBLISH]))
+    except ObjectDamaged:
+        return
+    echo = _echoed(plan, path, info, known)
+    if echo is not None:
+        looked.echoes[path] = echo
+
+
+def _echoed(plan: Plan, path: Path, info: ObjectInfo, known: Content) -> Content | None:
+    digest = Digest(info.metadata.get(DIGEST, ""))
+    for put in plan.puts:
+        if put.path == path and put.content.digest == digest:
+            if put.expect is not None and put.expect == known.etag_at(path):
+                return put.content.with_plain(Plain(path, info.etag))
+            return None
+    return None
+
+
+async def merge_foreign(
+    ctx: StageContext,
+    tree: Tree,
+    listing: Listing,
+    *,
+    busy: Callable[[], Set[Inode]],
+    new_inode: Callable[[], Inode],
+) -> Merged:
+    """What other tools changed, as records to be committed at once: no await lies between."""
+    if tree.base is None:
+        looked = _Looked({row.path: row for row in listing.rows}, {})
+    else:
+        looked = await _look_closer(ctx, tree, listing)
+    return merge_listing(
+        tree,
+        looked.rows.values(),
+        busy=busy(),
+        echoes=looked.echoes,
+        new_inode=new_inode,
+        time=_ns(ctx.now()),
+    )

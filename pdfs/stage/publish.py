@@ -1,0 +1,118 @@
+"""Publish: make a session's changes the stage's next generation.
+
+    stage     every changed content gets a home that no plan touches
+    commit    write tree and plan, compare-and-swap the root: the commit point
+    catch up  apply the plan, settle the root, and tell the tree (`stage.catch_up`)
+
+Up to the commit point a crash leaves garbage that no generation names; after it every byte is in
+the bucket, and whoever has the stage next finishes the plan.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+from pdfs.core.generation import Draft, draft_of, manifest_of
+from pdfs.core.ids import Fence, Inode, PublishId, Sequence, object_name, publish_name
+from pdfs.core.lease import Unpublished
+from pdfs.core.manifest import Manifest
+from pdfs.core.plan import ConflictNames, Plan, plan_steps
+from pdfs.core.record import Publishing
+from pdfs.core.root import LastPublish, Root
+from pdfs.core.tree import Tree
+from pdfs.stage.context import StageContext
+from pdfs.stage.load import read_tree, write_plan, write_tree
+from pdfs.stage.root import SeenRoot, swap_root
+from pdfs.stage.staging import Staged, Unstaged, stage_contents
+from pdfs.stage.work import Work
+from pdfs.store import step
+from pdfs.store.step import Step
+
+
+async def publish(ctx: StageContext, seen: SeenRoot, work: Work) -> SeenRoot:
+    """Commit the tree as of now; returns the root that names it, with the plan that is to apply.
+
+    The root `seen` has no plan, and `work` stands on its tree. Raises LockLost, StoreError and
+    DiskError; nothing is lost by any of them. After StoreUnavailable the commit point may have been
+    passed: the way on leads through `stage.start`.
+    """
+    before = await read_tree(ctx, seen.root.tree)
+    publish_id = PublishId(object_name(seen.root.fence, ctx.new_id()))
+    sequence = work.last
+    work.commit(Publishing(publish=publish_id, sequence=sequence))
+    await work.sync()
+    draft = draft_of(work.tree, ctx.is_visible)
+    staged = await _stage(ctx, seen.root.fence, work, draft)
+    manifest = manifest_of(
+        draft,
+        staged.files,
+        staged.displaced,
+        before=before,
+        predecessor=seen.root.tree,
+        publish=publish_id,
+        time=ctx.now(),
+        kept_for=ctx.timing.kept_for,
+    )
+    plan = _plan(ctx, work.tree, manifest, publish_id)
+    return await _commit(ctx, seen, manifest, plan, sequence)
+
+
+async def _stage(ctx: StageContext, fence: Fence, work: Work, draft: Draft) -> Staged:
+    files = {ino: _unstaged(work, ino) for ino in draft.changed}
+    return await stage_contents(ctx, fence, files, draft.displaced)
+
+
+def _unstaged(work: Work, ino: Inode) -> Unstaged:
+    node = work.tree.nodes[ino]
+    return Unstaged(node.size, partial(work.read, node))
+
+
+def _plan(ctx: StageContext, tree: Tree, manifest: Manifest, publish_id: PublishId) -> Plan:
+    owner = ctx.owner
+    names = ConflictNames(
+        user=owner.user,
+        machine=owner.machine,
+        time=manifest.time,
+        taken={entry.path for entry in manifest.entries} | set(tree.known),
+        is_visible=ctx.is_visible,
+    )
+    puts, deletes = plan_steps(manifest.entries, tree.known, names=names, is_visible=ctx.is_visible)
+    return Plan(
+        publish=publish_id,
+        session=owner.session,
+        run=owner.run,
+        user=owner.user,
+        machine=owner.machine,
+        time=manifest.time,
+        puts=puts,
+        deletes=deletes,
+    )
+
+
+async def _commit(
+    ctx: StageContext, seen: SeenRoot, manifest: Manifest, plan: Plan, sequence: Sequence
+) -> SeenRoot:
+    """Write tree and plan, then swap the root: after this, the publish has happened."""
+    with step.at(Step.COMMIT_TREE):
+        await write_tree(ctx, publish_name(plan.publish), manifest)
+    if plan.has_steps:
+        with step.at(Step.COMMIT_PLAN):
+            await write_plan(ctx, plan)
+    with step.at(Step.COMMIT_ROOT):
+        return await swap_root(ctx, seen, _committed(ctx, seen.root, manifest, plan, sequence))
+
+
+def _committed(
+    ctx: StageContext, root: Root, manifest: Manifest, plan: Plan, sequence: Sequence
+) -> Root:
+    name = publish_name(plan.publish)
+    entry = root.entry(ctx.owner.session)
+    assert entry is not None, "Start enters the session"
+    last = LastPublish(
+        generation=manifest.generation, publish=plan.publish, tree=name, sequence=sequence
+    )
+    return replace(
+        root.with_entry(replace(entry, last=last, unpublished=Unpublished())),
+        generation=manifest.generation,
+        tree=name,
+        plan=name if plan.has_steps else None,
+    )

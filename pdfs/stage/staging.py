@@ -1,0 +1,165 @@
+"""Giving contents a home that no plan touches: small ones packed together, big ones each alone.
+
+Contents objects have names that nobody else can have chosen, so writing one twice changes nothing,
+and one whose publish never commits is garbage that no generation names.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from pdfs.core.content import Content, Digest, Packed, content_of, described, digest_of, part_spans
+from pdfs.core.ids import Fence, Inode, ObjectName, object_name
+from pdfs.errors import ContentLost
+from pdfs.stage.context import StageContext
+from pdfs.stage.fetch import fetch_parts
+from pdfs.stage.immutable import put_immutable
+from pdfs.stage.together import together
+from pdfs.stage.upload import send_in_parts
+from pdfs.store import step
+from pdfs.store.step import Step
+
+Read = Callable[[int, int], Awaitable[bytes]]
+"""Bytes start … stop of one content. Raises ContentLost where they are nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unstaged:
+    """One content that needs a home."""
+
+    size: int
+    read: Read
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """What became of the files and of the displaced contents."""
+
+    files: dict[Inode, Content]
+    """Files that could not be made whole are missing."""
+    displaced: tuple[Content, ...]
+
+
+async def stage_contents(
+    ctx: StageContext,
+    fence: Fence,
+    files: dict[Inode, Unstaged],
+    displaced: Iterable[Content],
+) -> Staged:
+    """Give every file, and every displaced content that can still be read, a home.
+
+    Raises StoreError; what was written by then is garbage. Memory: the parts under way.
+    """
+    old = {index: _of_content(ctx, content) for index, content in enumerate(displaced)}
+    with step.at(Step.STAGE_CONTENT):
+        work = _Staging(ctx, fence)
+        homes = await work.stage([*files.values(), *old.values()])
+    return Staged(
+        files={ino: home for ino, home in zip(files, homes, strict=False) if home is not None},
+        displaced=tuple(home for home in homes[len(files) :] if home is not None),
+    )
+
+
+def _of_content(ctx: StageContext, content: Content) -> Unstaged:
+    spans = part_spans(content.size, ctx.sizes.part)
+
+    async def read(start: int, stop: int) -> bytes:
+        number = spans.index((start, stop))
+        return (await fetch_parts(ctx, content, number, number + 1))[0]
+
+    return Unstaged(content.size, read)
+
+
+class _Staging:
+    """One batch of contents on its way to contents objects."""
+
+    def __init__(self, ctx: StageContext, fence: Fence) -> None:
+        self._ctx = ctx
+        self._fence = fence
+        self._homes: list[Content | None] = []
+
+    async def stage(self, contents: list[Unstaged]) -> list[Content | None]:
+        """The contents with a packed home each, in the same order; None where bytes are lost."""
+        self._homes = [None] * len(contents)
+        packs = [partial(self._stage_pack, contents, pack) for pack in self._packs(contents)]
+        big = [
+            partial(self._stage_big, index, content)
+            for index, content in enumerate(contents)
+            if content.size >= self._ctx.sizes.small
+        ]
+        await together([*packs, *big], most=self._ctx.sizes.parallel)
+        return self._homes
+
+    def _packs(self, contents: list[Unstaged]) -> list[list[int]]:
+        """Indices of small contents, grouped so that each group fills one contents object."""
+        packs: list[list[int]] = []
+        room = 0
+        for index, content in enumerate(contents):
+            if content.size >= self._ctx.sizes.small:
+                continue
+            if not packs or content.size > room:
+                packs.append([])
+                room = self._ctx.sizes.pack
+            packs[-1].append(index)
+            room -= content.size
+        return packs
+
+    async def _stage_pack(self, contents: list[Unstaged], pack: list[int]) -> None:
+        name = self._name()
+        body = bytearray()
+        for index in pack:
+            data = await _whole(self._ctx, contents[index])
+            if data is not None:
+                content = content_of(data, smallest_part=self._ctx.sizes.part)
+                home = (Packed(name, len(body)),) if data else ()
+                self._homes[index] = replace(content, packed=home)
+                body += data
+        if body:
+            await put_immutable(self._ctx, self._ctx.keys.content(name), bytes(body))
+
+    async def _stage_big(self, index: int, content: Unstaged) -> None:
+        name = self._name()
+        send = self._send_whole if content.size <= self._ctx.sizes.whole else self._send_parts
+        digests = await send(name, content)
+        if digests is not None:
+            staged = described(content.size, digests)
+            self._homes[index] = replace(staged, packed=(Packed(name, 0),))
+
+    async def _send_whole(self, name: ObjectName, content: Unstaged) -> tuple[Digest, ...] | None:
+        data = await _whole(self._ctx, content)
+        if data is None:
+            return None
+        await put_immutable(self._ctx, self._ctx.keys.content(name), data)
+        spans = part_spans(content.size, self._ctx.sizes.part)
+        return tuple(digest_of(memoryview(data)[start:stop]) for start, stop in spans)
+
+    async def _send_parts(self, name: ObjectName, content: Unstaged) -> tuple[Digest, ...] | None:
+        key, digests = self._ctx.keys.content(name), list[Digest]()
+
+        async def part(start: int, stop: int) -> bytes:
+            data = await content.read(start, stop)
+            digests.append(digest_of(data))
+            return data
+
+        spans = part_spans(content.size, self._ctx.sizes.part)
+        try:
+            stored = await send_in_parts(
+                self._ctx, key, [partial(part, *span) for span in spans], condition=None
+            )
+        except ContentLost:
+            return None
+        if stored is None:
+            await self._ctx.patience.ask(lambda: self._ctx.store.head(key))
+        return tuple(digests)
+
+    def _name(self) -> ObjectName:
+        return object_name(self._fence, self._ctx.new_id())
+
+
+async def _whole(ctx: StageContext, content: Unstaged) -> bytes | None:
+    """All bytes of a content, or None where some are nowhere."""
+    try:
+        spans = part_spans(content.size, ctx.sizes.part)
+        return b"".join([await content.read(start, stop) for start, stop in spans])
+    except ContentLost:
+        return None

@@ -1,0 +1,211 @@
+"""Start: the one path to a stage, and the only place where a fence is raised.
+
+Acquire, re-entry, take-over, resume, and going on after an answer was lost for good differ only in
+whether they may take the lock:
+
+1. Read lock and root. Compare-and-swap the lock, with fence = 1 + the greater of both.
+2. Write the root with that fence, everything else carried over, if it is still the version read
+   in (1). If it is not, begin again at (1), from one's own lock.
+3. What (2) wrote is the base. Nothing is taken from users before that.
+
+After (2) no older process can commit: its compare-and-swap names a version that is gone.
+"""
+
+from dataclasses import dataclass, replace
+
+from pdfs.core import lease
+from pdfs.core import root as core_root
+from pdfs.core.ids import Fence, ObjectName
+from pdfs.core.lease import Claimant, Lock, LockState, Refusal, Right, Unpublished, judge
+from pdfs.core.root import Root, SessionEntry
+from pdfs.errors import LockHeld
+from pdfs.stage.context import StageContext
+from pdfs.stage.lock import HeldLock, SeenLock, new_lock, read_lock
+from pdfs.stage.root import SeenRoot, read_root
+from pdfs.stage.swap import Won, swap
+from pdfs.store import step
+from pdfs.store.objects import Condition, IfAbsent, IfMatch
+from pdfs.store.step import Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The stage is ours: what was there, and what was written."""
+
+    lock: HeldLock
+    root: SeenRoot
+    fence: Fence
+    right: Right
+    """Why the lock could be taken."""
+    previous: Lock | None
+    """Who had it before, where that was somebody else."""
+    entry: SessionEntry | None
+    """This session's entry as it was found in the root; None if it had none."""
+    is_new: bool
+    """There was no root: PDFS had never written this stage."""
+
+
+async def start(
+    ctx: StageContext, claimant: Claimant, *, base: ObjectName | None = None
+) -> Started:
+    """Take the stage. `base` is the tree that a resumed session was mounted from.
+
+    Raises LockHeld (its text says who, since when, and what is at stake), LockUnreadable,
+    ObjectDamaged, StoreUnavailable. After each of them, and after cancellation, calling it again
+    is right: a lock that was taken is then our own.
+    """
+    while True:
+        with step.at(Step.START_READ_LOCK):
+            seen = await read_lock(ctx)
+        right = _right_to(ctx, seen, claimant)
+        with step.at(Step.START_READ_ROOT):
+            before = await read_root(ctx)
+        fence = _next_fence(seen, before)
+        lock = await _take_lock(ctx, seen, fence)
+        if lock is None:
+            continue
+        entry = None if before is None else before.root.entry(ctx.owner.session)
+        root = await _write_root(ctx, before, seen, fence, base)
+        if root is not None:
+            other = None if seen is None or right is Right.OWN else seen.lock
+            return Started(
+                lock=lock,
+                root=root,
+                fence=fence,
+                right=right,
+                previous=other,
+                entry=entry,
+                is_new=before is None,
+            )
+
+
+def _right_to(ctx: StageContext, seen: SeenLock | None, claimant: Claimant) -> Right:
+    if seen is not None and seen.fault is not None:
+        if not claimant.take_over:
+            raise seen.fault
+        return Right.TAKEN_OVER
+    lock, age = (None, 0.0) if seen is None else (seen.lock, seen.age)
+    verdict = judge(lock, age, claimant, ctx.timing)
+    if isinstance(verdict, Refusal):
+        assert lock is not None
+        raise _refused(ctx, lock, age, verdict)
+    return verdict
+
+
+def _next_fence(seen: SeenLock | None, before: SeenRoot | None) -> Fence:
+    locked = 0 if seen is None or seen.lock is None else seen.lock.fence
+    rooted = 0 if before is None else before.root.fence
+    return Fence(1 + max(locked, rooted))
+
+
+async def _take_lock(ctx: StageContext, seen: SeenLock | None, fence: Fence) -> HeldLock | None:
+    """The lock, taken; None where another version of it came in between."""
+    lock = new_lock(ctx, fence)
+    old = None if seen is None else seen.lock
+    if old is not None and old.session == lock.session and old.state is not LockState.RELEASED:
+        lock = replace(lock, since=old.since, state=old.state, pending=old.pending)
+    condition: Condition = IfAbsent() if seen is None else IfMatch(seen.etag)
+    with step.at(Step.START_TAKE_LOCK):
+        outcome = await swap(ctx, ctx.keys.lock, lease.encode(lock), condition)
+    return HeldLock(ctx, lock, outcome.etag) if isinstance(outcome, Won) else None
+
+
+async def _write_root(
+    ctx: StageContext,
+    before: SeenRoot | None,
+    seen: SeenLock | None,
+    fence: Fence,
+    base: ObjectName | None,
+) -> SeenRoot | None:
+    """The root with our fence; None where another version of it came in between."""
+    root = _next_root(ctx, before, seen, fence, base)
+    condition: Condition = IfAbsent() if before is None else IfMatch(before.etag)
+    with step.at(Step.START_WRITE_ROOT):
+        outcome = await swap(ctx, ctx.keys.root, core_root.encode(root), condition)
+    return SeenRoot(root, outcome.etag) if isinstance(outcome, Won) else None
+
+
+def _next_root(
+    ctx: StageContext,
+    before: SeenRoot | None,
+    seen: SeenLock | None,
+    fence: Fence,
+    base: ObjectName | None,
+) -> Root:
+    owner = ctx.owner
+    old = None if before is None else before.root
+    carried = (
+        Root(
+            id="",
+            generation=0,
+            fence=fence,
+            session=owner.session,
+            run=owner.run,
+            tree=None,
+            plan=None,
+            sessions=(),
+        )
+        if old is None
+        else _with_counters(old, seen)
+    )
+    entry = carried.entry(owner.session) or SessionEntry(
+        session=owner.session,
+        user=owner.user,
+        machine=owner.machine,
+        fences=(),
+        base=base if base is not None else carried.tree,
+    )
+    return replace(
+        carried.with_entry(replace(entry, fences=(*entry.fences, fence))),
+        id=ctx.new_id(),
+        fence=fence,
+        session=owner.session,
+        run=owner.run,
+    )
+
+
+def _with_counters(root: Root, seen: SeenLock | None) -> Root:
+    """`root` with what the lock says of its owner's unpublished work."""
+    if seen is None or seen.lock is None:
+        return root
+    entry = root.entry(seen.lock.session)
+    if entry is None:
+        return root
+    return root.with_entry(replace(entry, unpublished=seen.lock.pending))
+
+
+# --- words ------------------------------------------------------------------------------------
+
+_REMEDIES = {
+    Refusal.HELD: "wait, or ask them; if that machine is gone: --take-over",
+    Refusal.ALIVE: "it is mounted on this machine: pdfs status shows where",
+    Refusal.RECENT: "unmount it there; if that machine is gone: --take-over",
+    Refusal.OFFLINE: "check it in there; if that machine is gone: --take-over",
+    Refusal.ASK: "unmount it there; if that machine is gone: --take-over",
+    Refusal.WORK_WAITS: "publish it from that machine first; to go on without: --yes",
+}
+
+
+def _refused(ctx: StageContext, lock: Lock, age: float, refusal: Refusal) -> LockHeld:
+    stage = f"stage {ctx.keys.stage!r} of {ctx.keys.project!r}"
+    waiting = f", {_amount(lock.pending)} unpublished there" if lock.pending else ""
+    state = "" if lock.state is LockState.ACTIVE else f" ({lock.state})"
+    return LockHeld(
+        f"{stage} is locked by {lock.user} on {lock.machine}{state} since "
+        f"{lease.moment(lock.since)}, last seen {_span(age)} ago{waiting}",
+        remedy=_REMEDIES[refusal],
+        lock=lock,
+        age=age,
+        refusal=refusal,
+    )
+
+
+def _amount(pending: Unpublished) -> str:
+    return f"{pending.files} files ({pending.bytes} bytes)"
+
+
+def _span(seconds: float) -> str:
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit}"
+    return f"{int(seconds)} s"

@@ -1,0 +1,1 @@
+"""The bucket: one protocol, `objects.ObjectStore`, and what keeps it."""

@@ -1,0 +1,55 @@
+"""Bounded, jittered patience with a store that does not answer.
+
+Only requests that may be carried out twice go through here: reads, and writes whose repetition
+changes nothing. A conditional write is repeated by `stage.swap`, which knows what a 412 then means.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import trio
+
+from pdfs.core.timing import Timing
+from pdfs.errors import StoreUnavailable
+
+MOST_TRIES = 10
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long one request is waited for, and how often and how long it is sent again."""
+
+    timing: Timing
+    random: Callable[[], float]
+    """Uniform in 0 … 1."""
+
+    async def ask(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Await `attempt()` until it answers, at most `timing.patience` seconds and ten tries.
+
+        Raises the last StoreUnavailable; every other error passes through at once.
+        """
+        deadline = trio.current_time() + self.timing.patience
+        number = 0
+        while True:
+            number += 1
+            try:
+                return await self.once(attempt)
+            except StoreUnavailable as error:
+                wait = self.wait_after(number, error)
+                if number >= MOST_TRIES or trio.current_time() + wait > deadline:
+                    raise
+            await trio.sleep(wait)
+
+    async def once(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Await `attempt()` for at most `timing.answer` seconds; then its outcome is unknown."""
+        with trio.move_on_after(self.timing.answer):
+            return await attempt()
+        raise StoreUnavailable(f"the bucket did not answer within {self.timing.answer:g} s")
+
+    def wait_after(self, number: int, error: StoreUnavailable) -> float:
+        """Seconds to wait after failed try `number` (from 1): full jitter above a half."""
+        wait = self.timing.wait_before_try(number) * (0.5 + self.random() / 2)
+        return max(wait, error.retry_after or 0.0)

@@ -1,0 +1,106 @@
+"""Several machines and another tool at once on a bad network, all of it drawn from one seed."""
+
+import random
+from dataclasses import dataclass
+
+import trio
+
+from pdfs.core.ids import Path
+from pdfs.store.faulty import READ_FATES, WRITE_FATES, Fate, Request
+from pdfs.store.objects import Traits
+from tests.simulation.machine import Machine
+from tests.simulation.oracle import check_everything
+from tests.simulation.story import come_to_rest
+from tests.simulation.world import Visit, World, new_world
+
+OURS = [Path(name) for name in ("a.dwg", "b.dwg", "d/c.dwg", "d/e/f.dxf", "g", "h.txt")]
+SHARED = [Path("shared.dwg"), Path("s/other.dxf")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weather:
+    """How bad a run is."""
+
+    faults: float
+    """The share of requests that don't fare well."""
+    crashes: float
+    """The share of faults that kill the process."""
+    rounds: int = 3
+    """Sessions of each machine."""
+
+
+async def edit_alone(seed: int, traits: Traits) -> None:
+    """One user, one machine, a quarter of all requests lost: his one session must be called saved.
+
+    Whoever takes his own late or lost write for another's would lose the stage to himself.
+    """
+    world = new_world(seed, traits)
+    chance = random.Random(seed)
+    silent = (Fate.ANSWER_LOST, Fate.LATE, Fate.DOUBLED, Fate.ECHOED, Fate.REQUEST_LOST)
+
+    def fate_of(machine: Machine, request: Request) -> Fate:
+        if not _is_open(world) or chance.random() >= 0.25:
+            return Fate.FINE
+        return chance.choice(silent if request.is_write else (Fate.REQUEST_LOST,))
+
+    async with trio.open_nursery() as late:
+        machine = world.add_machine("ws1", "anna", late, fate_of)
+        saved = await world.visit(machine, lambda visit: _edit(world, visit))
+        assert saved
+        late.cancel_scope.cancel()
+
+
+def _is_open(world: World) -> bool:
+    """Whether the session has got the stage: before, a silent store is the user's to hear of."""
+    return bool(world.diaries)
+
+
+async def meet(seed: int, traits: Traits, weather: Weather) -> World:
+    """One run; raises AssertionError where a rule was broken."""
+    world = new_world(seed, traits)
+    chance = random.Random(seed ^ 0x5EED)
+
+    def fate_of(machine: Machine, request: Request) -> Fate:
+        if chance.random() >= weather.faults:
+            return Fate.FINE
+        crash = chance.random() < weather.crashes
+        possible = WRITE_FATES if request.is_write else READ_FATES
+        return chance.choice(sorted(fate for fate in possible if (fate in _CRASHES) == crash))
+
+    async with trio.open_nursery() as late:
+        people = [("ws1", "anna"), ("ws2", "anna"), ("ws3", "bert")]
+        machines = [world.add_machine(name, user, late, fate_of) for name, user in people]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_other_tool, world)
+            for machine in machines:
+                nursery.start_soon(_work, world, machine, weather.rounds)
+        await come_to_rest(world)
+        late.cancel_scope.cancel()
+    check_everything(world)
+    return world
+
+
+_CRASHES = (Fate.CRASH_BEFORE, Fate.CRASH_AFTER)
+
+
+async def _work(world: World, machine: Machine, rounds: int) -> None:
+    for _ in range(rounds):
+        await trio.sleep(world.rng.uniform(0, 600))
+        await world.visit_somehow(machine, lambda visit: _edit(world, visit))
+
+
+async def _edit(world: World, visit: Visit) -> None:
+    for _ in range(world.rng.randrange(1, 8)):
+        await trio.sleep(world.rng.choice([0.0, 0.1, 2.0, 90.0]))
+        await visit.editor.anything(OURS + SHARED)
+
+
+async def _other_tool(world: World) -> None:
+    """Overwrites and deletes plain objects of a few names, at any time."""
+    for _ in range(6):
+        await trio.sleep(world.rng.uniform(0, 400))
+        name = world.rng.choice(SHARED)
+        if world.rng.random() < 0.25:
+            await world.foreign_delete(name)
+        else:
+            await world.foreign_put(name, world.rng.randbytes(world.rng.choice([20, 90, 400])))

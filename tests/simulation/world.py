@@ -1,0 +1,214 @@
+"""A whole small world: one bucket, some machines, another tool, and chance from one seed."""
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import trio
+
+from pdfs.core import manifest as core_manifest
+from pdfs.core import root as core_root
+from pdfs.core.ids import Path, SessionId
+from pdfs.core.keys import StageKeys
+from pdfs.core.manifest import Manifest
+from pdfs.core.root import Root
+from pdfs.errors import LockHeld, LockLost, StoreError, UnpublishedWork
+from pdfs.store.faulty import Fate, Request
+from pdfs.store.memory import MemoryStore
+from pdfs.store.objects import Traits
+from tests.simulation.diary import Diary
+from tests.simulation.editor import Editor
+from tests.simulation.machine import EPOCH, Machine, Process, SimulatedDisk
+
+AWS = Traits(
+    conditional_complete=True,
+    conditional_delete=True,
+    conditional_part_copy=True,
+    nested_keys=True,
+)
+R2 = Traits(
+    conditional_complete=True,
+    conditional_delete=False,
+    conditional_part_copy=False,
+    nested_keys=True,
+)
+POOR = Traits(
+    conditional_complete=False,
+    conditional_delete=False,
+    conditional_part_copy=False,
+    nested_keys=False,
+)
+
+Story = Callable[["Visit"], Awaitable[None]]
+"""What a user does while the stage is mounted."""
+
+FateOf = Callable[[Machine, Request], Fate]
+
+
+@dataclass(slots=True)
+class Visit:
+    """A user at a mounted stage."""
+
+    process: Process
+    editor: Editor
+    diary: Diary
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """One change of a plain object by another tool."""
+
+    time: float
+    key: str
+    body: bytes | None
+
+
+@dataclass(slots=True)
+class World:
+    """Everything that a run consists of."""
+
+    rng: random.Random
+    store: MemoryStore
+    keys: StageKeys
+    machines: list[Machine] = field(default_factory=list)
+    diaries: dict[SessionId, Diary] = field(default_factory=dict)
+    foreign: list[Foreign] = field(default_factory=list)
+    completed: list[tuple[float, SessionId]] = field(default_factory=list)
+    """Sessions whose `run` returned: called saved, and when."""
+    kept: set[SessionId] = field(default_factory=set)
+    """Sessions that were refused because the stage moved on; their journal stays."""
+    missing: dict[SessionId, list[Path]] = field(default_factory=dict)
+    """What a session that was called saved named as lost."""
+    late_keys: set[str] = field(default_factory=set)
+    """Keys to which a write was sent that could arrive at any later time."""
+    calm: bool = False
+    """No more faults."""
+
+    def add_machine(self, name: str, user: str, nursery: trio.Nursery, fate_of: FateOf) -> Machine:
+        machine = Machine(
+            name,
+            user,
+            store=self.store,
+            keys=self.keys,
+            rng=random.Random(self.rng.getrandbits(64)),
+            nursery=nursery,
+            fate_of=partial(self._fate_of, fate_of),
+        )
+        self.machines.append(machine)
+        return machine
+
+    def _fate_of(self, chosen: FateOf, machine: Machine, request: Request) -> Fate:
+        fate = Fate.FINE if self.calm else chosen(machine, request)
+        if request.is_write and fate in (Fate.LATE, Fate.ECHOED):
+            self.late_keys.add(request.key)
+        return fate
+
+    # --- people -----------------------------------------------------------------------------------
+
+    async def visit(
+        self,
+        machine: Machine,
+        story: Story,
+        *,
+        resume: SimulatedDisk | None = None,
+        agreed: bool = False,
+        take_over: bool = False,
+    ) -> bool:
+        """Mount, do what `story` says, unmount. Returns whether it was called saved."""
+
+        async def serve(process: Process, work: object) -> None:
+            assert process.work is not None
+            session = process.ctx.owner.session
+            diary = self.diaries.setdefault(session, Diary(session))
+            editor = Editor(process.work, diary, self.rng, round(process.ctx.now() * 1e9))
+            self._note_served(process, diary)
+            await story(Visit(process, editor, diary))
+            self._note_served(process, diary)
+
+        process = await machine.mount(serve, resume=resume, agreed=agreed, take_over=take_over)
+        if process.is_dead:
+            return False
+        session = process.ctx.owner.session
+        self.completed.append((self.time(), session))
+        self.missing[session] = process.session.missing
+        return True
+
+    async def visit_somehow(
+        self, machine: Machine, story: Story, *, gives_up_at_crash: bool = False
+    ) -> None:
+        """Keep at it until a session of this machine is called saved: resume, ask, take over."""
+        for attempt in range(200):
+            resume = machine.crashed[0] if machine.crashed else None
+            if resume is not None and resume.session in self.kept:
+                machine.disks.pop(resume.session)
+                continue
+            patient = attempt < 6
+            try:
+                saved = await self.visit(
+                    machine,
+                    story if resume is None else idle,
+                    resume=resume,
+                    agreed=not patient,
+                    take_over=not patient and self.rng.random() < 0.5,
+                )
+            except UnpublishedWork:  # what was written is kept on its machine, for people
+                self.kept.update(disk.session for disk in machine.crashed[:1])
+            except (LockHeld, LockLost, StoreError):
+                await trio.sleep(self.rng.choice([30.0, 700.0, 12 * 3600.0]))
+            else:
+                if (saved and resume is None) or (gives_up_at_crash and not saved):
+                    return
+        raise AssertionError(f"{machine.name} could not get on")
+
+    async def visit_until_crash(self, machine: Machine, story: Story) -> None:
+        """Visits of this machine until one of them dies, or three were called saved."""
+        for _ in range(3):
+            await self.visit_somehow(machine, story, gives_up_at_crash=True)
+            if machine.crashed:
+                return
+
+    def _note_served(self, process: Process, diary: Diary) -> None:
+        assert process.work is not None
+        for path, content in process.work.tree.known.items():
+            etag = content.etag_at(path)
+            if etag is not None:
+                diary.served.add(etag)
+
+    # --- another tool -----------------------------------------------------------------------------
+
+    async def foreign_put(self, path: str, body: bytes) -> None:
+        key = self.keys.plain(Path(path))
+        await self.store.put(key, body, condition=None)
+        self.foreign.append(Foreign(self.time(), key, body))
+
+    async def foreign_delete(self, path: str) -> None:
+        key = self.keys.plain(Path(path))
+        await self.store.delete(key, condition=None)
+        self.foreign.append(Foreign(self.time(), key, None))
+
+    # --- looking from outside ---------------------------------------------------------------------
+
+    def time(self) -> float:
+        return EPOCH + trio.current_time()
+
+    def root(self) -> Root | None:
+        stored = self.store.objects.get(self.keys.root)
+        return None if stored is None else core_root.decode(self.keys.root, stored.body)
+
+    def manifest(self, root: Root) -> Manifest:
+        assert root.tree is not None
+        key = self.keys.tree(root.tree)
+        return core_manifest.decode(key, self.store.objects[key].body)
+
+
+async def idle(visit: Visit) -> None:
+    """Do nothing; long enough that a plan that was found is finished, and a listing judged."""
+    await trio.sleep(200.0)
+
+
+def new_world(seed: int, traits: Traits) -> World:
+    """A world with an empty bucket. Must be called under trio."""
+    start = trio.current_time()
+    store = MemoryStore(traits=traits, now=lambda: EPOCH + trio.current_time() - start, page_size=5)
+    return World(rng=random.Random(seed), store=store, keys=StageKeys("Kraftwerk", "planning"))
