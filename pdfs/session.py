@@ -14,12 +14,21 @@ import trio
 
 from pdfs.core.generation import changed_files, tree_of, unpublished_of
 from pdfs.core.ids import Fence, Inode, Path, first_inode
-from pdfs.core.lease import Claimant, LockState, Unpublished
+from pdfs.core.lease import Claimant, Lock, LockState, Unpublished
+from pdfs.core.manifest import Top, never_published
 from pdfs.core.merge import Warned
 from pdfs.core.root import SessionEntry
 from pdfs.core.states import Event, State, next_state
 from pdfs.core.tree import Tree
-from pdfs.errors import LockHeld, LockLost, PdfsError, StoreError, UnpublishedWork
+from pdfs.errors import (
+    LockHeld,
+    LockLost,
+    MountError,
+    PdfsError,
+    SessionError,
+    StoreError,
+    UnpublishedWork,
+)
 from pdfs.stage.catch_up import Standing, catch_up, moved, standing
 from pdfs.stage.context import StageContext
 from pdfs.stage.end import end_session
@@ -30,6 +39,11 @@ from pdfs.stage.root import SeenRoot
 from pdfs.stage.start import Started, start
 from pdfs.stage.together import background
 from pdfs.stage.work import Work
+
+
+def _unheard(_: object) -> None:
+    pass
+
 
 Serve = Callable[[Work], Awaitable[None]]
 """Shows the tree to processes until it is unmounted."""
@@ -44,6 +58,9 @@ class Workspace(Protocol):
     async def retire(self) -> None:
         """All of it is in the bucket: the journal may go."""
 
+    async def discard(self) -> None:
+        """The user wants none of it: the journal goes where it can be brought back from."""
+
 
 class StageSession:
     """One exclusive editing of one stage. `run` is its whole life; the rest is for looking on."""
@@ -56,15 +73,22 @@ class StageSession:
         self._resumed = resumed
         self._work: Work | None = resumed
         self._started: Started
-        self._lock: HeldLock
+        self._held: HeldLock | None = None
         self._root: SeenRoot
         self._found: SessionEntry | None = None
         """This session's entry in the root, as the last Start or commit left it."""
         self._root_turn = trio.Lock()
         self._uploading = trio.CancelScope()
+        self._is_aborted = False
         self.state = State.IDLE
+        self.is_settled = False
+        """What other tools did before the mount has been taken in."""
         self.busy: Callable[[], Set[Inode]] = frozenset
         """Files that some process has open; set by whoever serves."""
+        self.on_state: Callable[[State], None] = _unheard
+        """Called after each change of `state`."""
+        self.on_lost: Callable[[LockLost], None] = _unheard
+        """Called once, when the stage is lost."""
         self.lost: LockLost | None = None
         """Why nothing is uploaded any more; None while the stage is ours."""
         self.trouble: StoreError | None = None
@@ -88,15 +112,41 @@ class StageSession:
             work = await self._open()
             if work is not None and serve is not None:
                 self._move(Event.SERVED)
-                await self._serve(serve, work)
-            if work is not None:
+                await self._serve_or_give_back(serve, work)
+            if work is not None and not self._is_aborted:
                 self._move(Event.PUBLISHING)
                 await self._upload(work)
             else:
                 await self._insist(self._end, restarts=True)
         await self._release(Unpublished())
-        await self._workspace.retire()
-        self._move(Event.RELEASED)
+        if self._is_aborted:
+            await self._workspace.discard()
+        else:
+            await self._workspace.retire()
+        self._move(Event.ABORTED if self._is_aborted else Event.RELEASED)
+
+    def abort(self) -> None:
+        """Publish nothing of this session: when serving ends, it is ended and discarded.
+
+        Raises SessionError where a publish is under way or may have been committed.
+        """
+        flight = None if self._work is None else self._work.tree.in_flight
+        if self.state is not State.ACTIVE or flight is not None:
+            raise SessionError(
+                f"this session is {self.state} and can't be aborted; nothing was changed",
+                remedy="let it publish; then edit again" if flight is not None else "",
+            )
+        self._is_aborted = True
+
+    @property
+    def lock(self) -> Lock | None:
+        """The lock as this session wrote it last; None before it has one."""
+        return None if self._held is None else self._held.lock
+
+    @property
+    def _lock(self) -> HeldLock:
+        assert self._held is not None, "the stage was never taken"
+        return self._held
 
     # --- open -------------------------------------------------------------------------------------
 
@@ -111,7 +161,7 @@ class StageSession:
         self._move(Event.STARTED if self._resumed is None else Event.RESUMED)
 
     def _take(self, started: Started) -> None:
-        self._started, self._lock = started, started.lock
+        self._started, self._held = started, started.lock
         self._root, self._found = started.root, started.entry
         if self._work is not None:
             self._work.adopt(started.fence)
@@ -138,7 +188,10 @@ class StageSession:
     async def _load(self) -> Tree:
         """The tree of the current generation; of a bucket never written, that of a listing."""
         ctx, root = self._ctx, self._root.root
-        tree = tree_of(await read_tree(ctx, root.tree), root.tree, uid=ctx.uid, gid=ctx.gid)
+        manifest = await read_tree(ctx, root.tree)
+        if root.tree is None:
+            manifest = never_published(Top(mtime=round(ctx.now() * 1_000_000_000)))
+        tree = tree_of(manifest, root.tree, uid=ctx.uid, gid=ctx.gid)
         if root.tree is None:
             numbers = iter(range(first_inode(self._started.fence), 1 << 62))
             await self._take_in(tree, lambda: Inode(next(numbers)), tree.apply)
@@ -154,6 +207,16 @@ class StageSession:
 
     # --- serve ------------------------------------------------------------------------------------
 
+    async def _serve_or_give_back(self, serve: Serve, work: Work) -> None:
+        """Serve; where it can't be mounted at all, a new session leaves nothing behind."""
+        try:
+            await self._serve(serve, work)
+        except MountError:
+            if self._resumed is None and not work.tree.has_edits:
+                await self._give_back()
+                await self._workspace.retire()
+            raise
+
     async def _serve(self, serve: Serve, work: Work) -> None:
         async with background(partial(self._follow, work)):
             await serve(work)
@@ -166,6 +229,7 @@ class StageSession:
             async with self._root_turn:
                 await self._insist(partial(self._catch_up, work, ends=False), restarts=True)
             await self._insist(partial(self._take_in, work.tree, work.new_inode, work.commit))
+            self.is_settled = True
         except LockLost as error:
             self._lose(error)
 
@@ -198,6 +262,7 @@ class StageSession:
 
     def _lose(self, error: LockLost) -> None:
         self.lost = error
+        self.on_lost(error)
         self._uploading.cancel()
 
     # --- publish and release ----------------------------------------------------------------------
@@ -276,3 +341,4 @@ class StageSession:
 
     def _move(self, event: Event) -> None:
         self.state = next_state(self.state, event)
+        self.on_state(self.state)

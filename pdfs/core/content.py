@@ -11,6 +11,7 @@ plain object of a path at one ETag (`Plain`).
 """
 
 import hashlib
+import re
 from dataclasses import dataclass, replace
 from typing import NewType
 
@@ -25,6 +26,7 @@ ETag = NewType("ETag", str)
 PART_SIZE = 8 << 20
 MOST_PARTS = 10_000
 _LIST = b"pdfs-parts"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,11 @@ def digest_of_parts(parts: tuple[Digest, ...]) -> Digest:
     """What a content of several parts is known by."""
     joined = bytes.fromhex("".join(parts))
     return Digest(hashlib.blake2b(joined, digest_size=32, person=_LIST).hexdigest())
+
+
+def is_digest(text: str) -> bool:
+    """Whether `text` can be a digest: what is not must never become the name of a file."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 EMPTY = Content(size=0, digest=digest_of(b""))

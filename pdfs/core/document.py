@@ -10,10 +10,16 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from pdfs.core.ids import ObjectName, is_object_name
 from pdfs.errors import ObjectDamaged
 
 MOST_BYTES = 1 << 30
 """Longest document that is unpacked: 10 million entries; more is a bomb, not a manifest."""
+
+_UNPACKED_FREELY = 4 << 20
+_MOST_RATIO = 50
+"""What grows beyond both is a bomb. The most regular stages shrink to 1/30; what shrinks further,
+`pack` leaves as it is."""
 
 
 class Malformed(ValueError):
@@ -48,12 +54,26 @@ class Reader:
             raise Malformed(f"{name!r} is {_shown(value)}, not a whole number from {least}")
         return value
 
+    def object_name(self, name: str) -> ObjectName:
+        """The name of an internal object: nothing else may become part of a key."""
+        value = self.text(name)
+        if not is_object_name(value):
+            raise Malformed(f"{name!r} is {_shown(value)}, not the name of an object")
+        return ObjectName(value)
+
     def number(self, name: str) -> float:
         """A finite number."""
         value = self._fields.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e15:
             raise Malformed(f"{name!r} is {_shown(value)}, not a number")
         return float(value)
+
+    def time(self, name: str) -> int:
+        """A file's time in ns since 1970, of which the seconds have up to 64 bits."""
+        value = self._fields.get(name)
+        if type(value) is not int or not -(1 << 95) <= value < 1 << 95:
+            raise Malformed(f"{name!r} is {_shown(value)}, not a time in ns")
+        return value
 
     def flag(self, name: str) -> bool:
         """True or false; false where the field is missing."""
@@ -114,8 +134,8 @@ def parse(body: bytes, *, schema: int, most: int = MOST_BYTES) -> Reader:
     reader = Reader(value)
     found = reader.whole("schema")
     if found != schema:
-        newer = "newer" if found > schema else "older"
-        raise Malformed(f"it has schema {found}, of a {newer} PDFS; this one reads {schema}")
+        whose = "a newer" if found > schema else "an older"
+        raise Malformed(f"it has schema {found}, of {whose} PDFS; this one reads {schema}")
     return reader
 
 
@@ -126,13 +146,17 @@ def render(fields: Mapping[str, object]) -> bytes:
 
 def pack(fields: Mapping[str, object]) -> bytes:
     """A document's bytes, compact and compressed; equal fields give equal bytes."""
-    text = json.dumps(fields, separators=(",", ":"), ensure_ascii=True)
-    return gzip.compress(text.encode(), compresslevel=6, mtime=0)
+    text = json.dumps(fields, separators=(",", ":"), ensure_ascii=True).encode()
+    packed = gzip.compress(text, compresslevel=6, mtime=0)
+    if len(text) > _most_from(packed):
+        return gzip.compress(text, compresslevel=0, mtime=0)
+    return packed
 
 
 def unpack(key: str, body: bytes, *, schema: int, most: int = MOST_BYTES) -> Reader:
     """The inverse of `pack`, with bounded memory. Raises ObjectDamaged naming `key`."""
     try:
+        most = min(most, _most_from(body))
         inflater = zlib.decompressobj(wbits=31)
         text = inflater.decompress(body, most + 1)
         if len(text) > most or inflater.unconsumed_tail:
@@ -142,6 +166,10 @@ def unpack(key: str, body: bytes, *, schema: int, most: int = MOST_BYTES) -> Rea
         return parse(text, schema=schema, most=most)
     except (zlib.error, Malformed) as error:
         raise damaged(key, error) from error
+
+
+def _most_from(packed: bytes) -> int:
+    return max(_UNPACKED_FREELY, _MOST_RATIO * len(packed))
 
 
 def damaged(key: str, why: object) -> ObjectDamaged:
@@ -164,5 +192,7 @@ def _no_constant(name: str) -> None:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    if isinstance(value, dict | list):  # may be huge, or as deep as the stack
+        return "an object" if isinstance(value, dict) else "a list"
+    text = repr(value[:60] if isinstance(value, str) else value)
     return text if len(text) <= 60 else f"{text[:57]}..."

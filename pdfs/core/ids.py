@@ -1,5 +1,6 @@
 """The names of things: what must not be mistaken for one another has a type of its own."""
 
+import re
 from typing import NewType
 
 SessionId = NewType("SessionId", str)
@@ -30,6 +31,14 @@ Path = NewType("Path", str)
 Bytes that are not UTF-8 are carried as lone surrogates (`os.fsdecode`)."""
 
 TOP = Inode(1)
+
+
+_OBJECT_NAME = re.compile(r"[0-9]{12,}-[0-9a-z]+")
+
+
+def is_object_name(text: str) -> bool:
+    """Whether `text` can name an internal object: no other may become part of a key."""
+    return _OBJECT_NAME.fullmatch(text) is not None
 
 
 def first_inode(fence: Fence) -> Inode:

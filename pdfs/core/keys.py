@@ -113,7 +113,13 @@ def why_no_file(path: str) -> str | None:
     for component in path.split("/"):
         if component in {"", ".", ".."}:
             return f"it has {component!r} between slashes"
-        if len(component.encode("utf-8", "surrogateescape")) > COMPONENT_LIMIT:
+        try:
+            encoded = component.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            return "it contains half a character"
+        if encoded.decode("utf-8", "surrogateescape") != component:
+            return "it spells UTF-8 as single bytes"
+        if len(encoded) > COMPONENT_LIMIT:
             return f"a part of it has more than {COMPONENT_LIMIT} bytes"
     return None
 

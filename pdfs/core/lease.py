@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from pdfs.core import document
-from pdfs.core.document import Malformed
+from pdfs.core.document import Malformed, Reader
 from pdfs.core.ids import Fence, RunId, SessionId
 from pdfs.core.timing import Timing
 from pdfs.errors import LockUnreadable
@@ -30,6 +30,9 @@ from pdfs.errors import LockUnreadable
 SCHEMA = 1
 MOST_BYTES = 1 << 16
 """A lock is below 1 KiB; more is something else."""
+
+MOST_FENCE = (1 << 31) - 2
+"""The next one still numbers inodes below 2^63."""
 
 
 class LockState(StrEnum):
@@ -102,24 +105,37 @@ def decode(key: str, body: bytes) -> Lock:
         reader = document.parse(body, schema=SCHEMA, most=MOST_BYTES)
         pending = reader.child("pending")
         return Lock(
-            id=reader.text("id"),
-            user=reader.text("user"),
-            machine=reader.text("machine"),
+            id=_shown(reader, "id"),
+            user=_shown(reader, "user"),
+            machine=_shown(reader, "machine"),
             since=seconds_of(reader.text("since")),
             renewed=seconds_of(reader.text("renewed")),
             expires=seconds_of(reader.text("expires")),
-            session=SessionId(reader.text("session")),
-            run=RunId(reader.text("run")),
-            fence=Fence(reader.whole("fence", least=1)),
+            session=SessionId(_shown(reader, "session")),
+            run=RunId(_shown(reader, "run")),
+            fence=_fence(reader),
             state=LockState(reader.text("state")),
             pending=Unpublished(files=pending.whole("files"), bytes=pending.whole("bytes")),
-            pdfs=reader.text("pdfs"),
+            pdfs=_shown(reader, "pdfs"),
         )
     except ValueError as error:
         raise LockUnreadable(
             f"the lock {key!r} is not one that this PDFS can read: {error}",
             remedy="find out who wrote it; if nobody works on the stage: --take-over",
         ) from error
+
+
+def _shown(reader: Reader, name: str) -> str:
+    text = reader.text(name)
+    text.encode("utf-8", "surrogateescape")  # half a character is a ValueError, too
+    return text
+
+
+def _fence(reader: Reader) -> Fence:
+    fence = reader.whole("fence", least=1)
+    if fence > MOST_FENCE:
+        raise Malformed(f"fence {fence} leaves no room for the next ones")
+    return Fence(fence)
 
 
 def moment(seconds: float) -> str:

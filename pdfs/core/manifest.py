@@ -34,9 +34,9 @@ from types import MappingProxyType
 from typing import Any
 
 from pdfs.core import document
-from pdfs.core.content import Content, Digest, ETag, Packed, Plain
+from pdfs.core.content import Content, Digest, ETag, Packed, Plain, is_digest
 from pdfs.core.document import Malformed, Reader
-from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId
+from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId, is_object_name
 from pdfs.core.keys import parent, why_no_file
 from pdfs.core.record import Kind
 
@@ -211,12 +211,10 @@ def _manifest_in(reader: Reader) -> Manifest:
     top = reader.child("top")
     return Manifest(
         generation=reader.whole("generation"),
-        publish=PublishId(reader.text("publish")) if reader.text("publish") else None,
+        publish=PublishId(reader.object_name("publish")) if reader.text("publish") else None,
         time=reader.number("time"),
-        predecessor=ObjectName(reader.text("predecessor")) if reader.has("predecessor") else None,
-        top=Top(
-            mode=_mode(top), mtime=top.whole("mtime", least=-(1 << 63)), xattrs=_xattrs_in(top)
-        ),
+        predecessor=reader.object_name("predecessor") if reader.has("predecessor") else None,
+        top=Top(mode=_mode(top), mtime=top.time("mtime"), xattrs=_xattrs_in(top)),
         entries=_entries_in(reader.items("entries")),
         kept={
             Digest(digest): _kept_in(Digest(digest), Reader(value))
@@ -277,13 +275,22 @@ def _first_in(reader: Reader, path: Path, ino: Inode) -> Entry:
         ino=ino,
         kind=kind,
         mode=_mode(reader),
-        mtime=reader.whole("mtime", least=-(1 << 63)),
+        mtime=reader.time("mtime"),
         xattrs=_xattrs_in(reader),
-        target=reader.text("target", ""),
+        target=_target_in(reader),
         rdev=reader.whole("rdev", 0),
         content=content_in(reader) if kind is Kind.FILE else None,
         lost=reader.flag("lost"),
     )
+
+
+def _target_in(reader: Reader) -> str:
+    target = reader.text("target", "")
+    try:
+        target.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise Malformed("'target' contains half a character") from error
+    return target
 
 
 def _mode(reader: Reader) -> int:
@@ -297,10 +304,22 @@ def content_in(reader: Reader) -> Content:
     """The inverse of `content_out`. Raises Malformed."""
     return Content(
         size=reader.whole("size"),
-        digest=Digest(reader.text("digest")) if reader.has("digest") else None,
-        parts=tuple(Digest(part) for part in reader.texts("parts")),
-        packed=tuple(Packed(ObjectName(name), at) for name, at in reader.pairs("packed")),
+        digest=_digest(reader.text("digest")) if reader.has("digest") else None,
+        parts=tuple(_digest(part) for part in reader.texts("parts")),
+        packed=tuple(Packed(_object_name(name), at) for name, at in reader.pairs("packed")),
     )
+
+
+def _digest(text: str) -> Digest:
+    if not is_digest(text):
+        raise Malformed(f"{text!r} is not a digest")
+    return Digest(text)
+
+
+def _object_name(text: str) -> ObjectName:
+    if not is_object_name(text):
+        raise Malformed(f"{text!r} is not the name of an object")
+    return ObjectName(text)
 
 
 def _xattrs_in(reader: Reader) -> Mapping[str, bytes]:

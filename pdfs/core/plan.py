@@ -209,7 +209,7 @@ def decode(key: str, body: bytes) -> Plan:
     reader = document.unpack(key, body, schema=SCHEMA)
     try:
         return Plan(
-            publish=PublishId(reader.text("publish")),
+            publish=PublishId(reader.object_name("publish")),
             session=SessionId(reader.text("session")),
             run=RunId(reader.text("run")),
             user=reader.text("user"),

@@ -3,10 +3,10 @@
 Records name inodes, never paths of the tree, so that replay needs nothing but the records; `path`
 fields name keys in the bucket. They carry their time, owner and mode, so that replay asks no clock.
 
-Encoding: a record is (code, body, data). `data` is the payload of a `Write` and empty for all
-others. The body of a `Write` is `<QQq`: inode, offset, time in ns. Every other body is a JSON
-object with the fields of the class below, in UTF-8; names and targets that are not UTF-8 are
-carried as lone surrogates, xattr values as base64. A field that is None is left out.
+Encoding: a record is (code, body, data). `data` is the payload of a `Write` or `Carried` and
+empty for all others. The body of a `Write` is `<QQq`: inode, offset, time in ns. Every other body
+is a JSON object with the fields of the class below, in UTF-8; names and targets that are not UTF-8
+are carried as lone surrogates, xattr values as base64. A field that is None is left out.
 
 `decode` raises JournalDamaged for anything else: an unknown code, a missing or surplus field, a
 value of the wrong type.
@@ -185,6 +185,20 @@ class Echoed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """Bytes of a file that lay in an old segment, copied into this record; nothing else changes.
+
+    While a publish is under way, those that it includes are carried first.
+    """
+
+    code: ClassVar[int] = 14
+    ino: Inode
+    start: int
+    is_included: bool = False
+    """The publish that is under way includes them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
     """A plan was verified in the bucket and the root says so: new bases, new expectations.
 
@@ -222,6 +236,7 @@ Record = (
     | Gone
     | Settled
     | Echoed
+    | Carried
 )
 
 _CLASSES: tuple[type[Any], ...] = (
@@ -238,6 +253,7 @@ _CLASSES: tuple[type[Any], ...] = (
     Gone,
     Settled,
     Echoed,
+    Carried,
 )
 _BY_CODE = {cls.code: cls for cls in _CLASSES}
 _WRITE = struct.Struct("<QQq")
@@ -259,7 +275,7 @@ def decode(code: int, body: bytes) -> Record:
         if cls is Write:
             ino, offset, time = _WRITE.unpack(body)
             return Write(ino=Inode(ino), offset=offset, time=time)
-        record: Record = _built(cls, json.loads(body))
+        record: Record = _built(cls, json.loads(body.decode()))
     except (ValueError, TypeError, KeyError, IndexError, struct.error, RecursionError) as error:
         raise JournalDamaged(f"a journal record of code {code} can't be read: {error}") from error
     return record
@@ -307,12 +323,14 @@ def content_in(value: Any) -> Content:
     return Content(
         size=size,
         digest=None if digest is None else Digest(_str(digest)),
-        parts=tuple(Digest(_str(part)) for part in value.get("parts", ())),
+        parts=tuple(Digest(_str(part)) for part in _list(value.get("parts", []))),
         packed=tuple(
-            Packed(ObjectName(_str(name)), _int(offset)) for name, offset in value.get("packed", ())
+            Packed(ObjectName(_str(name)), _int(offset))
+            for name, offset in _list(value.get("packed", []))
         ),
         plain=tuple(
-            Plain(Path(_str(path)), ETag(_str(etag))) for path, etag in value.get("plain", ())
+            Plain(Path(_str(path)), ETag(_str(etag)))
+            for path, etag in _list(value.get("plain", []))
         ),
     )
 
@@ -326,6 +344,7 @@ def _int(value: object) -> int:
 def _str(value: object) -> str:
     if type(value) is not str:
         raise ValueError(f"{value!r} is not a string")
+    value.encode("utf-8", "surrogateescape")  # a name that no file can have is a ValueError, too
     return value
 
 
@@ -335,16 +354,22 @@ def _bool(value: object) -> bool:
     return value
 
 
+def _list(value: object) -> list[Any]:
+    if type(value) is not list:
+        raise ValueError(f"{value!r} is not a list")
+    return value
+
+
 def _bytes(value: object) -> bytes:
     return base64.b64decode(_str(value), validate=True)
 
 
 def _pairs(kind: Callable[[object], Any]) -> Callable[[Any], tuple[Any, ...]]:
-    return lambda value: tuple((kind(first), _int(second)) for first, second in value)
+    return lambda value: tuple((kind(first), _int(second)) for first, second in _list(value))
 
 
 def _each(kind: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
-    return lambda value: tuple(kind(item) for item in value)
+    return lambda value: tuple(kind(item) for item in _list(value))
 
 
 _READERS: Mapping[object, Callable[[Any], Any]] = {
@@ -377,4 +402,6 @@ _FIELDS: Mapping[type[Any], Mapping[str, Callable[[Any], Any]]] = {
 
 def _built(cls: type[Any], value: Any) -> Any:
     readers = _FIELDS[cls]
-    return cls(**{name: readers[name](item) for name, item in dict(value).items()})
+    if type(value) is not dict:
+        raise ValueError(f"a record of {type(value).__name__}")
+    return cls(**{name: readers[name](item) for name, item in value.items()})

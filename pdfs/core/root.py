@@ -149,8 +149,8 @@ def _entry_in(item: Any) -> SessionEntry:
 def _last_in(reader: Reader) -> LastPublish:
     return LastPublish(
         generation=reader.whole("generation", least=1),
-        publish=PublishId(reader.text("publish")),
-        tree=ObjectName(reader.text("tree")),
+        publish=PublishId(reader.object_name("publish")),
+        tree=reader.object_name("tree"),
         sequence=Sequence(reader.whole("sequence")),
     )
 
@@ -162,4 +162,4 @@ def _fence(value: object) -> Fence:
 
 
 def _name(reader: Reader, name: str) -> ObjectName | None:
-    return ObjectName(reader.text(name)) if reader.has(name) else None
+    return reader.object_name(name) if reader.has(name) else None

@@ -11,7 +11,7 @@ from typing import Any
 from pdfs.core import document
 from pdfs.core.content import EMPTY, Content
 from pdfs.core.document import Malformed, Reader
-from pdfs.core.ids import Inode, ObjectName, Path, PublishId, Sequence
+from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId, Sequence
 from pdfs.core.intervals import Extent, Extents, Position
 from pdfs.core.node import Node
 from pdfs.core.record import Kind, Publishing, content_in, content_out
@@ -109,9 +109,13 @@ def decode(body: bytes | memoryview) -> Tree:
 def _tree_in(reader: Reader) -> Tree:
     contents = [content_in(item) for item in reader.items("contents")]
     nodes = [_node_in(Reader(item), contents) for item in reader.items("nodes")]
+    by_number = {node.ino: node for node in nodes}
+    _check_names(by_number, len(nodes))
     return Tree(
-        nodes={node.ino: node for node in nodes},
-        known={Path(path): contents[index] for path, index in reader.mapping("known").items()},
+        nodes=by_number,
+        known={
+            Path(path): contents[_whole(index)] for path, index in reader.mapping("known").items()
+        },
         orphans={node.ino for node in nodes if node.links == 0},
         generation=reader.whole("generation"),
         base=ObjectName(reader.text("base")) if reader.has("base") else None,
@@ -119,6 +123,13 @@ def _tree_in(reader: Reader) -> Tree:
         edits=reader.whole("edits"),
         published_edits=reader.whole("published_edits"),
     )
+
+
+def _check_names(nodes: dict[Inode, Node], count: int) -> None:
+    if len(nodes) != count or TOP not in nodes or not nodes[TOP].is_directory:
+        raise Malformed("a node stands twice, or the top directory is missing")
+    if not all(ino in nodes for node in nodes.values() for ino in node.entries.values()):
+        raise Malformed("a name leads to no node")
 
 
 def _flight_in(reader: Reader) -> InFlight:

@@ -28,8 +28,12 @@ class Timing:
     """How long what a publish replaced or removed stays findable by its digest."""
     flush: float = 1.0
     """Between two background fdatasyncs of the journal."""
+    read: float = 55.0
+    """Longest time that a program's read waits for the bucket; then it gets EIO."""
     answer: float = 30.0
     """Longest wait for one answer of the store; then its outcome is unknown."""
+    slowest: float = 32768.0
+    """Bytes per second below which a link counts as dead: what is long in transit gets longer."""
     patience: float = 60.0
     """How long one request is sent again before its caller is told that the store is away."""
     backoff: float = 0.5
@@ -46,6 +50,10 @@ class Timing:
         if self.renewal >= self.expiry:
             raise UsageError("timing 'renewal' must be below 'expiry'")
 
+    def answer_to(self, size: int) -> float:
+        """Seconds to wait for the answer to a request that carries `size` bytes either way."""
+        return self.answer + size / self.slowest
+
     def wait_before_try(self, number: int) -> float:
         """Seconds to wait before try `number` (the first retry is 1), before any jitter."""
         return float(min(self.backoff * 2.0 ** min(number - 1, 60), self.backoff_limit))
@@ -60,5 +68,8 @@ def override(timing: Timing, values: Mapping[str, object]) -> Timing:
             raise UsageError(f"unknown timing {name!r}", remedy=f"known are {sorted(known)}")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise UsageError(f"timing {name!r} is {value!r}; it must be a number of seconds")
-        chosen[name] = float(value)
+        try:
+            chosen[name] = float(value)
+        except OverflowError:
+            raise UsageError(f"timing {name!r} is too large") from None
     return replace(timing, **chosen)

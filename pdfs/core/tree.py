@@ -18,6 +18,7 @@ from pdfs.core.intervals import Extent, Position
 from pdfs.core.keys import join
 from pdfs.core.node import Node
 from pdfs.core.record import (
+    Carried,
     Create,
     Drop,
     Echoed,
@@ -37,7 +38,7 @@ from pdfs.core.record import (
 from pdfs.errors import JournalDamaged
 
 NOWHERE = Position(0, 0)
-_NO_EDITS = (Publishing, Settled, Found, Gone, Drop)
+_NO_EDITS = (Publishing, Settled, Found, Gone, Drop, Carried)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -135,6 +136,8 @@ class Tree:
                 self._settled(record)
             case Echoed():
                 self.known[record.path] = record.content
+            case Carried():
+                self._carried(record, at, length)
             case _:
                 assert_never(record)
         self.edits += not isinstance(record, _NO_EDITS)
@@ -299,6 +302,14 @@ class Tree:
         if own and self.in_flight is not None:
             node.extents.drop_until(self.in_flight.boundary)
             node.limit = min(content.size, self.in_flight.lowest.get(node.ino, content.size))
+
+    def _carried(self, record: Carried, at: Position, length: int) -> None:
+        node = self._file(record.ino)
+        if record.start + length > node.size:
+            raise _damage(f"inode {record.ino} has no byte {record.start + length - 1}")
+        node.extents.put(Extent(record.start, record.start + length, at))
+        if record.is_included and self.in_flight is not None:
+            self.in_flight.boundary = Position(at.segment, at.offset + length)
 
     # --- preconditions ------------------------------------------------------------------------
 

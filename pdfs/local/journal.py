@@ -62,14 +62,16 @@ class SyncPoint:
 class Journal:
     """One session's journal, open for appending. A context manager: `close`, or `abandon`."""
 
-    def __init__(self, disk: Disk, directory: int, header: Header, last_sequence: int) -> None:
+    def __init__(self, disk: Disk, directory: int, header: Header, synced: int) -> None:
         """Use `create`."""
         self._disk = disk
         self._directory = directory
         self._header = header
-        self._last = self._synced = self._sealed = last_sequence
+        self._synced = synced
         self._unsealed: list[SegmentWriter] = []
-        """Oldest first; the last one takes the records."""
+        """Oldest first, `_current` last."""
+        self._current: SegmentWriter
+        """Takes the records."""
         self._prepared: SegmentWriter | None = None
         self._descriptors: dict[int, int] = {}
         """Of every segment that is open, sealed ones and earlier runs' included."""
@@ -96,7 +98,7 @@ class Journal:
         """
         journal = cls(disk, directory, header, first_sequence - 1)
         try:
-            journal._unsealed.append(journal._create_segment(segment))
+            journal._go_on_in(journal._create_segment(segment), first_sequence - 1)
         except DiskError:
             journal.abandon()
             raise
@@ -105,7 +107,7 @@ class Journal:
     @property
     def last_sequence(self) -> int:
         """Of the newest record."""
-        return self._last
+        return self._current.last_sequence
 
     @property
     def synced_sequence(self) -> int:
@@ -115,12 +117,12 @@ class Journal:
     @property
     def segment(self) -> int:
         """Number of the segment that takes the records."""
-        return self._unsealed[-1].number
+        return self._current.number
 
     @property
     def segment_size(self) -> int:
         """Bytes in that segment."""
-        return self._unsealed[-1].end
+        return self._current.end
 
     @property
     def has_failed(self) -> bool:
@@ -130,21 +132,21 @@ class Journal:
     def append(self, kind: int, body: bytes, data: Buffer = b"") -> Appended:
         """Add one record: it survives the death of this process, and power loss once synced.
 
-        `kind` is 1 to 254; a memoryview is one of bytes. Raises DiskFull, which leaves the journal
-        as it was, or JournalFailed.
+        `kind` is 1 to 254; `data` is contiguous, of items of one byte. Raises DiskFull, which
+        leaves the journal as it was, or JournalFailed.
         """
         if not HEADER < kind < TRAILER or max(len(body), len(data)) > PAYLOAD_LIMIT:
             raise ValueError(f"no record: kind {kind}, {len(body)} and {len(data)} bytes")
+        view = memoryview(data)
+        if view.nbytes != len(data) or not view.c_contiguous:
+            raise ValueError("data is not a buffer of bytes")
         self._check_usable()
-        segment = self._unsealed[-1]
-        sequence = self._last + 1
         try:
-            data_offset = segment.append(kind, body, data, sequence, self._synced)
+            data_offset = self._current.append(kind, body, data, self._synced)
         except OSError as error:
-            segment.drop_torn()
+            self._current.drop_torn()
             raise self._refused(error) from error
-        self._last = sequence
-        return Appended(sequence, segment.number, data_offset)
+        return Appended(self._current.last_sequence, self._current.number, data_offset)
 
     def sync_point(self) -> SyncPoint:
         """What to sync now. `run` it, then call `mark_synced` or `mark_failed`, whatever came out.
@@ -153,9 +155,12 @@ class Journal:
         """
         self._check_usable()
         self._check_no_sync()
-        unsynced = [one for one in self._unsealed if one.last_sequence > self._synced]
-        descriptors = tuple(segment.descriptor for segment in unsynced)
-        self._point = SyncPoint(self._last, self._disk, descriptors)
+        descriptors = tuple(
+            segment.descriptor
+            for segment in self._unsealed
+            if segment.has_records and segment.last_sequence > self._synced
+        )
+        self._point = SyncPoint(self.last_sequence, self._disk, descriptors)
         return self._point
 
     def mark_synced(self, point: SyncPoint) -> None:
@@ -222,7 +227,7 @@ class Journal:
         """Let the next segment take the records from now on. Raises as `prepare` does."""
         self.prepare()
         assert self._prepared is not None
-        self._unsealed.append(self._prepared)
+        self._go_on_in(self._prepared, self.last_sequence)
         self._prepared = None
 
     def seal(self) -> None:
@@ -287,15 +292,17 @@ class Journal:
             raise self._refused(error) from error
         return segment
 
+    def _go_on_in(self, segment: SegmentWriter, last_sequence: int) -> None:
+        segment.begin_after(last_sequence)
+        self._unsealed.append(segment)
+        self._current = segment
+
     def _seal_oldest(self) -> None:
-        segment = self._unsealed[0]
-        last_sequence = max(segment.last_sequence, self._sealed)
         try:
-            segment.seal(last_sequence)
+            self._unsealed[0].seal()
             fsync(self._disk, self._directory)
         except OSError as error:
             raise self._refused(error) from error
-        self._sealed = last_sequence
         del self._unsealed[0]
 
     def _discard_prepared(self) -> None:

@@ -63,7 +63,7 @@ class SegmentReader:
         passed, last_sequence = Totals(), 0
         while self._mark is not None and (found := self._found_at(self.end)) is not None:
             frame, body = found.frame, found.body
-            if body is None or frame.kind == HEADER:
+            if body is None or frame.kind == HEADER or frame.mark != self._mark:
                 return
             if frame.kind == TRAILER:
                 if decode_trailer(body) == passed and last_sequence in (0, frame.sequence):
@@ -74,7 +74,10 @@ class SegmentReader:
             yield found
 
     def frames_from(self, offset: int) -> Iterator[Found]:
-        """Every valid frame at or behind `offset`, found by its magic, whatever lies between."""
+        """Every valid frame at or behind `offset`, found by its magic, whatever lies between.
+
+        Also those of another run than the header's: then one of the two is not what was written.
+        """
         offset = max(offset, HEADER_SIZE)
         while (offset := self._file.find(MAGIC, offset)) >= 0:
             found = self._found_at(offset)
@@ -89,7 +92,7 @@ class SegmentReader:
     def _found_at(self, offset: int) -> Found | None:
         raw = bytes(self._file.view(offset, FRAME_SIZE))
         frame = decode_frame(raw, self._session, self._number, offset)
-        if frame is None or self._mark not in (None, frame.mark):
+        if frame is None:
             return None
         return Found(offset, frame, self._body_of(frame, offset + FRAME_SIZE))
 

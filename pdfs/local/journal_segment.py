@@ -9,7 +9,7 @@ The descriptor is the caller's from `create` on, to close after the last read fr
 import contextlib
 import errno
 import os
-from typing import Self
+from typing import NamedTuple, Self
 
 from pdfs.disk import Buffer, Disk, write_fully
 from pdfs.local.journal_format import (
@@ -38,34 +38,35 @@ def fsync(disk: Disk, descriptor: int) -> None:
         raise SyncFailed(error.errno, error.strerror) from error
 
 
+class _Written(NamedTuple):
+    """What is in a segment: replaced as a whole, so that nothing can come in between."""
+
+    end: int
+    last_sequence: int
+    totals: Totals
+
+
 class SegmentWriter:
     """A segment under its partial name, with a synced header and records up to `end`."""
-
-    __slots__ = (
-        "_body_bytes",
-        "_data_bytes",
-        "_directory",
-        "_disk",
-        "_origin",
-        "_records",
-        "descriptor",
-        "end",
-        "last_sequence",
-        "number",
-    )
 
     def __init__(self, disk: Disk, directory: int, number: int, origin: Origin, fd: int) -> None:
         """Use `create`."""
         self._disk = disk
         self._directory = directory
         self._origin = origin
-        self._records = self._body_bytes = self._data_bytes = 0
+        self._written = _Written(HEADER_SIZE, 0, Totals())
         self.number = number
         self.descriptor = fd
-        self.end = HEADER_SIZE
+
+    @property
+    def end(self) -> int:
         """Where the next record goes."""
-        self.last_sequence = 0
-        """Of its newest record; 0 while it has none."""
+        return self._written.end
+
+    @property
+    def last_sequence(self) -> int:
+        """Of the newest record in this segment, or before it while it has none."""
+        return self._written.last_sequence
 
     @classmethod
     def create(cls, disk: Disk, directory: int, number: int, header: Header) -> Self:
@@ -91,35 +92,41 @@ class SegmentWriter:
         origin = origin_of(header.session, header.run, number)
         return cls(disk, directory, number, origin, descriptor)
 
-    def append(self, kind: int, body: bytes, data: Buffer, sequence: int, synced: int) -> int:
-        """Write one record at `end`, and return the file offset of its data.
+    @property
+    def has_records(self) -> bool:
+        return self._written.totals.records > 0
 
-        When it raises, `end` has not moved and nothing before it was touched.
+    def begin_after(self, sequence: int) -> None:
+        """Its first record will follow the record of that number."""
+        self._written = self._written._replace(last_sequence=sequence)
+
+    def append(self, kind: int, body: bytes, data: Buffer, synced: int) -> int:
+        """Write one record at `end`, under the next number; return the file offset of its data.
+
+        When it raises, anything, the segment is as it was: the record may be in the file, and the
+        next one is written over it.
         """
-        frame = encode_frame(self._origin, self.end, kind, body, data, sequence, synced)
-        written = write_fully(self._disk, self.descriptor, (frame, body, data), self.end)
-        data_offset = self.end + FRAME_SIZE + len(body)
-        self.end += written
-        self.last_sequence = sequence
-        self._records += 1
-        self._body_bytes += len(body)
-        self._data_bytes += len(data)
-        return data_offset
+        end, last_sequence, totals = self._written
+        frame = encode_frame(self._origin, end, kind, body, data, last_sequence + 1, synced)
+        size = write_fully(self._disk, self.descriptor, (frame, body, data), end)
+        passed = totals.plus(len(body), len(data))
+        self._written = _Written(end + size, last_sequence + 1, passed)
+        return end + FRAME_SIZE + len(body)
 
     def drop_torn(self) -> None:
         """Give back the space that a failed append took; left as it is where that fails too."""
         with contextlib.suppress(OSError):
             self._disk.ftruncate(self.descriptor, self.end)
 
-    def seal(self, last_sequence: int) -> None:
+    def seal(self) -> None:
         """Write and sync the trailer, and rename the file. The directory is still to be synced.
 
-        All records up to `last_sequence`, the newest before the end of this segment, are synced.
+        All records up to `last_sequence` are synced.
         """
-        totals = Totals(self._records, self._body_bytes, self._data_bytes)
-        trailer = encode_trailer(self._origin, self.end, totals, last_sequence)
-        write_fully(self._disk, self.descriptor, [trailer], self.end)
-        self._disk.ftruncate(self.descriptor, self.end + len(trailer))
+        end, last_sequence, totals = self._written
+        trailer = encode_trailer(self._origin, end, totals, last_sequence)
+        write_fully(self._disk, self.descriptor, [trailer], end)
+        self._disk.ftruncate(self.descriptor, end + len(trailer))
         fsync(self._disk, self.descriptor)
         self._disk.rename(
             self._directory,

@@ -5,6 +5,7 @@
                             session.json     what people want to know of it; replaced as a whole
                             snapshot         the tree that the journal goes on from; likewise
                             journal-…        see `journal_format`
+                            aside/           segments that a recovery has copied; not read again
       trash/{session}/      a discarded session, as it was
       logs/
 
@@ -49,13 +50,14 @@ from pdfs.errors import (
     SessionNotFound,
     UsageError,
 )
-from pdfs.local.journal_format import is_uuid
+from pdfs.local.journal_format import is_uuid, parse_segment_name
 from pdfs.local.snapshot import decode_snapshot, encode_snapshot_head
 
 _SCHEMA: Final = 1
 _LOCK: Final = "session.lock"
 _DESCRIPTION: Final = "session.json"
 _SNAPSHOT: Final = "snapshot"
+_ASIDE: Final = "aside"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +152,38 @@ class SessionDirectory(_Descriptors):
             return None
         return decode_snapshot(raw, self.session, file=str(self.path / _SNAPSHOT))
 
+    def set_aside_segments(self, highest: int) -> None:
+        """Move the journal's segments up to that number to `aside`: they are replayed no more.
+
+        What an earlier recovery moved there is deleted. Survives power loss. Raises DiskError;
+        calling it again goes on.
+        """
+        with _words(f"move old segments aside in {self.path}"):
+            make_directory(self._disk, self.descriptor, _ASIDE)
+            with opened_directory(self._disk, self.descriptor, _ASIDE) as aside:
+                for old in os.listdir(aside):
+                    self._disk.unlink(aside, old)
+                for name in os.listdir(self.descriptor):
+                    parsed = parse_segment_name(name)
+                    if parsed is not None and parsed[0] <= highest:
+                        self._disk.rename(self.descriptor, name, aside, name)
+                self._disk.fsync(aside)
+            self._disk.fsync(self.descriptor)
+
+    def _empty(self) -> None:
+        """Delete everything in it, the snapshot first: without one, a session holds no work."""
+        with contextlib.suppress(FileNotFoundError):
+            self._disk.unlink(self.descriptor, _SNAPSHOT)
+            self._disk.fsync(self.descriptor)
+        for name in os.listdir(self.descriptor):
+            if name == _ASIDE:
+                with opened_directory(self._disk, self.descriptor, name) as aside:
+                    for old in os.listdir(aside):
+                        self._disk.unlink(aside, old)
+                self._disk.rmdir(self.descriptor, name)
+            else:
+                self._disk.unlink(self.descriptor, name)
+
     def _read(self, name: str) -> bytes | None:
         with _words(f"read {self.path / name}"):
             try:
@@ -220,6 +254,17 @@ class StateDirectory(_Descriptors):
         """Every discarded session, likewise."""
         with self._guarded("list the discarded sessions"):
             return self._list(self._trash, self.path / "trash")
+
+    def remove(self, held: SessionDirectory) -> None:
+        """Delete a session that this process holds and whose work is all in the bucket.
+
+        A crash in between leaves a session without a snapshot, which holds no work. DiskError.
+        """
+        with self._guarded(f"remove session {held.session}"):
+            held._empty()
+            held.close()
+            self._disk.rmdir(self._sessions, held.session)
+            self._disk.fsync(self._sessions)
 
     def discard(self, session: SessionId) -> None:
         """Move a session that no process has to the trash; nothing in it changes.

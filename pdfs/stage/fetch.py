@@ -107,7 +107,9 @@ async def _read(ctx: StageContext, home: Packed | Plain, span: tuple[int, int]) 
             key, at, etag = ctx.keys.content(name), (offset + start, offset + stop), None
         case Plain(path, plain_etag):
             key, at, etag = ctx.keys.plain(path), span, plain_etag
-    fetched = await ctx.patience.ask(lambda: ctx.store.get(key, span=at, if_match=etag))
+    fetched = await ctx.patience.ask(
+        lambda: ctx.store.get(key, span=at, if_match=etag), size=stop - start
+    )
     return fetched.body
 
 

@@ -18,11 +18,12 @@ async def put_immutable(
     expected = md5(body, usedforsecurity=False).hexdigest()
     for _ in range(MOST_TRIES):
         stored = await ctx.patience.ask(
-            lambda: ctx.store.put(key, body, condition=None, content_type=content_type)
+            lambda: ctx.store.put(key, body, condition=None, content_type=content_type),
+            size=len(body),
         )
         if stored.etag == expected:
             return
-        found = await ctx.patience.ask(lambda: ctx.store.get(key))
+        found = await ctx.patience.ask(lambda: ctx.store.get(key), size=len(body))
         if found.body == body:
             return
     raise StoreUnavailable(f"{key!r} does not arrive undamaged in the bucket")

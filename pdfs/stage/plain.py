@@ -95,7 +95,8 @@ class PlainPut:
                 condition=condition,
                 content_type=self._content_type(),
                 metadata=self._metadata(),
-            )
+            ),
+            size=len(body),
         )
 
     async def _send_in_parts(self, key: str, condition: Condition) -> Stored | None:

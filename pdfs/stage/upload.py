@@ -40,7 +40,9 @@ async def send_in_parts(
 
 
 async def _send(ctx: StageContext, key: str, upload: UploadId, number: int, body: bytes) -> ETag:
-    return await ctx.patience.ask(lambda: ctx.store.upload_part(key, upload, number, body))
+    return await ctx.patience.ask(
+        lambda: ctx.store.upload_part(key, upload, number, body), size=len(body)
+    )
 
 
 async def _complete(

@@ -26,28 +26,30 @@ class Patience:
     random: Callable[[], float]
     """Uniform in 0 … 1."""
 
-    async def ask(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Await `attempt()` until it answers, at most `timing.patience` seconds and ten tries.
+    async def ask(self, attempt: Callable[[], Awaitable[T]], *, size: int = 0) -> T:
+        """Await `attempt()` until it answers; sent again for `timing.patience` s and ten tries.
 
-        Raises the last StoreUnavailable; every other error passes through at once.
+        `size` is how many bytes it carries either way. Raises the last StoreUnavailable; every
+        other error passes through at once.
         """
         deadline = trio.current_time() + self.timing.patience
         number = 0
         while True:
             number += 1
             try:
-                return await self.once(attempt)
+                return await self.once(attempt, size=size)
             except StoreUnavailable as error:
                 wait = self.wait_after(number, error)
                 if number >= MOST_TRIES or trio.current_time() + wait > deadline:
                     raise
             await trio.sleep(wait)
 
-    async def once(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Await `attempt()` for at most `timing.answer` seconds; then its outcome is unknown."""
-        with trio.move_on_after(self.timing.answer):
+    async def once(self, attempt: Callable[[], Awaitable[T]], *, size: int = 0) -> T:
+        """Await `attempt()` for as long as a link that lives needs; then its outcome is unknown."""
+        limit = self.timing.answer_to(size)
+        with trio.move_on_after(limit):
             return await attempt()
-        raise StoreUnavailable(f"the bucket did not answer within {self.timing.answer:g} s")
+        raise StoreUnavailable(f"the bucket did not answer within {limit:.0f} s")
 
     def wait_after(self, number: int, error: StoreUnavailable) -> float:
         """Seconds to wait after failed try `number` (from 1): full jitter above a half."""

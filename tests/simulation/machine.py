@@ -8,6 +8,7 @@ from typing import NoReturn
 import trio
 
 from pdfs.core import snapshot
+from pdfs.core.content import Content
 from pdfs.core.ids import Fence, RunId, SessionId
 from pdfs.core.keys import StageKeys
 from pdfs.core.lease import Claimant
@@ -262,13 +263,16 @@ class Process:
         del self.machine.disks[self.ctx.owner.session]
         self._disk = None
 
+    async def discard(self) -> None:
+        await self.retire()
+
     def _recover(self, disk: SimulatedDisk) -> Ledger:
         tree = snapshot.decode(disk.snapshot)
         replay(tree, disk.records)
         return self._ledger(tree, disk)
 
     def _ledger(self, tree: Tree, disk: SimulatedDisk) -> Ledger:
-        async def fetch(content, start: int, stop: int) -> bytes:  # type: ignore[no-untyped-def]
+        async def fetch(content: Content, start: int, stop: int) -> bytes:
             return await fetch_span(self.ctx, content, start, stop)
 
         async def run_blocking(call: Callable[[], None]) -> None:

@@ -40,6 +40,9 @@ POOR = Traits(
     nested_keys=False,
 )
 
+MOST_REQUESTS = 200_000
+"""Far more than any run needs."""
+
 Story = Callable[["Visit"], Awaitable[None]]
 """What a user does while the stage is mounted."""
 
@@ -82,6 +85,7 @@ class World:
     """What a session that was called saved named as lost."""
     late_keys: set[str] = field(default_factory=set)
     """Keys to which a write was sent that could arrive at any later time."""
+    requests: int = 0
     calm: bool = False
     """No more faults."""
 
@@ -99,6 +103,8 @@ class World:
         return machine
 
     def _fate_of(self, chosen: FateOf, machine: Machine, request: Request) -> Fate:
+        self.requests += 1
+        assert self.requests < MOST_REQUESTS, "the machines go on for ever without getting on"
         fate = Fate.FINE if self.calm else chosen(machine, request)
         if request.is_write and fate in (Fate.LATE, Fate.ECHOED):
             self.late_keys.add(request.key)

@@ -1,0 +1,444 @@
+"""`StageFilesystem`: one method per request of a process, over a session's ledger.
+
+    validate (FsError, nothing changed) → record → `ledger.commit` → what to answer
+
+Between the first look at the tree and the commit there is no await: only `read`, `fsync` and
+`fsyncdir` can wait, and everything else answers from memory. Names, targets and attribute names
+are bytes as processes have them. A `Node` that is returned is the live one: use it before the next
+await.
+
+Invariants:
+- Nothing is answered that is not in the journal. (Reads change nothing, not even atime: that is
+  what utimensat(2) or the making of the file set it to, as under noatime.)
+- A node without a name goes by a `drop` record, as soon as no handle is open and the kernel has
+  forgotten it; what is left at the end goes by `end`.
+- After the stage is lost (`read_only`) only what was open for writing can still be changed, and
+  only its bytes. After the journal has failed, nothing: EIO for bytes and fsync, else EROFS.
+- No clock, no randomness, no network, no thread: what it needs of them is passed in.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Set
+from dataclasses import replace
+from errno import EBADF, EEXIST, EFBIG, EINVAL, EISDIR, ELOOP, ENXIO, EROFS, ESTALE
+from typing import Final, NamedTuple
+
+from pdfs.core.ids import Inode, Sequence
+from pdfs.core.node import Node
+from pdfs.core.record import Drop, Kind, Record, Write
+from pdfs.core.tree import Tree
+from pdfs.disk import Buffer
+from pdfs.errors import DiskError, DiskFull, JournalFailed, LockLost, PdfsError
+from pdfs.fs import plan, xattrs
+from pdfs.fs.clock import Clock
+from pdfs.fs.error import FsError
+from pdfs.fs.handles import InUse
+from pdfs.fs.names import changed_names, name_of, raw_of
+from pdfs.fs.plan import Caller, Change
+from pdfs.fs.upward import Upward
+from pdfs.local.ledger import Ledger
+
+LARGEST: Final = (1 << 63) - 1
+"""The largest size that Linux knows."""
+
+_KINDS: Final = {
+    stat.S_IFREG: Kind.FILE,
+    stat.S_IFIFO: Kind.FIFO,
+    stat.S_IFSOCK: Kind.SOCKET,
+    stat.S_IFCHR: Kind.CHARACTER,
+    stat.S_IFBLK: Kind.BLOCK,
+}
+_NO_BYTES: Final = {Kind.DIRECTORY: EISDIR, Kind.SYMLINK: ELOOP}
+_DOTS: Final = 2
+
+
+class Listed(NamedTuple):
+    """One name of a directory listing."""
+
+    name: bytes
+    node: Node
+    next: int
+    """Where a listing goes on behind it."""
+    is_dot: bool
+    """`.` or `..`: the kernel counts no look-up for it."""
+
+
+class StageFilesystem:
+    """What a process can do to the stage. All calls belong on the thread of the ledger."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        now_ns: Callable[[], int],
+        room: Callable[[], os.statvfs_result],
+        upward: Upward | None = None,
+        largest: int = LARGEST,
+    ) -> None:
+        """`room` tells what is free where the journal is; `largest` is the largest file, in bytes.
+
+        `now_ns` should be a coarse clock, in ns since 1970.
+        """
+        self._ledger = ledger
+        self._clock = Clock(now_ns)
+        self._room = room
+        self._largest = largest
+        self._in_use = InUse()
+        self._failure: PdfsError | None = None
+        self.upward = Upward() if upward is None else upward
+        self.read_only: LockLost | None = None
+        """Why nothing new can be changed; set from above, for good."""
+
+    @property
+    def tree(self) -> Tree:
+        """As of the newest record."""
+        return self._ledger.tree
+
+    def busy(self) -> Set[Inode]:
+        """The files that are open."""
+        return self._in_use.files()
+
+    # --- looking ----------------------------------------------------------------------------------
+
+    def lookup(self, parent: Inode, name: bytes) -> Node | None:
+        """The node of a name, which the kernel knows from now on; None where there is none."""
+        directory = plan.directory_of(self.tree, parent)
+        if name == b".":
+            found: Node | None = directory
+        elif name == b"..":
+            found = self.tree.nodes.get(directory.parent)
+        else:
+            found = self.tree.child(parent, name_of(name))
+        return None if found is None else self._known(found)
+
+    def forget(self, forgotten: Iterable[tuple[Inode, int]]) -> None:
+        """The kernel takes back look-ups. Never raises: there is nobody to hear it."""
+        for ino, count in forgotten:
+            self._in_use.forget(ino, count)
+            self._drop_unused(ino)
+
+    def getattr(self, ino: Inode) -> Node:
+        """The node itself, whose attributes are asked for."""
+        return plan.node_of(self.tree, ino)
+
+    def readlink(self, ino: Inode) -> bytes:
+        """What a symlink points to."""
+        node = plan.node_of(self.tree, ino)
+        if node.kind is not Kind.SYMLINK:
+            raise FsError(EINVAL)
+        return raw_of(node.target)
+
+    def statfs(self) -> os.statvfs_result:
+        """How much more can be written."""
+        return self._room()
+
+    def opendir(self, ino: Inode) -> int:
+        """A handle that lists the names as they are now."""
+        return self._in_use.open_directory(plan.directory_of(self.tree, ino))
+
+    def readdir(self, handle: int, start: int) -> Iterator[Listed]:
+        """The names from `start` on (0 = from the first one, as they are now).
+
+        What was made since is missing, what went is skipped, nothing comes twice. Whoever passes
+        an entry to the kernel says so by `note_lookup`, except for dots.
+        """
+        opened = self._in_use.directory(handle)
+        if start == 0:
+            opened.rewind()
+        directory = opened.node
+        above = self.tree.nodes.get(directory.parent, directory)
+        for at, (name, node) in enumerate(((b".", directory), (b"..", above))[start:], start + 1):
+            yield Listed(name, node, at, is_dot=True)
+        first = max(start - _DOTS, 0)
+        for at, text in enumerate(opened.names[first:], first + _DOTS + 1):
+            child = self.tree.child(directory.ino, text)
+            if child is not None:
+                yield Listed(raw_of(text), child, at, is_dot=False)
+
+    def note_lookup(self, ino: Inode) -> None:
+        """The kernel was told of a node by a listing."""
+        self._in_use.note_lookup(ino)
+
+    def releasedir(self, handle: int) -> None:
+        """Close a directory."""
+        self._drop_unused(self._in_use.release(handle))
+
+    # --- names ------------------------------------------------------------------------------------
+
+    def mknod(self, parent: Inode, name: bytes, mode: int, rdev: int, caller: Caller) -> Node:
+        """A new file, fifo, socket or device, by the type in `mode`."""
+        kind = _KINDS.get(stat.S_IFMT(mode) or stat.S_IFREG)
+        if kind is None:
+            raise FsError(EINVAL)
+        return self._known(self._create(parent, name, kind, mode, caller, rdev=rdev))
+
+    def mkdir(self, parent: Inode, name: bytes, mode: int, caller: Caller) -> Node:
+        """A new directory."""
+        return self._known(self._create(parent, name, Kind.DIRECTORY, mode, caller))
+
+    def symlink(self, parent: Inode, name: bytes, target: bytes, caller: Caller) -> Node:
+        """A new symlink."""
+        return self._known(self._create(parent, name, Kind.SYMLINK, 0o777, caller, target=target))
+
+    def create(
+        self, parent: Inode, name: bytes, mode: int, flags: int, caller: Caller
+    ) -> tuple[int, Node]:
+        """A new file, opened.
+
+        The kernel believes that the name is free. If it is not, another tool's file has taken it:
+        ESTALE makes the kernel look again, and then open that as its mode allows.
+        """
+        try:
+            node = self._create(parent, name, Kind.FILE, mode, caller)
+        except FsError as error:
+            if error.errno == EEXIST and not flags & os.O_EXCL:
+                raise FsError(ESTALE) from error
+            raise
+        is_writable = flags & os.O_ACCMODE != os.O_RDONLY
+        return self._in_use.open_file(node, is_writable=is_writable), self._known(node)
+
+    def link(self, ino: Inode, parent: Inode, name: bytes) -> Node:
+        """One more name for a node."""
+        self._check_changeable()
+        record = plan.plan_link(self.tree, ino, parent, name, time=self._clock.now())
+        self._commit(record)
+        return self._known(self.tree.nodes[ino])
+
+    def unlink(self, parent: Inode, name: bytes) -> None:
+        """Take a name from what is not a directory."""
+        self._check_changeable()
+        self._commit_names(plan.plan_unlink(self.tree, parent, name, time=self._clock.now()))
+
+    def rmdir(self, parent: Inode, name: bytes) -> None:
+        """Remove an empty directory."""
+        self._check_changeable()
+        self._commit_names(plan.plan_rmdir(self.tree, parent, name, time=self._clock.now()))
+
+    def rename(
+        self, parent: Inode, name: bytes, new_parent: Inode, new_name: bytes, flags: int
+    ) -> None:
+        """Move a name over another one or none, or swap two (`flags` as in renameat2(2))."""
+        self._check_changeable()
+        record = plan.plan_rename(
+            self.tree, parent, name, new_parent, new_name, flags, time=self._clock.now()
+        )
+        if record is not None:
+            self._commit_names(record)
+
+    # --- attributes -------------------------------------------------------------------------------
+
+    def setattr(self, ino: Inode, change: Change, handle: int | None = None) -> Node:
+        """Set attributes, by a path or through an open file.
+
+        Through a file that was opened for writing before the stage was lost, its size can still
+        be changed.
+        """
+        node = plan.node_of(self.tree, ino)
+        is_open = handle is not None and self._in_use.file(handle).is_writable
+        if not is_open or change.size is None:
+            self._check_changeable()
+        change = self._with_times(change)
+        record = plan.plan_change(node, change, time=self._clock.now(), largest=self._largest)
+        if record is not None:
+            if record.size:
+                self._note_first_write(node)
+            self._commit(record)
+        return node
+
+    def getxattr(self, ino: Inode, name: bytes) -> bytes:
+        """The value of an extended attribute."""
+        return xattrs.attribute(plan.node_of(self.tree, ino), name)
+
+    def listxattr(self, ino: Inode) -> list[bytes]:
+        """The names of the extended attributes."""
+        return [raw_of(name) for name in plan.node_of(self.tree, ino).xattrs]
+
+    def setxattr(self, ino: Inode, name: bytes, value: bytes) -> None:
+        """Make or replace an extended attribute."""
+        self._check_changeable()
+        node = plan.node_of(self.tree, ino)
+        self._commit(xattrs.plan_set(node, name, value, self._clock.now()))
+
+    def removexattr(self, ino: Inode, name: bytes) -> None:
+        """Remove an extended attribute."""
+        self._check_changeable()
+        node = plan.node_of(self.tree, ino)
+        self._commit(xattrs.plan_remove(node, name, self._clock.now()))
+
+    # --- bytes ------------------------------------------------------------------------------------
+
+    def open(self, ino: Inode, flags: int, caller: Caller) -> int:
+        """A handle of a file, emptied first where `flags` have O_TRUNC."""
+        node = plan.node_of(self.tree, ino)
+        if not node.is_file:
+            raise FsError(_NO_BYTES.get(node.kind, ENXIO))
+        is_writable = flags & os.O_ACCMODE != os.O_RDONLY
+        if is_writable or flags & os.O_TRUNC:
+            self._check_changeable()
+        if flags & os.O_TRUNC:
+            self._commit(plan.plan_truncate(node, caller, time=self._clock.now()))
+        return self._in_use.open_file(node, is_writable=is_writable)
+
+    async def read(self, handle: int, offset: int, size: int) -> bytes:
+        """Exactly min(size, file size - offset) bytes, as the file is when this returns.
+
+        Raises FsError, ContentLost, StoreError, DiskError: fewer bytes would be the end of the
+        file to a program.
+        """
+        node = self._in_use.file(handle).node
+        found = await self._ledger.read(node, offset, offset + size)
+        if len(found) != max(0, min(size, node.size - offset)):
+            raise PdfsError(f"{len(found)} bytes of {size} at {offset} of inode {node.ino}")
+        return found
+
+    def write(self, handle: int, offset: int, data: Buffer) -> int:
+        """Lay bytes over the file; all of them are in the journal when this returns.
+
+        The hot path: one append, no copy of `data`, no other thread.
+        """
+        opened = self._in_use.file(handle)
+        if not opened.is_writable:
+            raise FsError(EBADF)
+        node, length = opened.node, len(data)
+        if offset + length > self._largest:
+            raise FsError(EFBIG)
+        if length:
+            self._note_first_write(node)
+            self._commit(Write(ino=node.ino, offset=offset, time=self._clock.now()), data)
+        return length
+
+    def flush(self, handle: int) -> None:
+        """close(2) of one descriptor of a file: the journal has it all, unless it has failed."""
+        if self._in_use.file(handle).is_writable and self._failure is not None:
+            raise self._failure
+
+    def release(self, handle: int) -> None:
+        """The last descriptor is closed."""
+        self._drop_unused(self._in_use.release(handle))
+
+    async def fsync(self, handle: int) -> None:
+        """Return when all that was acknowledged survives a power cut. Raises JournalFailed."""
+        self._in_use.file(handle)
+        await self.sync()
+
+    async def fsyncdir(self, handle: int) -> None:
+        """The same, for who has a directory open."""
+        self._in_use.directory(handle)
+        await self.sync()
+
+    # --- from below and above ---------------------------------------------------------------------
+
+    def commit_from_below(self, record: Record) -> Sequence:
+        """Commit what no process asked for: what other tools did, what a publish came to.
+
+        The names that it changes go up, for the kernel to forget. Raises as `Ledger.commit`.
+        """
+        names = changed_names(record)
+        sequence = self._commit_names(record)
+        for parent, name in names:
+            self.upward.invalidate(parent, raw_of(name))
+        return sequence
+
+    async def sync(self) -> None:
+        """Return when all that was acknowledged survives a power cut. Raises JournalFailed."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            await self._ledger.sync()
+        except JournalFailed as error:
+            self._fail(error)
+            raise
+
+    def end(self) -> None:
+        """There is no mount any more: nothing is open, and nodes without a name go. Idempotent."""
+        self._in_use.clear()
+        for ino in sorted(self.tree.orphans):
+            self._drop_unused(ino)
+
+    # --- changing ---------------------------------------------------------------------------------
+
+    def _create(
+        self,
+        parent: Inode,
+        name: bytes,
+        kind: Kind,
+        mode: int,
+        caller: Caller,
+        *,
+        rdev: int = 0,
+        target: bytes = b"",
+    ) -> Node:
+        self._check_changeable()
+        record = plan.plan_create(
+            self.tree,
+            parent,
+            name,
+            caller,
+            ino=self._ledger.new_inode(),
+            kind=kind,
+            mode=mode,
+            time=self._clock.now(),
+            rdev=rdev,
+            target=target,
+        )
+        self._commit(record)
+        return self.tree.nodes[record.ino]
+
+    def _commit_names(self, record: Record) -> Sequence:
+        """Commit what may take the last name from a node."""
+        held = [
+            entries[name]
+            for parent, name in changed_names(record)
+            if name in (entries := self.tree.nodes[parent].entries)
+        ]
+        sequence = self._commit(record)
+        for ino in held:
+            self._drop_unused(ino)
+        return sequence
+
+    def _commit(self, record: Record, data: Buffer = b"") -> Sequence:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return self._ledger.commit(record, data)
+        except DiskFull:
+            raise
+        except BaseException as error:
+            # Also what `apply` raises: its record is in the journal, and a replay ends there.
+            self._fail(error)
+            raise
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = error if isinstance(error, PdfsError) else JournalFailed(repr(error))
+            self.upward.failed(self._failure)
+
+    def _check_changeable(self) -> None:
+        if self.read_only is not None or self._failure is not None:
+            raise FsError(EROFS)
+
+    def _drop_unused(self, ino: Inode) -> None:
+        """Drop a node that has no name and is not in use; what the disk refuses waits for `end`."""
+        if ino not in self.tree.orphans or ino in self._in_use or self._failure is not None:
+            return
+        try:
+            self._commit(Drop(ino=ino))
+        except DiskError:
+            return
+
+    def _note_first_write(self, node: Node) -> None:
+        if node.limit and not node.extents:
+            self.upward.first_write(node)
+
+    def _known(self, node: Node) -> Node:
+        self._in_use.note_lookup(node.ino)
+        return node
+
+    def _with_times(self, change: Change) -> Change:
+        taken = self._clock.taken
+        return replace(
+            change,
+            atime=None if change.atime is None else taken(change.atime),
+            mtime=None if change.mtime is None else taken(change.mtime),
+        )

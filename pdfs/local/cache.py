@@ -1,0 +1,177 @@
+"""The cache of clean contents: parts of files as the bucket has them, shared by all sessions.
+
+    {cache path}/parts/{first two}/{name}    bytes of one part, then 32 bytes: their BLAKE2b-256
+
+A part's name is its digest, or, for bytes that only another tool has written yet, the digest of
+store, key, ETag and part number. Files are immutable and appear by a rename; what fails its digest
+(after a power cut, say) is deleted and fetched anew. Losing the cache costs time only: errors of
+the disk here are never errors of a read.
+
+The newest parts are kept in memory too. The oldest go when the quota is reached.
+"""
+
+import contextlib
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import TypeVar
+
+import trio
+from cachetools import LRUCache
+
+from pdfs.core.content import digest_of
+from pdfs.disk import (
+    Disk,
+    make_directory,
+    make_path,
+    opened,
+    opened_directory,
+    read_fully,
+    write_fully,
+)
+
+T = TypeVar("T")
+
+_FOOTER = 32
+_MEMORY = 64 << 20
+
+
+def default_quota(free: int) -> int:
+    """Bytes that the cache may take: the smaller of 20 GiB and half of what is free."""
+    return min(20 << 30, free // 2)
+
+
+class PartCache:
+    """Parts by name. All calls belong on one thread, except what it sends to threads itself."""
+
+    def __init__(self, disk: Disk, path: PurePath, quota: int) -> None:
+        """Open the cache, and make it where there is none. Raises OSError."""
+        self._disk = disk
+        self._root = make_path(disk, str(path / "parts"))
+        self._quota = quota
+        self._memory: LRUCache[str, bytes] = LRUCache(_MEMORY, getsizeof=len)
+        self._limit = trio.CapacityLimiter(4)
+        self._sizes: OrderedDict[str, int] = OrderedDict(_found_in(self._root))
+        """By name, the least recently used first."""
+        self._total = sum(self._sizes.values())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether one more part would drive out another."""
+        return self._total >= self._quota
+
+    def has(self, name: str) -> bool:
+        """Whether a part is here, as far as that is known without reading it."""
+        return name in self._sizes or name in self._memory
+
+    async def get(self, name: str) -> bytes | None:
+        """The part, whole and checked, or None."""
+        data = self._memory.get(name)
+        if data is None and name in self._sizes:
+            data = await self._in_thread(lambda: self._load(name))
+            if data is None:
+                self._forget(name)
+            else:
+                self._remember(name, data)
+        if data is not None and name in self._sizes:
+            self._sizes.move_to_end(name)
+        return data
+
+    async def put(self, name: str, data: bytes) -> None:
+        """Keep a part; where the disk has no room for it, in memory alone."""
+        self._remember(name, data)
+        if name in self._sizes or len(data) > self._quota:
+            return
+        while self._sizes and self._total + len(data) > self._quota:
+            await self._evict()
+        if await self._in_thread(lambda: self._store(name, data)) and name not in self._sizes:
+            self._sizes[name] = len(data) + _FOOTER
+            self._total += len(data) + _FOOTER
+
+    def close(self) -> None:
+        """Give the directory back."""
+        self._disk.close(self._root)
+
+    def _remember(self, name: str, data: bytes) -> None:
+        with contextlib.suppress(ValueError):  # larger than all memory that there is for parts
+            self._memory[name] = data
+
+    def _forget(self, name: str) -> None:
+        self._total -= self._sizes.pop(name, 0)
+
+    async def _evict(self) -> None:
+        name = next(iter(self._sizes))
+        self._forget(name)
+        await self._in_thread(lambda: self._delete(name))
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(call, limiter=self._limit)
+
+    # --- in threads -------------------------------------------------------------------------------
+
+    def _load(self, name: str) -> bytes | None:
+        try:
+            with (
+                opened_directory(self._disk, self._root, name[:2]) as folder,
+                opened(self._disk, folder, name) as file,
+            ):
+                raw = read_fully(file, os.fstat(file).st_size, 0)
+        except OSError:
+            return None
+        data, footer = raw[:-_FOOTER], raw[-_FOOTER:]
+        if digest_of(data) == footer.hex():
+            return data
+        self._delete(name)
+        return None
+
+    def _store(self, name: str, data: bytes) -> bool:
+        try:
+            make_directory(self._disk, self._root, name[:2])
+            with opened_directory(self._disk, self._root, name[:2]) as folder:
+                self._write(folder, name, data)
+        except OSError:
+            return False
+        return True
+
+    def _write(self, folder: int, name: str, data: bytes) -> None:
+        temporary = f"{name}.{os.getpid()}.{threading.get_ident()}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            with opened(self._disk, folder, temporary, flags) as file:
+                write_fully(self._disk, file, [data, bytes.fromhex(digest_of(data))], 0)
+            self._disk.rename(folder, temporary, folder, name)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._disk.unlink(folder, temporary)
+            raise
+
+    def _delete(self, name: str) -> None:
+        with (
+            contextlib.suppress(OSError),
+            opened_directory(self._disk, self._root, name[:2]) as folder,
+        ):
+            self._disk.unlink(folder, name)
+
+
+def _found_in(root: int) -> list[tuple[str, int]]:
+    """(name, size) of each part, the least recently written first."""
+    found: list[tuple[int, str, int]] = []
+    with os.scandir(root) as folders:
+        names = [folder.name for folder in folders if folder.is_dir(follow_symlinks=False)]
+    for name in names:
+        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
+        try:
+            with os.scandir(folder) as files:
+                for file in files:
+                    status = file.stat(follow_symlinks=False)
+                    found.append((status.st_mtime_ns, file.name, status.st_size))
+        finally:
+            os.close(folder)
+    return [(name, size) for _, name, size in sorted(found)]
+
+
+def unread_name(store: str, key: str, etag: str, part: int) -> str:
+    """The name of a part whose digest nobody knows yet."""
+    return digest_of(f"{store}\0{key}\0{etag}\0{part}".encode())

@@ -1,0 +1,15 @@
+"""The daemon: one process that carries one session and its mount.
+
+request     what is to be mounted, as one line of JSON
+access      configuration, store and local state become a stage that can be worked on
+workspace   the session's journal on this machine's disk
+daemon      joins session, file system, signals and control socket
+control     the control socket: status, umount, abort, subscribe
+detach      taking the mount away from processes, orderly
+"""
+
+from pdfs.mount.access import stage_context
+from pdfs.mount.daemon import run
+from pdfs.mount.request import MountRequest, decode_request, encode_request
+
+__all__ = ["MountRequest", "decode_request", "encode_request", "run", "stage_context"]

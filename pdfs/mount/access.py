@@ -1,0 +1,158 @@
+"""From a configuration to a stage that can be worked on: store, probe, context."""
+
+import hashlib
+import json
+import os
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import PurePath
+
+import trio
+from cachetools import LRUCache
+
+from pdfs import __version__
+from pdfs.config import Configuration
+from pdfs.core.ids import ObjectName, RunId, SessionId
+from pdfs.core.keys import StageKeys
+from pdfs.core.manifest import Manifest
+from pdfs.core.plan import Plan
+from pdfs.disk import OsDisk, make_path, opened, read_fully, replace_file
+from pdfs.errors import ProjectNotFound
+from pdfs.stage.context import Owner, Sizes, StageContext
+from pdfs.store.directory import DirectoryStore
+from pdfs.store.objects import ObjectStore, Traits
+from pdfs.store.open import StoreOptions, open_store
+from pdfs.store.probe import probe
+from pdfs.store.retry import Patience
+from pdfs.store.s3 import S3Store
+
+PROBED_FOR = 7 * 86400.0
+"""Seconds for which a probe of a bucket is believed."""
+
+
+def new_id() -> str:
+    """A fresh UUID4 in hex."""
+    return uuid.uuid4().hex
+
+
+@asynccontextmanager
+async def opened_store(configuration: Configuration) -> AsyncIterator[S3Store | DirectoryStore]:
+    """The configured store, not yet probed. Raises UsageError, StoreError."""
+    store = await open_store(
+        configuration.bucket,
+        StoreOptions(
+            endpoint=configuration.endpoint,
+            region=configuration.region,
+            profile=configuration.profile,
+            makes_directory=configuration.is_default_bucket,
+        ),
+    )
+    try:
+        yield store
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 5.0):
+            await store.aclose()
+
+
+async def prove(configuration: Configuration, store: S3Store | DirectoryStore) -> None:
+    """Make the store known for what it really does; raises StoreUnsuitable where that won't do.
+
+    A proof is kept in the cache for a week, per bucket.
+    """
+    name = hashlib.sha256(store.name.encode()).hexdigest()[:32] + ".json"
+    traits = await trio.to_thread.run_sync(_remembered, configuration.cache / "probes", name)
+    if traits is None:
+        traits = await probe(store, prefix="", ids=new_id)
+        await trio.to_thread.run_sync(_remember, configuration.cache / "probes", name, traits)
+    store.believe(traits)
+
+
+_TRAITS = ("conditional_complete", "conditional_delete", "conditional_part_copy", "nested_keys")
+
+
+def _remembered(directory: PurePath, name: str) -> Traits | None:
+    disk = OsDisk()
+    try:
+        folder = make_path(disk, str(directory))
+        try:
+            with opened(disk, folder, name) as file:
+                found = json.loads(read_fully(file, os.fstat(file).st_size, 0))
+        finally:
+            disk.close(folder)
+        if not 0 <= time.time() - found["time"] < PROBED_FOR:
+            return None
+        return Traits(**{trait: bool(found[trait]) for trait in _TRAITS})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _remember(directory: PurePath, name: str, traits: Traits) -> None:
+    disk = OsDisk()
+    found = {trait: getattr(traits, trait) for trait in _TRAITS}
+    try:
+        folder = make_path(disk, str(directory))
+        try:
+            replace_file(disk, folder, name, json.dumps({**found, "time": time.time()}).encode())
+        finally:
+            disk.close(folder)
+    except OSError:
+        return  # it is probed again then
+
+
+def stage_context(
+    configuration: Configuration,
+    store: ObjectStore,
+    keys: StageKeys,
+    session: SessionId,
+    run: RunId,
+) -> StageContext:
+    """Everything that the protocols need, for one process of one session."""
+    timing = configuration.timing
+    trees: LRUCache[ObjectName, Manifest] = LRUCache(4)
+    plans: LRUCache[ObjectName, Plan] = LRUCache(4)
+    return StageContext(
+        store=store,
+        keys=keys,
+        owner=Owner(
+            user=configuration.user, machine=configuration.machine, session=session, run=run
+        ),
+        timing=timing,
+        sizes=Sizes(),
+        now=time.time,
+        new_id=new_id,
+        patience=Patience(timing, random.random),
+        uid=os.geteuid(),
+        gid=os.getegid(),
+        version=__version__,
+        trees=trees,
+        plans=plans,
+    )
+
+
+async def check_exists(ctx: StageContext) -> None:
+    """Raise ProjectNotFound unless the stage has a key in the bucket."""
+    for prefix in (ctx.keys.internal_prefix, ctx.keys.plain_prefix):
+        if await _has_keys(ctx, prefix):
+            return
+    if await _has_keys(ctx, f"{ctx.keys.project}/"):
+        raise ProjectNotFound(
+            f"project {ctx.keys.project!r} has no stage {ctx.keys.stage!r} in {ctx.store.name}",
+            remedy="look at its stages with pdfs ls, or make a new one with --create",
+        )
+    raise ProjectNotFound(
+        f"there is no project {ctx.keys.project!r} in {ctx.store.name}",
+        remedy="look at the projects with pdfs ls, or make a new one with --create",
+    )
+
+
+async def _has_keys(ctx: StageContext, prefix: str) -> bool:
+    async def ask() -> bool:
+        async for page in ctx.store.list(prefix):
+            if page:
+                return True
+        return False
+
+    return await ctx.patience.ask(ask)

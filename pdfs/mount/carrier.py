@@ -1,0 +1,375 @@
+"""Carries one session: joins it with the file system, the control socket and the signals.
+
+    StageSession.run ──serve──▶ FUSE · prefetch · the journal's flush · progress
+          ▲
+    control socket, signals: umount, abort, status
+
+A first signal is an unmount: what programs have mapped is written, the mount goes, everything is
+published. A second one ends the process: the journal is sealed and kept for recovery.
+"""
+
+import logging
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import trio
+
+from pdfs import fuse
+from pdfs.core.content import Content
+from pdfs.core.generation import unpublished_of
+from pdfs.core.lease import Claimant, Lock, moment
+from pdfs.core.node import Node
+from pdfs.core.states import State
+from pdfs.disk import OsDisk
+from pdfs.errors import (
+    ConflictsMade,
+    DamageFound,
+    DiskError,
+    LockLost,
+    PdfsError,
+    StoreError,
+    UnpublishedWork,
+)
+from pdfs.fs.filesystem import StageFilesystem
+from pdfs.fs.upward import Upward
+from pdfs.local.cache import PartCache
+from pdfs.local.journal_format import Header
+from pdfs.local.state import StateDirectory
+from pdfs.mount.control import ControlServer, Result
+from pdfs.mount.detach import detach, unmount
+from pdfs.mount.request import MountRequest
+from pdfs.mount.workspace import DiskWorkspace, ServedWork
+from pdfs.session import StageSession
+from pdfs.stage.contents import Contents
+from pdfs.stage.context import StageContext
+from pdfs.stage.together import background
+from pdfs.stage.work import Work
+
+logger = logging.getLogger(__name__)
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_COARSE_CLOCK = 5
+"""CLOCK_REALTIME_COARSE, which `time` does not name: the kernel's own tick, as on a local disk."""
+_PROGRESS = 0.2
+"""Seconds between two looks at how far the prefetch is."""
+
+
+class Carrier:
+    """One session in this process."""
+
+    def __init__(
+        self,
+        request: MountRequest,
+        report: Callable[[Mapping[str, object]], None],
+        ctx: StageContext,
+        state: StateDirectory,
+        cache: PartCache,
+    ) -> None:
+        self._request = request
+        self._report = report
+        self._ctx = ctx
+        self._contents = Contents(ctx, cache)
+        self._workspace = DiskWorkspace(
+            OsDisk(), state, self._header(), self._description(), self._contents.read
+        )
+        self._state_path = state.path
+        self._control = ControlServer(
+            request.configuration.runtime,
+            ctx.owner.session,
+            {"status": self._status, "umount": self._umount, "abort": self._abort},
+        )
+        self._session: StageSession
+        self._to_fetch, self._fetches = trio.open_memory_channel[Content](math.inf)
+        self._stop = trio.CancelScope()
+        """Ends the session where it stands; what is journaled stays."""
+        self._serving = trio.CancelScope()
+        """Ends the mount, also while programs use it."""
+        self._ended = trio.Event()
+        self._error: PdfsError | None = None
+        self.was_served = False
+
+    async def run(self, claimant: Claimant, *, resumes: bool) -> int:
+        """Carry the session to its end; returns 0, or the exit code of what it left behind.
+
+        Raises PdfsError where it could not be ended in order: its journal is then sealed.
+        """
+        resumed = self._workspace.resume(self._ctx.owner.session) if resumes else None
+        self._session = StageSession(self._ctx, self._workspace, resumed=resumed)
+        self._session.on_state = self._note_state
+        try:
+            async with background(self._control.serve), background(self._hear_signals):
+                await self._run_session(claimant)
+                self._ended.set()
+                await self._control.finish()
+        finally:
+            self._seal()
+        if self._error is not None:
+            raise self._error
+        code = self._exit_code()
+        self._tell({"event": "closed", "exit_code": code, **self._left_behind()})
+        return code
+
+    async def _run_session(self, claimant: Claimant) -> None:
+        serve = None if self._request.mountpoint is None else self._serve
+        try:
+            with self._stop:
+                await self._session.run(claimant, serve)
+        except PdfsError as error:
+            self._error = error
+        if self._stop.cancelled_caught:
+            self._error = UnpublishedWork(
+                "the session was stopped before everything was published",
+                remedy="nothing is lost: mount the stage again, or pdfs recover resume",
+            )
+
+    def _seal(self) -> None:
+        """Whatever happened: the journal is whole, and the session free for whoever resumes it."""
+        try:
+            self._workspace.seal()
+        except DiskError as error:
+            logger.error("the journal could not be sealed: %s", error)
+        self._workspace.close()
+
+    def _exit_code(self) -> int:
+        if self._session.missing:
+            return DamageFound.exit_code
+        return ConflictsMade.exit_code if self._session.conflicts else 0
+
+    def _left_behind(self) -> dict[str, object]:
+        return {"conflicts": self._session.conflicts, "missing": self._session.missing}
+
+    # --- serving ----------------------------------------------------------------------------------
+
+    async def _serve(self, work: Work) -> None:
+        """Show the stage at the mountpoint until it is unmounted."""
+        assert isinstance(work, ServedWork)
+        filesystem = StageFilesystem(
+            work.ledger,
+            now_ns=lambda: time.clock_gettime_ns(_COARSE_CLOCK),
+            room=lambda: os.statvfs(self._state_path),
+            upward=Upward(first_write=self._first_write, failed=self._journal_failed),
+        )
+        self._session.busy = filesystem.busy
+        self._session.on_lost = partial(_make_read_only, filesystem)
+        work.serve_through(filesystem.commit_from_below)
+        try:
+            async with (
+                background(partial(self._flush, work)),
+                background(partial(self._prefetch, work)),
+                background(self._fetch_opened),
+                background(self._show_progress),
+            ):
+                await self._mount(filesystem)
+        finally:
+            work.unmounted()
+
+    async def _mount(self, filesystem: StageFilesystem) -> None:
+        assert self._request.mountpoint is not None
+        options = fuse.MountOptions(
+            source=f"{self._ctx.keys.project}/{self._ctx.keys.stage}",
+            allow_other=self._request.allow_other,
+            caching=lambda: fuse.FOREVER if self._session.is_settled else fuse.BRIEFLY,
+        )
+        with self._serving:
+            await fuse.serve(
+                filesystem, self._request.mountpoint, options, task_status=_Mounted(self._mounted)
+            )
+
+    def _mounted(self) -> None:
+        self.was_served = True
+        self._report(
+            {
+                "event": "mounted",
+                "session": self._ctx.owner.session,
+                "pid": os.getpid(),
+                "mountpoint": self._request.mountpoint,
+            }
+        )
+
+    async def _flush(self, work: ServedWork) -> None:
+        """What programs never sync survives a power cut after this interval."""
+        while True:
+            await trio.sleep(self._ctx.timing.flush)
+            try:
+                await work.sync()
+            except DiskError:
+                return  # the file system has heard of it by the next request
+
+    async def _prefetch(self, work: ServedWork) -> None:
+        clean = {node.base for node in work.tree.nodes.values() if node.is_file and node.is_clean}
+        await self._contents.prefetch(sorted(clean, key=lambda content: content.size))
+
+    def _first_write(self, node: Node) -> None:
+        self._to_fetch.send_nowait(node.base)
+
+    async def _fetch_opened(self) -> None:
+        """The rest of a file that is being changed, ahead of the others."""
+        async for content in self._fetches:
+            try:
+                await self._contents.read(content, 0, content.size)
+            except (StoreError, DamageFound) as error:
+                logger.warning("a file that is being changed could not be fetched: %s", error)
+
+    def _journal_failed(self, error: PdfsError) -> None:
+        logger.error("the mount is read-only from here on: %s", error)
+
+    # --- control ----------------------------------------------------------------------------------
+
+    async def _status(self) -> Result:
+        session, owner = self._session, self._ctx.owner
+        configuration = self._request.configuration
+        work = self._workspace.work
+        unpublished = None if work is None else unpublished_of(work.tree, self._ctx.is_visible)
+        prefetched = self._contents.prefetched
+        return {
+            "schema": 1,
+            "session": owner.session,
+            "run": owner.run,
+            "project": self._ctx.keys.project,
+            "stage": self._ctx.keys.stage,
+            "mountpoint": self._request.mountpoint,
+            "pid": os.getpid(),
+            "state": session.state,
+            "bucket": self._ctx.store.name,
+            "user": owner.user,
+            "machine": owner.machine,
+            "unpublished": {
+                "files": 0 if unpublished is None else unpublished.files,
+                "bytes": 0 if unpublished is None else unpublished.bytes,
+            },
+            "lock": None if session.lock is None else _lock_out(session.lock),
+            "trouble": None if session.trouble is None else str(session.trouble),
+            "lost": None if session.lost is None else str(session.lost),
+            "conflicts": session.conflicts,
+            "warnings": [[warned.path, warned.why] for warned in session.warnings],
+            "prefetch": {
+                "files": prefetched.files,
+                "of_files": prefetched.of_files,
+                "bytes": prefetched.bytes,
+                "of_bytes": prefetched.of_bytes,
+            },
+            "timing": dict(configuration.timing_overrides),
+        }
+
+    async def _umount(self) -> Result:
+        """Unmount, publish, release; answers when all of it is done."""
+        if self._request.mountpoint is not None and self._session.state is State.ACTIVE:
+            await unmount(self._request.mountpoint)
+        return await self._outcome()
+
+    async def _abort(self) -> Result:
+        """End the session without publishing."""
+        self._session.abort()
+        if self._request.mountpoint is not None:
+            await detach(self._request.mountpoint)
+        self._serving.cancel()
+        return await self._outcome()
+
+    async def _outcome(self) -> Result:
+        await self._ended.wait()
+        if self._error is not None:
+            raise self._error
+        return {"exit_code": self._exit_code(), **self._left_behind()}
+
+    # --- signals ----------------------------------------------------------------------------------
+
+    async def _hear_signals(self) -> None:
+        with trio.open_signal_receiver(*_SIGNALS) as signals:
+            async with trio.open_nursery() as nursery:
+                heard = 0
+                async for _ in signals:
+                    heard += 1
+                    if heard > 1:
+                        self._stop.cancel()
+                    elif self._session.state is State.ACTIVE:
+                        nursery.start_soon(self._unmount_on_signal)
+                    elif self._session.state is not State.UPLOADING:
+                        self._stop.cancel()
+
+    async def _unmount_on_signal(self) -> None:
+        """Also when programs use the mount: what they do from here on fails, visibly to them."""
+        if self._request.mountpoint is not None:
+            await detach(self._request.mountpoint)
+        self._serving.cancel()
+
+    # --- telling ----------------------------------------------------------------------------------
+
+    def _note_state(self, state: State) -> None:
+        self._tell({"event": "state_changed", "state": state})
+
+    def _tell(self, event: Mapping[str, object]) -> None:
+        self._report(event)
+        self._control.tell(event)
+
+    async def _show_progress(self) -> None:
+        state = self._contents.prefetched
+        while not state.is_over:
+            await trio.sleep(_PROGRESS)
+            self._tell(
+                {
+                    "event": "progress",
+                    "message": "fetch",
+                    "files": state.files,
+                    "of_files": state.of_files,
+                    "bytes": state.bytes,
+                    "of_bytes": state.of_bytes,
+                }
+            )
+
+    # --- what others may know ---------------------------------------------------------------------
+
+    def _header(self) -> Header:
+        owner = self._ctx.owner
+        return Header(
+            session=owner.session,
+            run=owner.run,
+            project=self._ctx.keys.project,
+            stage=self._ctx.keys.stage,
+            user=owner.user,
+            machine=owner.machine,
+            base={"bucket": self._request.configuration.bucket},
+        )
+
+    def _description(self) -> dict[str, object]:
+        configuration = self._request.configuration
+        return {
+            "project": self._ctx.keys.project,
+            "stage": self._ctx.keys.stage,
+            "user": configuration.user,
+            "machine": configuration.machine,
+            "bucket": configuration.bucket,
+            "endpoint": configuration.endpoint or "",
+            "mountpoint": self._request.mountpoint or "",
+            "run": self._ctx.owner.run,
+        }
+
+
+class _Mounted:
+    """Hears from `fuse.serve` that the mount answers."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+
+    def started(self, value: None = None) -> None:
+        self._call()
+
+
+def _make_read_only(filesystem: StageFilesystem, error: LockLost) -> None:
+    filesystem.read_only = error
+
+
+def _lock_out(lock: Lock) -> dict[str, object]:
+    return {
+        "user": lock.user,
+        "machine": lock.machine,
+        "since": moment(lock.since),
+        "renewed": moment(lock.renewed),
+        "expires": moment(lock.expires),
+        "state": lock.state,
+        "fence": lock.fence,
+        "pending": {"files": lock.pending.files, "bytes": lock.pending.bytes},
+    }

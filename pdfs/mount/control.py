@@ -1,0 +1,165 @@
+"""The control socket: how the command line and other programs speak to a running daemon.
+
+`{runtime}/{session}.sock`, a unix stream socket, 0600. Both sides send lines of JSON.
+
+    → {"v": 1, "id": n, "do": "status" | "umount" | "abort" | "subscribe"}
+    ← {"v": 1, "id": n, "ok": true, "result": {…}}
+    ← {"v": 1, "id": n, "ok": false, "error": {"kind", "exit_code", "what", "remedy"}}
+    ← {"v": 1, "event": "state_changed", "state": …}            after subscribe
+    ← {"v": 1, "event": "progress", "message", "files", "of_files", "bytes", "of_bytes"}
+
+A peer that sends nonsense gets an error and keeps its connection; one that doesn't read what it
+asked for is dropped. Requests of one connection are answered in order.
+"""
+
+import json
+import math
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import PurePath
+
+import trio
+
+from pdfs.core.ids import SessionId
+from pdfs.disk import OsDisk, make_path
+from pdfs.errors import PdfsError, UsageError
+
+VERSION = 1
+_LONGEST_LINE = 1 << 16
+_PATIENCE = 10.0
+"""Seconds that a peer may take to read what it asked for."""
+
+Result = Mapping[str, object]
+Answer = Callable[[], Awaitable[Result]]
+
+
+class ControlServer:
+    """Serves one session's socket. `tell` reaches every subscriber."""
+
+    def __init__(self, runtime: PurePath, session: SessionId, calls: Mapping[str, Answer]) -> None:
+        self._runtime = runtime
+        self._name = f"{session}.sock"
+        self._calls = calls
+        self._subscribers: set[trio.MemorySendChannel[Result]] = set()
+        self._owed = 0
+        """Requests that were read and whose answer was not sent yet."""
+
+    def tell(self, event: Result) -> None:
+        """Send an event to all subscribers; never waits."""
+        for subscriber in list(self._subscribers):
+            subscriber.send_nowait({"v": VERSION, **event})
+
+    async def finish(self) -> None:
+        """Return when every request has got its answer, or its peer doesn't read it."""
+        with trio.move_on_after(_PATIENCE):
+            while self._owed:  # noqa: ASYNC110 - at the end of a process, a few times at most
+                await trio.sleep(0.01)
+
+    async def serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Answer until cancelled; the socket is gone then. Raises OSError if it can't be made."""
+        disk = OsDisk()
+        directory = make_path(disk, str(self._runtime))
+        # A path by descriptor: a socket's own may be no longer than 107 bytes.
+        path = f"/proc/self/fd/{directory}/{self._name}"
+        try:
+            self._remove(disk, directory)
+            with _bound(path) as listening:
+                listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+                task_status.started()
+                await trio.serve_listeners(self._converse, [listener])
+        finally:
+            self._remove(disk, directory)
+            disk.close(directory)
+
+    def _remove(self, disk: OsDisk, directory: int) -> None:
+        try:
+            disk.unlink(directory, self._name)
+        except FileNotFoundError:
+            return
+
+    async def _converse(self, stream: trio.SocketStream) -> None:
+        send, receive = trio.open_memory_channel[Result](math.inf)
+        try:
+            async with stream, trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, stream, receive)
+                async for line in _lines(stream):
+                    self._owed += 1
+                    send.send_nowait(await self._answer(line, send))
+                nursery.cancel_scope.cancel()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            pass  # the peer went away
+        finally:
+            self._subscribers.discard(send)
+
+    async def _write(
+        self, stream: trio.SocketStream, messages: trio.MemoryReceiveChannel[Result]
+    ) -> None:
+        async for message in messages:
+            try:
+                with trio.fail_after(_PATIENCE):
+                    await stream.send_all(json.dumps(message).encode() + b"\n")
+            finally:
+                self._owed -= "id" in message
+
+    async def _answer(self, line: bytes, send: trio.MemorySendChannel[Result]) -> Result:
+        number: object = None
+        try:
+            request = _parsed(line)
+            number = request.get("id")
+            if request.get("v") != VERSION:
+                raise UsageError(f"this daemon speaks version {VERSION} of the control protocol")
+            call = request.get("do")
+            if call == "subscribe":
+                self._subscribers.add(send)
+                return {"v": VERSION, "id": number, "ok": True, "result": {}}
+            if not isinstance(call, str) or call not in self._calls:
+                raise UsageError(f"{call!r} is nothing that this daemon does")
+            return {"v": VERSION, "id": number, "ok": True, "result": await self._calls[call]()}
+        except PdfsError as error:
+            return {"v": VERSION, "id": number, "ok": False, "error": described(error)}
+
+
+def described(error: PdfsError) -> Result:
+    """An error as it is sent to other programs."""
+    return {
+        "kind": type(error).__name__,
+        "exit_code": error.exit_code,
+        "what": error.what,
+        "remedy": error.remedy,
+    }
+
+
+def _bound(path: str) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listening.bind(path)
+        listening.listen(16)
+    except BaseException:
+        listening.close()
+        raise
+    finally:
+        os.umask(mask)
+    listening.setblocking(False)
+    return listening
+
+
+async def _lines(stream: trio.SocketStream) -> AsyncIterator[bytes]:
+    buffered = b""
+    async for chunk in stream:
+        *lines, buffered = (buffered + chunk).split(b"\n")
+        for line in lines:
+            yield line
+        if len(buffered) > _LONGEST_LINE:
+            return
+
+
+def _parsed(line: bytes) -> dict[str, object]:
+    try:
+        request = json.loads(line)
+    except ValueError as error:
+        raise UsageError(f"no JSON: {error}") from error
+    if not isinstance(request, dict):
+        raise UsageError("a request is a JSON object")
+    return request

@@ -1,0 +1,99 @@
+"""The daemon's main function: from a request to an exit code.
+
+store, probe, state directory ─▶ `carrier.Carrier`, one for each session that is carried
+"""
+
+import os
+from collections.abc import Callable, Mapping
+
+import trio
+
+from pdfs.core.ids import RunId, SessionId
+from pdfs.core.keys import StageKeys
+from pdfs.core.lease import Claimant
+from pdfs.disk import OsDisk
+from pdfs.errors import DiskError, LockHeld, PdfsError
+from pdfs.local.cache import PartCache, default_quota
+from pdfs.local.state import StateDirectory
+from pdfs.mount.access import check_exists, new_id, opened_store, prove, stage_context
+from pdfs.mount.carrier import Carrier
+from pdfs.mount.control import described
+from pdfs.mount.request import MountRequest
+from pdfs.stage.context import StageContext
+from pdfs.store.objects import ObjectStore
+
+Report = Callable[[Mapping[str, object]], None]
+
+
+def run(request: MountRequest, report: Report) -> int:
+    """Carry one session to its end; returns the exit code. `report` hears of every event."""
+    try:
+        return trio.run(_main, request, report)
+    except PdfsError as error:
+        report({"event": "failed", "refusal": _refusal(error), **described(error)})
+        return error.exit_code
+
+
+def _refusal(error: PdfsError) -> str | None:
+    """Why a lock could not be taken, in the words that the command line asks by."""
+    return getattr(error.refusal, "name", "").lower() if isinstance(error, LockHeld) else None
+
+
+async def _main(request: MountRequest, report: Report) -> int:
+    configuration = request.configuration
+    disk = OsDisk()
+    async with opened_store(configuration) as store:
+        await prove(configuration, store)
+        with StateDirectory(disk, configuration.state) as state:
+            carrier, code = await _carry(request, report, store, state, request.crashed)
+            if request.crashed and request.mountpoint and not carrier.was_served:
+                # All of it was in the bucket already: what the user wants is a mount.
+                carrier, code = await _carry(request, report, store, state, None)
+            return code
+
+
+async def _carry(
+    request: MountRequest,
+    report: Report,
+    store: ObjectStore,
+    state: StateDirectory,
+    crashed: SessionId | None,
+) -> tuple[Carrier, int]:
+    """Carry one session: a new one, or `crashed`."""
+    keys = StageKeys(request.project, request.stage)
+    session = crashed or SessionId(new_id())
+    ctx = stage_context(request.configuration, store, keys, session, RunId(new_id()))
+    if crashed is None and not request.create:
+        await check_exists(ctx)
+    cache = _opened_cache(request)
+    try:
+        carrier = Carrier(request, report, ctx, state, cache)
+        code = await carrier.run(_claimant(request, ctx, state), resumes=crashed is not None)
+        return carrier, code
+    finally:
+        cache.close()
+
+
+def _opened_cache(request: MountRequest) -> PartCache:
+    path = request.configuration.cache
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        room = os.statvfs(path)
+        return PartCache(OsDisk(), path, default_quota(room.f_bavail * room.f_frsize))
+    except OSError as error:
+        raise DiskError(
+            f"the cache {path} can't be used: {error}", remedy="set XDG_CACHE_HOME"
+        ) from error
+
+
+def _claimant(request: MountRequest, ctx: StageContext, state: StateDirectory) -> Claimant:
+    listed = state.sessions()
+    return Claimant(
+        user=ctx.owner.user,
+        session=ctx.owner.session,
+        run=ctx.owner.run,
+        crashed=frozenset(found.session for found in listed if not found.is_held),
+        alive=frozenset(found.session for found in listed if found.is_held),
+        agreed=request.agreed,
+        take_over=request.take_over,
+    )

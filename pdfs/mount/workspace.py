@@ -1,0 +1,156 @@
+"""The session on this machine's disk, as `session.Workspace`, and the work that is served."""
+
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+import trio
+
+from pdfs.core.content import Content
+from pdfs.core.ids import Fence, Inode, Sequence, SessionId
+from pdfs.core.node import Node
+from pdfs.core.record import Record
+from pdfs.core.tree import Tree
+from pdfs.disk import Disk
+from pdfs.errors import SessionNotFound
+from pdfs.local.journal import Journal
+from pdfs.local.journal_format import Header
+from pdfs.local.ledger import Ledger
+from pdfs.local.recovery import begin, recover, reopen
+from pdfs.local.state import SessionDirectory, StateDirectory
+
+Fetch = Callable[[Content, int, int], Awaitable[bytes]]
+
+
+class ServedWork:
+    """A ledger whose commits from below are told to the kernel, once there is a mount."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._commit: Callable[[Record], Sequence] = ledger.commit
+
+    def serve_through(self, commit: Callable[[Record], Sequence]) -> None:
+        """From now on commit by this call, until `unmounted`."""
+        self._commit = commit
+
+    def unmounted(self) -> None:
+        """There is no kernel to be told any more."""
+        self._commit = self.ledger.commit
+
+    @property
+    def tree(self) -> Tree:
+        return self.ledger.tree
+
+    @property
+    def last(self) -> Sequence:
+        return self.ledger.last
+
+    def commit(self, record: Record) -> Sequence:
+        return self._commit(record)
+
+    async def sync(self) -> None:
+        await self.ledger.sync()
+
+    async def read(self, node: Node, start: int, stop: int) -> bytes:
+        return await self.ledger.read(node, start, stop)
+
+    def adopt(self, fence: Fence) -> None:
+        self.ledger.adopt(fence)
+
+    def new_inode(self) -> Inode:
+        return self.ledger.new_inode()
+
+
+class DiskWorkspace:
+    """One session's directory, journal and ledger. `close` or `abandon` must be called."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        state: StateDirectory,
+        header: Header,
+        description: Mapping[str, object],
+        fetch: Fetch,
+    ) -> None:
+        self._disk = disk
+        self._state = state
+        self._header = header
+        self._description = {**description, "pid": os.getpid(), "started": time.time()}
+        self._fetch = fetch
+        self._directory: SessionDirectory | None = None
+        self._journal: Journal | None = None
+        self._syncs = trio.CapacityLimiter(2)
+        self.work: ServedWork | None = None
+        self.torn: str = ""
+        """What the journal of a resumed session lacked at its end, for people."""
+
+    async def begin(self, tree: Tree, fence: Fence) -> ServedWork:
+        """A new journal that starts from `tree`; returns when that survives a power cut."""
+        self._directory = self._state.create_session(self._header.session)
+        self._directory.describe(self._description)
+        ledger, self._journal = begin(
+            self._disk,
+            self._directory,
+            self._header,
+            tree,
+            fetch=self._fetch,
+            run_blocking=self._run_blocking,
+        )
+        ledger.adopt(fence)
+        self.work = ServedWork(ledger)
+        return self.work
+
+    def resume(self, session: SessionId) -> ServedWork | None:
+        """The work of a crashed session, in new files; None if it died before it had any.
+
+        Raises LockError where its process lives, DamageFound, DiskError.
+        """
+        self._directory = self._state.open_session(session)
+        recovered = recover(self._disk, self._directory)
+        if recovered is None:
+            self._state.remove(self._directory)
+            self._directory = None
+            return None
+        if recovered.end.damage is not None:
+            self.torn = str(recovered.end.damage)
+        self._directory.describe(self._description)
+        ledger, self._journal = reopen(
+            self._disk,
+            self._directory,
+            self._header,
+            recovered,
+            fetch=self._fetch,
+            run_blocking=self._run_blocking,
+        )
+        self.work = ServedWork(ledger)
+        return self.work
+
+    async def retire(self) -> None:
+        """All of it is in the bucket: the journal goes."""
+        if self._directory is None:
+            raise SessionNotFound(f"session {self._header.session} has no journal here")
+        self.seal()
+        self._state.remove(self._directory)
+        self._directory = None
+
+    async def discard(self) -> None:
+        """The user wants none of it: the journal goes to the trash."""
+        self.seal()
+        self.close()
+        self._state.discard(self._header.session)
+
+    def seal(self) -> None:
+        """Make the journal whole, for whoever resumes the session. Raises DiskError."""
+        if self._journal is not None:
+            self._journal.close()
+
+    def close(self) -> None:
+        """Give the session back to this machine; its files stay. Idempotent."""
+        if self._journal is not None:
+            self._journal.abandon()
+        if self._directory is not None:
+            self._directory.close()
+            self._directory = None
+
+    async def _run_blocking(self, call: Callable[[], None]) -> None:
+        await trio.to_thread.run_sync(call, limiter=self._syncs)
