@@ -21,6 +21,7 @@ from pdfs.core.root import SessionEntry
 from pdfs.core.states import Event, State, next_state
 from pdfs.core.tree import Tree
 from pdfs.errors import (
+    LockError,
     LockHeld,
     LockLost,
     MountError,
@@ -44,6 +45,9 @@ from pdfs.stage.work import Work
 def _unheard(_: object) -> None:
     pass
 
+
+_GIVE_BACK = 20.0
+"""Seconds that a mount which can't be gets to give the stage back."""
 
 Serve = Callable[[Work], Awaitable[None]]
 """Shows the tree to processes until it is unmounted."""
@@ -91,8 +95,8 @@ class StageSession:
         """Called once, when the stage is lost."""
         self.lost: LockLost | None = None
         """Why nothing is uploaded any more; None while the stage is ours."""
-        self.trouble: StoreError | None = None
-        """What the bucket answered last, while it doesn't get on."""
+        self.trouble: PdfsError | None = None
+        """What keeps the session from getting on with the bucket; None while nothing does."""
         self.conflicts: list[Path] = []
         """Conflict copies that were made of this session's files."""
         self.missing: list[Path] = []
@@ -179,8 +183,9 @@ class StageSession:
     async def _open_new(self) -> Work:
         try:
             tree = await self._load()
-        except PdfsError:
-            await self._give_back()
+        except BaseException:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _GIVE_BACK):
+                await self._give_back()
             raise
         self._work = await self._workspace.begin(tree, self._started.fence)
         return self._work
@@ -202,8 +207,9 @@ class StageSession:
         try:
             await end_session(self._ctx, self._root)
             await self._lock.release(Unpublished())
-        except (StoreError, LockLost) as error:
-            self.trouble = error if isinstance(error, StoreError) else None
+            await self._workspace.retire()
+        except (StoreError, LockError) as error:
+            self.trouble = error
 
     # --- serve ------------------------------------------------------------------------------------
 
@@ -214,7 +220,6 @@ class StageSession:
         except MountError:
             if self._resumed is None and not work.tree.has_edits:
                 await self._give_back()
-                await self._workspace.retire()
             raise
 
     async def _serve(self, serve: Serve, work: Work) -> None:
@@ -232,6 +237,8 @@ class StageSession:
             self.is_settled = True
         except LockLost as error:
             self._lose(error)
+        except PdfsError as error:
+            self.trouble = error  # the publish meets it again, and says it to the user
 
     async def _take_in(
         self, tree: Tree, new_inode: Callable[[], Inode], commit: Callable[..., object]
@@ -249,10 +256,10 @@ class StageSession:
             await trio.sleep(self._ctx.timing.renewal)
             try:
                 await self._renew(None)
-            except StoreError as error:
-                self.trouble = error
             except LockLost as error:
                 self._lose(error)
+            except (StoreError, LockError) as error:
+                self.trouble = error
 
     async def _renew(self, state: LockState | None) -> None:
         pending = Unpublished()
@@ -303,11 +310,11 @@ class StageSession:
         self._root = await end_session(self._ctx, self._root)
 
     async def _release(self, pending: Unpublished) -> None:
-        """Release the lock; one that another took meanwhile is not ours to release."""
+        """Release the lock; what is not ours any more, or no lock, is not ours to release."""
         try:
             await self._insist(partial(self._lock.release, pending))
-        except LockLost as error:
-            self.lost = error
+        except LockError as error:
+            self.trouble = error
 
     # --- going on ---------------------------------------------------------------------------------
 

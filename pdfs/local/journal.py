@@ -62,12 +62,12 @@ class SyncPoint:
 class Journal:
     """One session's journal, open for appending. A context manager: `close`, or `abandon`."""
 
-    def __init__(self, disk: Disk, directory: int, header: Header, synced: int) -> None:
+    def __init__(self, disk: Disk, directory: int, header: Header) -> None:
         """Use `create`."""
         self._disk = disk
         self._directory = directory
         self._header = header
-        self._synced = synced
+        self._synced = 0
         self._unsealed: list[SegmentWriter] = []
         """Oldest first, `_current` last."""
         self._current: SegmentWriter
@@ -93,10 +93,11 @@ class Journal:
         """Begin a journal in `directory`, an open descriptor that stays the caller's.
 
         When this returns, header and name survive power loss. `segment` and `first_sequence` are
-        above any that this session ever used; what came before `first_sequence` counts as synced.
-        Raises DiskFull or JournalFailed.
+        above any that this session ever used. Of records before `first_sequence` this journal calls
+        none synced until its own first sync: an old file's sync is never believed. Raises DiskFull
+        or JournalFailed.
         """
-        journal = cls(disk, directory, header, first_sequence - 1)
+        journal = cls(disk, directory, header)
         try:
             journal._go_on_in(journal._create_segment(segment), first_sequence - 1)
         except DiskError:

@@ -29,7 +29,9 @@ from pdfs.errors import (
     ConflictsMade,
     DamageFound,
     DiskError,
+    LockHeld,
     LockLost,
+    LockUnreadable,
     PdfsError,
     StoreError,
     UnpublishedWork,
@@ -98,6 +100,8 @@ class Carrier:
         Raises PdfsError where it could not be ended in order: its journal is then sealed.
         """
         resumed = self._workspace.resume(self._ctx.owner.session) if resumes else None
+        if resumed is None:
+            self._workspace.prepare()
         self._session = StageSession(self._ctx, self._workspace, resumed=resumed)
         self._session.on_state = self._note_state
         try:
@@ -118,6 +122,9 @@ class Carrier:
         try:
             with self._stop:
                 await self._session.run(claimant, serve)
+        except (LockHeld, LockUnreadable) as error:
+            self._error = error
+            self._workspace.forget()
         except PdfsError as error:
             self._error = error
         if self._stop.cancelled_caught:

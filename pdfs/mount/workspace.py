@@ -12,7 +12,6 @@ from pdfs.core.node import Node
 from pdfs.core.record import Record
 from pdfs.core.tree import Tree
 from pdfs.disk import Disk
-from pdfs.errors import SessionNotFound
 from pdfs.local.journal import Journal
 from pdfs.local.journal_format import Header
 from pdfs.local.ledger import Ledger
@@ -84,10 +83,26 @@ class DiskWorkspace:
         self.torn: str = ""
         """What the journal of a resumed session lacked at its end, for people."""
 
-    async def begin(self, tree: Tree, fence: Fence) -> ServedWork:
-        """A new journal that starts from `tree`; returns when that survives a power cut."""
+    def prepare(self) -> None:
+        """Hold a directory for the session before it asks for the lock.
+
+        A process that dies between lock and journal is known by it on this machine, and its user
+        gets the stage again at once. Raises DiskError.
+        """
         self._directory = self._state.create_session(self._header.session)
         self._directory.describe(self._description)
+
+    def forget(self) -> None:
+        """The session never got the stage: nothing of it stays."""
+        if self._directory is not None and self._journal is None:
+            self._state.remove(self._directory)
+            self._directory = None
+
+    async def begin(self, tree: Tree, fence: Fence) -> ServedWork:
+        """A new journal that starts from `tree`; returns when that survives a power cut."""
+        if self._directory is None:
+            self.prepare()
+        assert self._directory is not None
         ledger, self._journal = begin(
             self._disk,
             self._directory,
@@ -127,11 +142,10 @@ class DiskWorkspace:
 
     async def retire(self) -> None:
         """All of it is in the bucket: the journal goes."""
-        if self._directory is None:
-            raise SessionNotFound(f"session {self._header.session} has no journal here")
         self.seal()
-        self._state.remove(self._directory)
-        self._directory = None
+        if self._directory is not None:
+            self._state.remove(self._directory)
+            self._directory = None
 
     async def discard(self) -> None:
         """The user wants none of it: the journal goes to the trash."""

@@ -12,7 +12,7 @@ import trio
 
 from pdfs.core.content import Content, Packed, digest_of, part_size, part_spans
 from pdfs.core.ids import ObjectName
-from pdfs.errors import ContentLost, StoreError, StoreUnavailable
+from pdfs.errors import DamageFound, StoreError, StoreUnavailable
 from pdfs.local.cache import PartCache, unread_name
 from pdfs.stage.context import StageContext
 from pdfs.stage.fetch import fetch_parts
@@ -120,7 +120,7 @@ class Contents:
                     return
                 await self._part(content, number)
                 self.prefetched.bytes += stop - start
-        except (StoreError, ContentLost):
+        except (StoreError, DamageFound):
             return
         self.prefetched.files += 1
 

@@ -260,7 +260,7 @@ class Process:
         return self.work
 
     async def retire(self) -> None:
-        del self.machine.disks[self.ctx.owner.session]
+        self.machine.disks.pop(self.ctx.owner.session, None)
         self._disk = None
 
     async def discard(self) -> None:

@@ -80,6 +80,79 @@ async def tell(seed: int, traits: Traits, fault: Fault) -> Told:
     return told
 
 
+@dataclass(slots=True)
+class Cut:
+    """From its next request of `step` on, a machine hears nothing from the bucket for a while.
+
+    Its first write on the other side of the cut arrives all the same, much later.
+    """
+
+    step: Step
+    seconds: float
+    begun: float | None = None
+    has_late: bool = False
+    hit: trio.Event = field(default_factory=trio.Event)
+
+    def fate_of(self, request: Request) -> Fate:
+        now = trio.current_time()
+        if self.begun is None and request.step is self.step:
+            self.begun = now
+            self.hit.set()
+        if self.begun is None or now > self.begun + self.seconds:
+            return Fate.FINE
+        if request.is_write and not self.has_late:
+            self.has_late = True
+            return Fate.LATE
+        return Fate.REQUEST_LOST
+
+
+async def tell_of_a_cut(seed: int, traits: Traits, step: Step) -> bool:
+    """anna is cut off at `step`, and bert takes the stage over meanwhile; whether it came to that.
+
+    What she was told is not saved stays with her; what she was told is saved is in the bucket.
+    """
+    world = new_world(seed, traits)
+    cut = Cut(step, seconds=world.rng.choice([90.0, 400.0, 3600.0]))
+    armed = False
+
+    def fate_of(machine: Machine, request: Request) -> Fate:
+        return cut.fate_of(request) if armed and machine.name == "ws1" else Fate.FINE
+
+    async def bert_takes_over() -> None:
+        await cut.hit.wait()
+        await trio.sleep(world.rng.choice([1.0, 15.0, 60.0]))
+        await world.visit_somehow(bert, _edit, is_forceful=True)
+
+    async with trio.open_nursery() as late:
+        anna = world.add_machine("ws1", "anna", late, fate_of)
+        bert = world.add_machine("ws2", "bert", late, fate_of)
+        await _import(world)
+        await world.visit_somehow(anna, lambda visit: _first_day(world, visit))
+        await _others_at_work(world)
+        armed = True
+        with trio.move_on_after(7 * 86400.0):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(bert_takes_over)
+                await world.visit_somehow(anna, _edit_anew)
+                armed = False
+                if not cut.hit.is_set():
+                    nursery.cancel_scope.cancel()
+        await come_to_rest(world)
+        late.cancel_scope.cancel()
+    check_everything(world)
+    return cut.hit.is_set()
+
+
+async def _edit_anew(visit: Visit) -> None:
+    """As `_edit`, with something of everything that a publish can be about."""
+    await _edit(visit)
+    editor = visit.editor
+    editor.write(Path("big.bin"), editor.fresh(700))
+    if editor.exists(Path("shared.bak")):
+        await editor.rename(Path("shared.bak"), Path("shared.old"))
+    await trio.sleep(100.0)
+
+
 async def _import(world: World) -> None:
     """A bucket that PDFS has never written."""
     for number, name in enumerate(NAMES[:4]):

@@ -25,6 +25,7 @@ class Planted:
     file: str
     old: str
     new: str
+    noticed_by: str = "tests/simulation/test_protocol.py"
 
 
 PLANTED = (
@@ -67,7 +68,7 @@ PLANTED = (
         "            if number >= MOST_TRIES or trio.current_time() + wait > deadline:\n"
         "                raise",
         "            if number >= MOST_TRIES or trio.current_time() + wait > deadline:\n"
-        "                return await ctx.patience.ask(lambda: ctx.store.head(key))",
+        "                return Stored(etag=ETag('0' * 32), date=0.0)",
     ),
     Planted(
         "the root is swapped without looking at its version",
@@ -115,11 +116,13 @@ PLANTED = (
         "            if entry.content is not None and entry.etag is not None "
         "and entry.path not in absent",
         "            if entry.content is not None and entry.etag is not None",
+        noticed_by="tests/core/test_settle.py",
     ),
     Planted(
         "the lock is released before the publish",
         "pdfs/session.py",
-        "            if work is not None:\n                self._move(Event.PUBLISHING)\n"
+        "            if work is not None and not self._is_aborted:\n"
+        "                self._move(Event.PUBLISHING)\n"
         "                await self._upload(work)",
         "            if work is not None:\n                self._move(Event.PUBLISHING)\n"
         "                await self._lock.release(Unpublished())\n"
@@ -190,7 +193,7 @@ def test_the_simulation_notices_that(planted: Planted, tmp_path: Path) -> None:
     assert text.count(planted.old) == 1, "the planted bug fits the source no more"
     target.write_text(text.replace(planted.old, planted.new))
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "tests/simulation/test_protocol.py"],
+        [sys.executable, "-m", "pytest", "-q", "-x", planted.noticed_by],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path), "PDFS_TEST_LENGTH": "sample"},
         capture_output=True,

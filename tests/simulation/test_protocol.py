@@ -21,7 +21,7 @@ from pdfs.store.faulty import READ_FATES, WRITE_FATES, Fate
 from pdfs.store.objects import Traits
 from pdfs.store.step import Step
 from tests.simulation.crowd import Weather, edit_alone, meet
-from tests.simulation.story import Fault, tell
+from tests.simulation.story import Fault, tell, tell_of_a_cut
 from tests.simulation.world import AWS, R2, World
 
 T = TypeVar("T")
@@ -120,6 +120,24 @@ def test_machines_and_another_tool_at_once_lose_nothing_in_any_weather(
             error.add_note(f"seed={seed + number} {weather=} {traits=}")
             raise
     assert saved, "no session was ever called saved: nothing was tested"
+
+
+def test_a_machine_cut_off_at_any_step_and_taken_over_publishes_nothing_stale(
+    seed: int, is_full: bool
+) -> None:
+    cut = set()
+    for number, step in enumerate(Step):
+        for round_number in range(20 if is_full else 1):
+            told_seed = seed + 100 * round_number + number
+            try:
+                traits = (AWS, R2)[told_seed % 2]
+                if simulate(told_seed, tell_of_a_cut, told_seed, traits, step):
+                    cut.add(step)
+            except BaseException as error:
+                error.add_note(f"{step=!s} seed={told_seed}")
+                raise
+    always = {Step.START_WRITE_ROOT, Step.COMMIT_ROOT, Step.APPLY_PUT, Step.SETTLE_ROOT}
+    assert cut >= always, f"nobody was cut off at {always - cut}"
 
 
 def history_of(world: World) -> str:

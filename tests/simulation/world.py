@@ -40,7 +40,7 @@ POOR = Traits(
     nested_keys=False,
 )
 
-MOST_REQUESTS = 200_000
+MOST_REQUESTS = 30_000
 """Far more than any run needs."""
 
 Story = Callable[["Visit"], Awaitable[None]]
@@ -141,7 +141,12 @@ class World:
         return True
 
     async def visit_somehow(
-        self, machine: Machine, story: Story, *, gives_up_at_crash: bool = False
+        self,
+        machine: Machine,
+        story: Story,
+        *,
+        gives_up_at_crash: bool = False,
+        is_forceful: bool = False,
     ) -> None:
         """Keep at it until a session of this machine is called saved: resume, ask, take over."""
         for attempt in range(200):
@@ -149,14 +154,14 @@ class World:
             if resume is not None and resume.session in self.kept:
                 machine.disks.pop(resume.session)
                 continue
-            patient = attempt < 6
+            patient = attempt < 6 and not is_forceful
             try:
                 saved = await self.visit(
                     machine,
                     story if resume is None else idle,
                     resume=resume,
                     agreed=not patient,
-                    take_over=not patient and self.rng.random() < 0.5,
+                    take_over=is_forceful or (not patient and self.rng.random() < 0.5),
                 )
             except UnpublishedWork:  # what was written is kept on its machine, for people
                 self.kept.update(disk.session for disk in machine.crashed[:1])

@@ -35,7 +35,7 @@ class Files:
         self._bucket = bucket
         self._hidden = hidden
         self._uploads = uploads
-        self._versions = Versions()
+        self._versions = Versions(bucket.disk)
         self._swap = Swap(bucket, hidden, self._versions)
 
     def get(self, key: str, span: tuple[int, int] | None, if_match: ETag | None) -> Fetched:

@@ -31,14 +31,12 @@ from pdfs.store.directory.place import (
     regular_file,
     status_of,
 )
-from pdfs.store.directory.version import Version, Versions, identity_of
+from pdfs.store.directory.version import TICK, Version, Versions, identity_of
 from pdfs.store.objects import Condition, IfMatch
 
 log = logging.getLogger(__name__)
 
 _EXCHANGES = 10
-_TICK = 2.0
-"""Longer than any file system's clock stands still; FAT's two seconds are the record."""
 _LEVELS = 64
 
 
@@ -215,7 +213,7 @@ class Swap:
         if replace(identity, ctime_ns=expected.identity.ctime_ns) != expected.identity:
             return False
         now = self._hidden.now()
-        if expected.last_modified < now - _TICK:
+        if expected.last_modified < now - TICK:
             return True
         with regular_file(self._disk, directory, name) as descriptor:
             return self._versions.look(key, descriptor, now).etag == expected.etag

@@ -1,11 +1,13 @@
 """What one file of a directory bucket is as a version of an object: ETag, metadata, bytes.
 
 An ETag is the MD5 of the bytes, computed by reading them, and remembered by the file's inode, size,
-mtime and ctime. Not for a file that changed less than `UNSETTLED` seconds ago: a second change
-within one tick of the kernel's clock leaves the times as they are, and a store through a mapping
-moves them only once per writeback (30 s by default).
+mtime and ctime, as long as every later change must show there. Two would not: one within the same
+tick of the kernel's clock, so a file is remembered only if it was older than `TICK` before it was
+read; and one through a mapping that is already writable, which moves the times once per writeback,
+so a file that changed lately is synced before, and the next such store has to ask the kernel anew.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -21,7 +23,11 @@ from pdfs.disk import Disk
 from pdfs.errors import StoreUnavailable
 from pdfs.store.objects import NO_METADATA
 
-UNSETTLED = 60.0
+TICK = 2.0
+"""Longer than any file system's clock stands still; FAT's two seconds are the record."""
+_WRITTEN_BACK = 120.0
+"""By then the kernel has written back what was stored through a mapping (30 s by default)."""
+_BIG = 8 << 20
 DEFAULT_TYPE = "application/octet-stream"
 _REMEMBERED = 200_000
 _CHUNK = 1 << 20
@@ -67,9 +73,12 @@ def identity_of(status: os.stat_result) -> Identity:
 class Versions:
     """Looks at open files, and remembers the ETags of those that have settled."""
 
-    def __init__(self) -> None:
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
         self._etags: LRUCache[Identity, ETag] = LRUCache(_REMEMBERED)
         self._guard = threading.Lock()
+        self._big = threading.Lock()
+        """Held while a big file is read for its ETag, as whoever comes next may find it known."""
 
     def look(self, key: str, descriptor: int, now: float) -> Version:
         """The version that the file holds; `now` is the file system's time, taken before.
@@ -77,7 +86,7 @@ class Versions:
         Raises StoreUnavailable where the file does not stand still.
         """
         for _ in range(_LOOKS):
-            before = identity_of(os.fstat(descriptor))
+            before = self._settled(descriptor, now)
             version = self._version(descriptor, before, self._etag(descriptor, before))
             if self._stood_still(descriptor, version, now):
                 return version
@@ -88,7 +97,7 @@ class Versions:
     ) -> tuple[Version, bytes]:
         """The version, and its bytes; fewer than `span` asks for where the file ends before."""
         for _ in range(_LOOKS):
-            before = identity_of(os.fstat(descriptor))
+            before = self._settled(descriptor, now)
             body = b"".join(chunks(descriptor, *(span or (0, before.size))))
             etag = self._etag(descriptor, before) if span else _md5([body])
             version = self._version(descriptor, before, etag)
@@ -96,10 +105,22 @@ class Versions:
                 return version, body
         raise _unsteady(key)
 
-    def _etag(self, descriptor: int, identity: Identity) -> ETag:
+    def _settled(self, descriptor: int, now: float) -> Identity:
+        """What the file is now; if it will be remembered, then no mapping of it is writable."""
+        identity = identity_of(os.fstat(descriptor))
+        age = now - identity.ctime_ns / 1e9
+        if TICK < age < _WRITTEN_BACK and self._known(identity) is None:
+            self._disk.fsync(descriptor)
+            return identity_of(os.fstat(descriptor))
+        return identity
+
+    def _known(self, identity: Identity) -> ETag | None:
         with self._guard:
-            known = self._etags.get(identity)
-        return known or _md5(chunks(descriptor, 0, identity.size))
+            return self._etags.get(identity)
+
+    def _etag(self, descriptor: int, identity: Identity) -> ETag:
+        with self._big if identity.size >= _BIG else contextlib.nullcontext():
+            return self._known(identity) or _md5(chunks(descriptor, 0, identity.size))
 
     def _version(self, descriptor: int, identity: Identity, etag: ETag) -> Version:
         content_type, metadata = _read_xattrs(descriptor, etag)
@@ -109,7 +130,7 @@ class Versions:
         identity = version.identity
         if identity_of(os.fstat(descriptor)) != identity:
             return False
-        if identity.ctime_ns / 1e9 < now - UNSETTLED:
+        if identity.ctime_ns / 1e9 < now - TICK:
             with self._guard:
                 self._etags[identity] = version.etag
         return True

@@ -1,0 +1,62 @@
+"""A stage in the bucket, for commands that need no daemon."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from pdfs.config import Configuration
+from pdfs.core.ids import RunId, SessionId
+from pdfs.core.keys import StageKeys
+from pdfs.errors import ProjectNotFound
+from pdfs.mount import stage_context
+from pdfs.mount.access import new_id, opened_store, prove
+from pdfs.stage.context import StageContext
+
+
+@asynccontextmanager
+async def opened_stage(
+    configuration: Configuration,
+    keys: StageKeys,
+    *,
+    session: SessionId | None = None,
+    changes: bool = False,
+) -> AsyncIterator[StageContext]:
+    """The stage's context, with a store that was proved if `changes`; that of a new session
+    unless one is given.
+    """
+    async with opened_store(configuration) as store:
+        if changes:
+            await prove(configuration, store)
+        run = RunId(new_id())
+        yield stage_context(configuration, store, keys, session or SessionId(new_id()), run)
+
+
+async def has_keys(ctx: StageContext, prefix: str) -> bool:
+    """Whether any object's key begins so."""
+
+    async def look() -> bool:
+        async for page in ctx.store.list(prefix):
+            if page:
+                return True
+        return False
+
+    return await ctx.patience.ask(look)
+
+
+async def names_below(ctx: StageContext, prefix: str) -> list[str]:
+    """The directories right below `prefix`, without their slash."""
+
+    async def look() -> list[str]:
+        found: list[str] = []
+        async for page in ctx.store.list_directories(prefix):
+            found += [name.removeprefix(prefix).rstrip("/") for name in page]
+        return sorted(found)
+
+    return await ctx.patience.ask(look)
+
+
+def no_project(ctx: StageContext) -> ProjectNotFound:
+    """There is no such project."""
+    return ProjectNotFound(
+        f"there is no project {ctx.keys.project!r} in {ctx.store.name}",
+        remedy="pdfs ls shows the projects; --bucket names another bucket",
+    )

@@ -1,0 +1,56 @@
+"""Sessions whose daemon is dead: what their journals hold."""
+
+from dataclasses import dataclass
+
+from pdfs.cli.sessions import LocalSession, state_of
+from pdfs.config import Configuration
+from pdfs.core.generation import changed_files, unpublished_of
+from pdfs.core.ids import Path
+from pdfs.core.keys import StageKeys
+from pdfs.disk import OsDisk
+from pdfs.local.recovery import Recovered, recover
+
+_MOST_KEY_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """What a crashed session has that is not in the bucket, as far as its journal says."""
+
+    files: int = 0
+    bytes: int = 0
+    changed: tuple[Path, ...] = ()
+    """Files with bytes that are in the journal alone."""
+    edits: int = 0
+    """Operations since the last publish, also those that concern no file's bytes."""
+    damage: str = ""
+    """What is wrong with the journal, and what was lost by that; empty for a sound one."""
+
+
+def look_at(configuration: Configuration, session: LocalSession) -> Left:
+    """Replay a session that no process has; changes nothing. Raises LockError, DamageFound."""
+    with (
+        state_of(configuration) as state,
+        state.open_session(session.session) as directory,
+    ):
+        recovered = recover(OsDisk(), directory)
+    return Left() if recovered is None else _left(session, recovered)
+
+
+def _left(session: LocalSession, recovered: Recovered) -> Left:
+    tree = recovered.tree
+
+    def is_visible(path: Path) -> bool:
+        if not session.project:
+            return True
+        keys = StageKeys(session.project, session.stage)
+        return keys.why_invisible(path, _MOST_KEY_BYTES) is None
+
+    unpublished = unpublished_of(tree, is_visible)
+    return Left(
+        files=unpublished.files,
+        bytes=unpublished.bytes,
+        changed=tuple(changed_files(tree)),
+        edits=tree.edits - tree.published_edits,
+        damage="" if recovered.end.damage is None else str(recovered.end.damage),
+    )

@@ -1,0 +1,66 @@
+"""Giving up a crashed session: the stage is given back, its work goes to the trash."""
+
+import trio
+
+from pdfs.cli.bucket import opened_stage
+from pdfs.cli.sessions import LocalSession, state_of
+from pdfs.config import Configuration
+from pdfs.core.ids import publish_name
+from pdfs.core.keys import StageKeys
+from pdfs.core.lease import Claimant, Unpublished
+from pdfs.core.root import Root
+from pdfs.errors import UnpublishedWork, UsageError
+from pdfs.stage.context import StageContext
+from pdfs.stage.end import end_session
+from pdfs.stage.lock import read_lock
+from pdfs.stage.root import read_root
+from pdfs.stage.start import start
+
+
+def discard_session(configuration: Configuration, session: LocalSession) -> None:
+    """Give the stage back in the bucket, then move the session to the trash.
+
+    Raises StoreError where the bucket can't be reached, and UnpublishedWork after a commit point;
+    nothing was changed then.
+    """
+    if session.project:
+        if not session.is_of(configuration):
+            raise UsageError(
+                f"session {session.short} belongs to the bucket {session.bucket}",
+                remedy=f"name it: --bucket {session.bucket}",
+            )
+        trio.run(_give_back, configuration, session)
+    with state_of(configuration) as state:
+        state.discard(session.session)
+
+
+async def _give_back(configuration: Configuration, session: LocalSession) -> None:
+    """Release the lock if it is still this session's, and take the session out of the root."""
+    keys = StageKeys(session.project, session.stage)
+    async with opened_stage(configuration, keys, session=session.session, changes=True) as ctx:
+        root = await read_root(ctx)
+        if root is not None:
+            _check_not_committed(ctx, root.root)
+        seen = await read_lock(ctx)
+        if seen is None or seen.lock is None or seen.lock.session != session.session:
+            return  # another owner's by now; what it says about us tells it whose work it was
+        claimant = Claimant(
+            user=seen.lock.user,
+            session=ctx.owner.session,
+            run=ctx.owner.run,
+            crashed=frozenset({session.session}),
+        )
+        started = await start(ctx, claimant)
+        await end_session(ctx, started.root)
+        await started.lock.release(Unpublished())
+
+
+def _check_not_committed(ctx: StageContext, root: Root) -> None:
+    entry = root.entry(ctx.owner.session)
+    if entry is None or entry.last is None or root.plan is None:
+        return
+    if root.plan == publish_name(entry.last.publish):
+        raise UnpublishedWork(
+            f"session {ctx.owner.session[:8]} has committed a publish that is not finished yet",
+            remedy=f"finish it: pdfs recover resume {ctx.owner.session[:8]}",
+        )

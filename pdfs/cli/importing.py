@@ -1,0 +1,205 @@
+"""`pdfs import`: a new project from a directory, by the same protocol as every other change.
+
+The stage is taken, the directory is read into the journal of a local session, and that is
+published. A reader of the bucket sees the whole project or none of it.
+"""
+
+import signal
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import click
+import trio
+
+from pdfs.cli.bucket import has_keys, opened_stage
+from pdfs.cli.options import (
+    bucket_words,
+    is_interactive,
+    keys_of,
+    stage_option,
+    with_configuration,
+)
+from pdfs.cli.reading import Read, Reading
+from pdfs.cli.sessions import sessions_of, state_of
+from pdfs.cli.words import amount
+from pdfs.config import Configuration
+from pdfs.core.content import Content
+from pdfs.core.ids import SessionId
+from pdfs.core.keys import StageKeys
+from pdfs.core.lease import Claimant
+from pdfs.disk import OsDisk
+from pdfs.errors import ConflictsMade, PdfsError, UnpublishedWork, UsageError
+from pdfs.local.journal_format import Header
+from pdfs.local.state import StateDirectory
+from pdfs.mount.workspace import DiskWorkspace, ServedWork
+from pdfs.session import StageSession
+from pdfs.stage.context import StageContext
+from pdfs.stage.fetch import fetch_span
+from pdfs.stage.root import read_root
+from pdfs.stage.work import Work
+
+
+@click.command(
+    "import", epilog="\b\nExample:\n  pdfs import ~/plants/kraftwerk Kraftwerk_1234567\n"
+)
+@click.argument("directory")
+@click.argument("project")
+@stage_option
+@with_configuration
+def import_command(configuration: Configuration, directory: str, project: str, stage: str) -> None:
+    """Create PROJECT from what is in DIRECTORY, which stays as it is.
+
+    Symlinks, hard links, modes, times and user.* attributes are kept. A project that exists is
+    left alone.
+    """
+    keys = keys_of(project, stage)
+    _check_not_begun(configuration, keys)
+    with Reading(OsDisk(), directory) as reading:
+        read = trio.run(_import, configuration, keys, reading)
+    where = bucket_words(configuration.bucket, is_default=configuration.is_default_bucket)
+    click.echo(f"{keys.project}/{keys.stage} is published: {amount(read.files, read.bytes)}")
+    click.echo(f"bucket:  {where}")
+
+
+def _check_not_begun(configuration: Configuration, keys: StageKeys) -> None:
+    left = [each for each in sessions_of(configuration, keys) if not each.is_held]
+    if left:
+        raise UnpublishedWork(
+            f"an earlier session of {left[0].name} crashed here, perhaps amid an import",
+            remedy=f"pdfs recover discard {left[0].short}, then import again; or publish what "
+            f"there is of it: pdfs recover resume {left[0].short}",
+        )
+
+
+async def _import(configuration: Configuration, keys: StageKeys, reading: Reading) -> Read:
+    session = SessionId(uuid.uuid4().hex)
+    async with opened_stage(configuration, keys, session=session, changes=True) as ctx:
+        await _check_new(ctx)
+        with state_of(configuration) as state:
+            await _Import(configuration, ctx, state, reading).run()
+    return reading.read
+
+
+async def _check_new(ctx: StageContext) -> None:
+    """Raise UsageError where there is such a project.
+
+    What an import that was given up leaves, a stage at generation 0 without files, is none.
+    """
+    keys = ctx.keys
+    root = await read_root(ctx)
+    if root is None:
+        exists = await has_keys(ctx, f"{keys.project}/")
+    else:
+        exists = root.root.generation > 0 or await has_keys(ctx, keys.plain_prefix)
+    if exists:
+        raise UsageError(
+            f"there is a project {keys.project!r} in {ctx.store.name} already",
+            remedy="choose another name; or mount it and copy the files into it",
+        )
+
+
+class _Import:
+    """One import: the session, and what reads into it."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        ctx: StageContext,
+        state: StateDirectory,
+        reading: Reading,
+    ) -> None:
+        self._ctx = ctx
+        self._reading = reading
+        self._error: BaseException | None = None
+        self._workspace = _Scratch(
+            OsDisk(),
+            state,
+            _header(configuration, ctx),
+            _description(configuration, ctx),
+            _fetch(ctx),
+        )
+        self._session = StageSession(ctx, self._workspace)
+
+    async def run(self) -> None:
+        """Returns when all is published. Raises what went wrong; nothing is published then."""
+        owner = self._ctx.owner
+        claimant = Claimant(user=owner.user, session=owner.session, run=owner.run)
+        try:
+            await self._session.run(claimant, self._read)
+        finally:
+            self._workspace.close()
+        if self._error is not None:
+            raise self._error
+        if self._session.conflicts:
+            raise ConflictsMade(
+                f"somebody wrote to {self._ctx.keys.project!r} meanwhile: "
+                f"{', '.join(self._session.conflicts)} are kept beside it"
+            )
+
+    async def _read(self, work: Work) -> None:
+        """Fill the tree. An error, or Ctrl-C, ends the session without a publish."""
+        assert isinstance(work, ServedWork)
+        try:
+            await _unless_interrupted(lambda: self._reading.copy(work.ledger, self._ctx))
+        except (PdfsError, KeyboardInterrupt) as error:
+            self._error = error
+            self._session.abort()
+            return
+        if is_interactive():
+            read = self._reading.read
+            click.echo(f"publishing {amount(read.files, read.bytes)} …", err=True)
+
+
+async def _unless_interrupted(copy: Callable[[], Awaitable[None]]) -> None:
+    """Await `copy`. Raises KeyboardInterrupt between two of its steps where one was asked for."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_on, signals, nursery.cancel_scope)
+            await copy()
+            nursery.cancel_scope.cancel()
+            return
+    raise KeyboardInterrupt
+
+
+async def _cancel_on(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async for _ in signals:
+        scope.cancel()
+
+
+class _Scratch(DiskWorkspace):
+    """What is given up needs no trash: the directory that was read is still there."""
+
+    async def discard(self) -> None:
+        await self.retire()
+
+
+def _header(configuration: Configuration, ctx: StageContext) -> Header:
+    return Header(
+        session=ctx.owner.session,
+        run=ctx.owner.run,
+        project=ctx.keys.project,
+        stage=ctx.keys.stage,
+        user=ctx.owner.user,
+        machine=ctx.owner.machine,
+        base={"bucket": configuration.bucket},
+    )
+
+
+def _description(configuration: Configuration, ctx: StageContext) -> dict[str, object]:
+    return {
+        "project": ctx.keys.project,
+        "stage": ctx.keys.stage,
+        "user": ctx.owner.user,
+        "machine": ctx.owner.machine,
+        "bucket": configuration.bucket,
+        "endpoint": configuration.endpoint or "",
+        "mountpoint": "",
+        "run": ctx.owner.run,
+    }
+
+
+def _fetch(ctx: StageContext) -> Callable[[Content, int, int], Awaitable[bytes]]:
+    async def fetch(content: Content, start: int, stop: int) -> bytes:
+        return await fetch_span(ctx, content, start, stop)
+
+    return fetch

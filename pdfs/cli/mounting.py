@@ -1,0 +1,241 @@
+"""`pdfs mount`: everything that can be checked first, questions, and the daemon."""
+
+import shlex
+import time
+from dataclasses import dataclass, replace
+from typing import Final
+
+import click
+
+from pdfs.cli import mountpoint as mountpoints
+from pdfs.cli.control import Control, Event
+from pdfs.cli.crashed import look_at
+from pdfs.cli.daemon import StartFailed, start_daemon
+from pdfs.cli.discarding import discard_session
+from pdfs.cli.options import (
+    bucket_words,
+    confirm,
+    is_interactive,
+    keys_of,
+    stage_option,
+    with_configuration,
+    yes_option,
+)
+from pdfs.cli.progress import Progress
+from pdfs.cli.sessions import LocalSession, sessions_of
+from pdfs.cli.status import status_of
+from pdfs.cli.umounting import finish
+from pdfs.cli.words import amount, span
+from pdfs.config import Configuration
+from pdfs.core.ids import SessionId
+from pdfs.core.keys import StageKeys
+from pdfs.core.states import State
+from pdfs.errors import LockError, MountError, PdfsError, UsageError
+from pdfs.mount import MountRequest, run
+
+_ASKED: Final = ("ask", "work_waits")
+"""Refusals that the user may answer with yes."""
+_LOOK: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choices:
+    """What the user chose on the command line."""
+
+    yes: bool
+    resume: bool
+    discard: bool
+
+
+@click.command(
+    "mount",
+    epilog="\b\nExamples:\n"
+    "  pdfs mount Kraftwerk_1234567 /mnt/plant\n"
+    "  pdfs mount Kraftwerk_1234567 /mnt/plant --stage as-built --wait\n"
+    "  pdfs mount New_Project /mnt/plant --create\n",
+)
+@click.argument("project")
+@click.argument("mountpoint")
+@stage_option
+@click.option("--create", is_flag=True, help="The project or stage may be a new, empty one.")
+@click.option("--take-over", is_flag=True, help="Take the stage from whoever has its lock.")
+@yes_option
+@click.option("--resume", is_flag=True, help="Go on with what a crash left here; ask nothing.")
+@click.option("--discard", is_flag=True, help="Put what a crash left here into the trash first.")
+@click.option("--foreground", is_flag=True, help="Do not go to the background.")
+@click.option("--wait", is_flag=True, help="Return only when all contents are on this machine.")
+@click.option("--allow-other", is_flag=True, help="Let other users of this machine in, too.")
+@with_configuration
+def mount_command(
+    configuration: Configuration,
+    project: str,
+    mountpoint: str,
+    stage: str,
+    create: bool,
+    take_over: bool,
+    yes: bool,
+    resume: bool,
+    discard: bool,
+    foreground: bool,
+    wait: bool,
+    allow_other: bool,
+) -> None:
+    """Mount a stage of PROJECT at MOUNTPOINT, and lock it for others.
+
+    The tree is there at once; contents follow in the background, those that are read first come
+    first. MOUNTPOINT is an empty directory.
+    """
+    keys = keys_of(project, stage)
+    if resume and discard:
+        raise UsageError("--resume and --discard exclude each other")
+    place = mountpoints.check_mountpoint(mountpoint)
+    mountpoints.check_fuse()
+    _wait_until_free(configuration, keys)
+    choices = _Choices(yes=yes, resume=resume, discard=discard)
+    request = MountRequest(
+        configuration=configuration,
+        project=keys.project,
+        stage=keys.stage,
+        mountpoint=place,
+        create=create,
+        agreed=yes,
+        take_over=take_over,
+        crashed=_crashed(configuration, keys, choices),
+        allow_other=allow_other,
+    )
+    if foreground:
+        raise click.exceptions.Exit(run(request, _tell_event))
+    mounted = _mount(request)
+    if wait:
+        _wait_prefetch(configuration, SessionId(str(mounted["session"])))
+    _tell_mounted(request, mounted)
+
+
+# --- what a crash left ------------------------------------------------------------------------
+
+
+def _wait_until_free(configuration: Configuration, keys: StageKeys) -> None:
+    """Wait for a session of this stage that was unmounted here and is still being published.
+
+    Raises LockError, saying where, if one is mounted.
+    """
+    for found in sessions_of(configuration, keys):
+        if not found.is_held:
+            continue
+        if status_of(configuration, found).get("state") != State.UPLOADING:
+            raise LockError(
+                f"{found.name} is mounted on this machine already, at {found.mountpoint}",
+                remedy=f"use it there; or {shlex.join(['pdfs', 'umount', found.mountpoint])}",
+            )
+        click.echo(f"{found.name} is still being published by session {found.short} …", err=True)
+        finish(configuration, found, "umount", None)
+
+
+def _crashed(configuration: Configuration, keys: StageKeys, choices: _Choices) -> SessionId | None:
+    """The crashed session to go on with, after the one to be discarded is gone."""
+    found = [each for each in sessions_of(configuration, keys) if not each.is_held]
+    if not found:
+        if choices.resume or choices.discard:
+            click.echo(f"{keys.project}/{keys.stage} left nothing here to be recovered", err=True)
+        return None
+    if choices.discard or (not choices.resume and _wants_discard(configuration, found[0], choices)):
+        for each in found:
+            discard_session(configuration, each)
+            click.echo(f"discarded; pdfs recover undo {each.short} brings it back", err=True)
+        return None
+    for other in found[1:]:
+        click.echo(f"an older session waits, too: pdfs recover show {other.short}", err=True)
+    return found[0].session
+
+
+def _wants_discard(configuration: Configuration, crashed: LocalSession, choices: _Choices) -> bool:
+    """Whether the user says so; without a terminal, or with --yes, what was done is kept."""
+    found = look_at(configuration, crashed)
+    age = span(time.time() - crashed.changed)
+    click.echo(
+        f"a session of {crashed.name} crashed here {age} ago with "
+        f"{amount(found.files, found.bytes)} unpublished",
+        err=True,
+    )
+    if found.damage:
+        click.echo(f"its journal is damaged: {found.damage}", err=True)
+    if choices.yes or not is_interactive():
+        click.echo("it is resumed (--discard would put it into the trash)", err=True)
+        return False
+    answer: str = click.prompt(
+        "Resume it, or discard it?",
+        type=click.Choice(["resume", "discard"]),
+        default="resume",
+        err=True,
+    )
+    return answer == "discard"
+
+
+# --- the daemon -------------------------------------------------------------------------------
+
+
+def _mount(request: MountRequest) -> Event:
+    """Mount, and ask on a terminal where the lock allows an answer."""
+    try:
+        return _start(request)
+    except StartFailed as error:
+        if error.refusal not in _ASKED or not is_interactive():
+            raise
+        click.echo(error.what, err=True)
+        if not confirm("Go on all the same?"):
+            raise click.Abort from None
+    return _start(replace(request, agreed=True))
+
+
+def _start(request: MountRequest) -> Event:
+    try:
+        with Progress() as progress:
+            outcome = start_daemon(request, progress.show)
+    except StartFailed as error:
+        if error.said and error.kind == MountError.__name__:
+            click.echo(error.said, err=True)
+        raise
+    if outcome.mounted is None:
+        raise PdfsError(
+            f"{request.project}/{request.stage} was not mounted: its crashed session turned out to "
+            "be published already",
+            remedy="mount it again",
+        )
+    return outcome.mounted
+
+
+def _tell_mounted(request: MountRequest, mounted: Event) -> None:
+    configuration, place = request.configuration, str(request.mountpoint)
+    where = bucket_words(configuration.bucket, is_default=configuration.is_default_bucket)
+    click.echo(f"{request.project}/{request.stage} is mounted at {place}")
+    click.echo(f"bucket:   {where}")
+    click.echo(f"session:  {mounted['session']}")
+    click.echo(f"publish:  {shlex.join(['pdfs', 'umount', place])}")
+
+
+def _tell_event(event: Event) -> None:
+    """One line for each event that somebody in front of --foreground wants to see."""
+    match event.get("event"):
+        case "mounted":
+            click.echo(f"mounted at {event.get('mountpoint')}, session {event.get('session')}")
+        case "state_changed":
+            click.echo(f"state {event.get('state')}")
+        case "failed":
+            remedy = event.get("remedy")
+            said = f"{event.get('what')}; {remedy}" if remedy else event.get("what")
+            click.echo(f"pdfs: {said}", err=True)
+        case "closed":
+            for path in (*event.get("conflicts", ()), *event.get("missing", ())):
+                click.echo(f"look at: {path}", err=True)
+        case _:
+            pass
+
+
+def _wait_prefetch(configuration: Configuration, session: SessionId) -> None:
+    with Control(configuration.runtime, session) as control, Progress() as progress:
+        while True:
+            fetched = control.ask("status")["prefetch"]
+            progress.show({"event": "progress", "message": "fetch", **fetched})
+            if fetched["files"] >= fetched["of_files"]:
+                return
+            time.sleep(_LOOK)

@@ -1,0 +1,74 @@
+"""What several commands have in common: options, and the configuration that they make."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from pdfs.config import Configuration, configure
+from pdfs.core.keys import StageKeys
+
+Command = Callable[..., Any]
+
+DEFAULT_STAGE = "planning"
+
+
+def with_configuration(command: Command) -> Command:
+    """Add `--bucket` and `--debug`, and hand the command its `configuration` instead."""
+
+    @click.option("--bucket", metavar="URL", help="Where the projects are: s3://… or file:///….")
+    @click.option("--debug", is_flag=True, help="Show where in the program an error arose.")
+    @functools.wraps(command)
+    def run(bucket: str | None, debug: bool, **given: Any) -> Any:
+        ctx = click.get_current_context()
+        return command(configuration=configuration_of(ctx, bucket), **given)
+
+    return run
+
+
+def configuration_of(ctx: click.Context, bucket: str | None = None) -> Configuration:
+    """The configuration, with what stands in front of the command counted in."""
+    before = ctx.find_root().params.get("bucket")
+    return configure(os.environ, {"bucket": bucket or before})
+
+
+def stage_option(command: Command) -> Command:
+    """Add `--stage`."""
+    return click.option(
+        "--stage", default=DEFAULT_STAGE, show_default=True, help="Which stage of the project."
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """Add `--json`, as the parameter `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(command)
+
+
+def yes_option(command: Command) -> Command:
+    """Add `--yes`."""
+    return click.option("--yes", is_flag=True, help="Ask nothing; the answer is yes.")(command)
+
+
+def keys_of(project: str, stage: str) -> StageKeys:
+    """The keys of a stage. Raises UsageError for names that can't be."""
+    return StageKeys(project.rstrip("/"), stage)
+
+
+def bucket_words(url: str, *, is_default: bool) -> str:
+    """A bucket as people read it."""
+    if is_default or url.startswith("file:"):
+        return f"{url} (only on this machine)"
+    return url
+
+
+def is_interactive() -> bool:
+    """Whether somebody sits there who can answer a question."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirm(question: str) -> bool:
+    """Ask on the terminal; the default is no."""
+    return click.confirm(question, default=False, err=True)

@@ -1,0 +1,304 @@
+"""`pdfs recover`: sessions that a crash, or an abort, left on this machine."""
+
+import shlex
+import time
+
+import click
+import trio
+
+from pdfs.cli.bucket import opened_stage
+from pdfs.cli.crashed import Left, look_at
+from pdfs.cli.daemon import start_daemon
+from pdfs.cli.discarding import discard_session
+from pdfs.cli.options import (
+    confirm,
+    is_interactive,
+    json_option,
+    with_configuration,
+    yes_option,
+)
+from pdfs.cli.output import print_json
+from pdfs.cli.progress import Progress
+from pdfs.cli.rescue import INCOMPLETE, Fetch, Rescue, Rescued, Segments, empty_directory
+from pdfs.cli.sessions import (
+    LocalSession,
+    discarded_sessions,
+    find_session,
+    local_sessions,
+    state_of,
+)
+from pdfs.cli.umounting import report_end
+from pdfs.cli.words import amount, count, moment, size, span
+from pdfs.config import Configuration
+from pdfs.core.content import Content
+from pdfs.core.keys import StageKeys
+from pdfs.disk import OsDisk
+from pdfs.errors import (
+    DamageFound,
+    LockError,
+    PdfsError,
+    SessionNotFound,
+    StoreError,
+    StoreUnavailable,
+    UsageError,
+)
+from pdfs.local.recovery import recover
+from pdfs.mount import MountRequest
+from pdfs.stage.context import StageContext
+from pdfs.stage.fetch import fetch_span
+
+_SHOWN = 50
+
+
+@click.group(
+    "recover", epilog="\b\nExample:\n  pdfs recover list\n  pdfs recover resume 5e55105e\n"
+)
+def recover_command() -> None:
+    """Look at, publish, give up or copy out what a crash left on this machine.
+
+    SESSION is a session's id or its beginning, PROJECT[/STAGE], or the mountpoint it had.
+    """
+
+
+@recover_command.command("list", epilog="\b\nExample:\n  pdfs recover list\n")
+@json_option
+@with_configuration
+def list_command(configuration: Configuration, as_json: bool) -> None:
+    """Show the crashed sessions, and the discarded ones in the trash."""
+    crashed = [each for each in local_sessions(configuration) if not each.is_held]
+    discarded = discarded_sessions(configuration)
+    if as_json:
+        print_json(
+            {
+                "crashed": [_fields(configuration, each) for each in crashed],
+                "discarded": [_identity(each) for each in discarded],
+            }
+        )
+        return
+    for each in crashed:
+        click.echo(
+            f"{each.short}  {each.name}  crashed {_ago(each)}  {_amount(configuration, each)}"
+        )
+    for each in discarded:
+        click.echo(
+            f"{each.short}  {each.name}  discarded {_ago(each)}  (recover undo {each.short})"
+        )
+    if not crashed and not discarded:
+        click.echo("nothing crashed here, and nothing was discarded")
+
+
+@recover_command.command("show", epilog="\b\nExample:\n  pdfs recover show 5e55105e\n")
+@click.argument("session")
+@json_option
+@with_configuration
+def show_command(configuration: Configuration, session: str, as_json: bool) -> None:
+    """Show what a crashed session holds that is not in the bucket. Changes nothing."""
+    found = _crashed(configuration, session)
+    left = look_at(configuration, found)
+    if as_json:
+        print_json({**_fields(configuration, found, left), "changed": list(left.changed)})
+        return
+    click.echo(f"session      {found.session}")
+    click.echo(f"stage        {found.name}")
+    click.echo(f"bucket       {found.bucket}")
+    click.echo(f"began        {moment(found.started)} by {found.user} on {found.machine}")
+    click.echo(f"unpublished  {amount(left.files, left.bytes)}, {count(left.edits, 'operation')}")
+    for path in left.changed[:_SHOWN]:
+        click.echo(f"  {path}")
+    if len(left.changed) > _SHOWN:
+        click.echo(f"  … and {len(left.changed) - _SHOWN} more")
+    if left.damage:
+        raise DamageFound(
+            left.damage, remedy=f"pdfs recover rescue {found.short} DIR copies out what is whole"
+        )
+
+
+@recover_command.command("resume", epilog="\b\nExample:\n  pdfs recover resume 5e55105e\n")
+@click.argument("session")
+@click.option("--take-over", is_flag=True, help="Take the stage from whoever has its lock.")
+@yes_option
+@with_configuration
+def resume_command(configuration: Configuration, session: str, take_over: bool, yes: bool) -> None:
+    """Publish what a crashed session left, without a mount, and wait for that."""
+    found = _crashed(configuration, session)
+    _check_bucket(configuration, found)
+    request = MountRequest(
+        configuration=configuration,
+        project=found.project,
+        stage=found.stage,
+        mountpoint=None,
+        agreed=yes,
+        take_over=take_over,
+        crashed=found.session,
+    )
+    with Progress() as progress:
+        outcome = start_daemon(request, progress.show)
+    report_end(found, outcome.closed or {}, f"{found.name} is published; the lock is released")
+
+
+@recover_command.command("discard", epilog="\b\nExample:\n  pdfs recover discard 5e55105e\n")
+@click.argument("session")
+@yes_option
+@with_configuration
+def discard_command(configuration: Configuration, session: str, yes: bool) -> None:
+    """Give up what a crashed session left: the lock is released, the work goes to the trash."""
+    found = _crashed(configuration, session)
+    what = f"{_amount(configuration, found)} of {found.name}"
+    if not yes and not is_interactive():
+        raise UsageError(f"discard takes {what} out of reach of a publish", remedy="add --yes")
+    if not yes and not confirm(f"Discard {what}?"):
+        raise click.Abort
+    discard_session(configuration, found)
+    click.echo(f"discarded {what}; pdfs recover undo {found.short} brings it back")
+
+
+@recover_command.command("undo", epilog="\b\nExample:\n  pdfs recover undo 5e55105e\n")
+@click.argument("session", required=False)
+@with_configuration
+def undo_command(configuration: Configuration, session: str | None) -> None:
+    """Bring a discarded session back from the trash: SESSION, or the last one."""
+    discarded = discarded_sessions(configuration)
+    if not discarded:
+        raise SessionNotFound("nothing was discarded on this machine")
+    found = discarded[-1] if session is None else find_session(discarded, session)
+    with state_of(configuration) as state:
+        state.undo(found.session)
+    click.echo(f"{found.name} is back: pdfs recover resume {found.short} publishes it")
+
+
+@recover_command.command(
+    "rescue", epilog="\b\nExample:\n  pdfs recover rescue 5e55105e ~/rescued\n"
+)
+@click.argument("session")
+@click.argument("directory")
+@click.option("--all", "everything", is_flag=True, help="Also files that were not changed.")
+@with_configuration
+def rescue_command(
+    configuration: Configuration, session: str, directory: str, everything: bool
+) -> None:
+    """Copy the files that a crashed session changed into DIRECTORY, which is made.
+
+    The session stays as it is. What it changed only in part is completed from the bucket; a file
+    whose rest can't be had is named, and written as NAME.incomplete.
+    """
+    found = _crashed(configuration, session)
+    rescued = trio.run(_rescue, configuration, found, directory, everything)
+    click.echo(f"{count(len(rescued.files), 'file')} copied to {directory}")
+    for path, target in rescued.symlinks.items():
+        click.echo(f"a symlink, not made: {path} -> {target}")
+    for path, ranges in rescued.incomplete.items():
+        lacking = sum(stop - start for start, stop in ranges)
+        click.echo(f"incomplete: {path}{INCOMPLETE} lacks {size(lacking)} at {ranges}", err=True)
+    if rescued.incomplete:
+        raise DamageFound(
+            f"{count(len(rescued.incomplete), 'file')} could not be made whole",
+            remedy="what is missing was never here and is not in the bucket any more, or the "
+            "bucket can't be reached: try again then, into another directory",
+        )
+
+
+async def _rescue(
+    configuration: Configuration, found: LocalSession, directory: str, everything: bool
+) -> Rescued:
+    disk = OsDisk()
+    keys = StageKeys(found.project, found.stage)
+    with (
+        state_of(configuration) as state,
+        state.open_session(found.session) as held,
+        empty_directory(disk, directory) as target,
+    ):
+        recovered = recover(disk, held)
+        if recovered is None:
+            return Rescued()
+        try:
+            async with opened_stage(configuration, keys) as ctx:
+                rescue = Rescue(disk, target, Segments(disk, held), _fetch_of(ctx))
+                return await rescue.copy(recovered.tree, everything=everything)
+        except StoreError as error:  # not even to be opened
+            rescue = Rescue(disk, target, Segments(disk, held), _refuse(error))
+            return await rescue.copy(recovered.tree, everything=everything)
+
+
+def _fetch_of(ctx: StageContext) -> Fetch:
+    """Gets bytes from the bucket; once it did not answer, it is not asked again."""
+    silent: list[StoreUnavailable] = []
+
+    async def fetch(content: Content, start: int, stop: int) -> bytes:
+        if silent:
+            raise silent[0]
+        try:
+            return await fetch_span(ctx, content, start, stop)
+        except StoreUnavailable as error:
+            silent.append(error)
+            raise
+
+    return fetch
+
+
+def _refuse(error: StoreError) -> Fetch:
+    async def fetch(content: Content, start: int, stop: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        raise error
+
+    return fetch
+
+
+# --- words ------------------------------------------------------------------------------------
+
+
+def _crashed(configuration: Configuration, target: str) -> LocalSession:
+    found = find_session(local_sessions(configuration), target)
+    if found.is_held:
+        raise LockError(
+            f"{found.name} (session {found.short}) is mounted at {found.mountpoint}",
+            remedy=shlex.join(["pdfs", "umount", found.mountpoint]),
+        )
+    return found
+
+
+def _check_bucket(configuration: Configuration, found: LocalSession) -> None:
+    if not found.is_of(configuration):
+        raise UsageError(
+            f"session {found.short} belongs to the bucket {found.bucket}",
+            remedy=f"name it: --bucket {found.bucket}",
+        )
+
+
+def _ago(session: LocalSession) -> str:
+    return f"{span(time.time() - session.changed)} ago"
+
+
+def _amount(configuration: Configuration, session: LocalSession) -> str:
+    try:
+        left = look_at(configuration, session)
+    except PdfsError as error:
+        return f"can't be read: {error.what}"
+    return f"{amount(left.files, left.bytes)} unpublished"
+
+
+def _identity(session: LocalSession) -> dict[str, object]:
+    return {
+        "session": session.session,
+        "project": session.project,
+        "stage": session.stage,
+        "bucket": session.bucket,
+        "mountpoint": session.mountpoint,
+        "started": session.started,
+        "changed": session.changed,
+    }
+
+
+def _fields(
+    configuration: Configuration, session: LocalSession, left: Left | None = None
+) -> dict[str, object]:
+    fields = _identity(session)
+    try:
+        left = left or look_at(configuration, session)
+    except PdfsError as error:
+        return {**fields, "problem": str(error)}
+    return {
+        **fields,
+        "unpublished": {"files": left.files, "bytes": left.bytes},
+        "edits": left.edits,
+        "problem": left.damage,
+    }

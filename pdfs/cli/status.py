@@ -1,0 +1,165 @@
+"""`pdfs status`, and `pdfs` alone: what is mounted here, what is unpublished, what to do next."""
+
+import shlex
+import time
+from typing import Any
+
+import click
+
+from pdfs.cli.control import Control, Event
+from pdfs.cli.crashed import look_at
+from pdfs.cli.options import bucket_words, configuration_of, json_option, with_configuration
+from pdfs.cli.output import print_json
+from pdfs.cli.sessions import LocalSession, find_session, local_sessions
+from pdfs.cli.words import amount, span
+from pdfs.config import Configuration
+from pdfs.core.lease import seconds_of
+from pdfs.errors import PdfsError
+
+_WAITS = "crashed"
+
+
+@click.command("status", epilog="\b\nExamples:\n  pdfs status\n  pdfs status /mnt/plant --json\n")
+@click.argument("target", required=False)
+@json_option
+@with_configuration
+def status_command(configuration: Configuration, target: str | None, as_json: bool) -> None:
+    """Show the sessions of this machine, or TARGET alone.
+
+    TARGET is a mountpoint, a session's id or its beginning, or PROJECT[/STAGE].
+    """
+    sessions = local_sessions(configuration)
+    if target is not None:
+        sessions = [find_session(sessions, target)]
+    found = [(each, status_of(configuration, each)) for each in sessions]
+    if as_json:
+        print_json({"sessions": [status for _, status in found]})
+        return
+    if not found:
+        click.echo("nothing is mounted on this machine")
+    for session, status in found:
+        click.echo("\n".join(_lines(configuration, session, status)))
+
+
+def overview(ctx: click.Context) -> None:
+    """What `pdfs` without a command says."""
+    configuration = configuration_of(ctx)
+    sessions = local_sessions(configuration)
+    where = bucket_words(configuration.bucket, is_default=configuration.is_default_bucket)
+    click.echo(f"bucket  {where}")
+    for session in sessions:
+        click.echo("\n".join(_lines(configuration, session, status_of(configuration, session))))
+    if not sessions:
+        click.echo("nothing is mounted on this machine")
+        click.echo("next:   pdfs ls                         the projects in the bucket")
+        click.echo("        pdfs mount PROJECT MOUNTPOINT   work on one")
+        click.echo("        pdfs --help                     everything else")
+
+
+def status_of(configuration: Configuration, session: LocalSession) -> Event:
+    """What the session's daemon says of it; of a crashed one, what its journal says."""
+    if session.is_held:
+        try:
+            with Control(configuration.runtime, session.session) as control:
+                return {**control.ask("status"), "alive": True}
+        except PdfsError as error:
+            return {**_known(session), "alive": True, "trouble": str(error)}
+    try:
+        left = look_at(configuration, session)
+    except PdfsError as error:
+        return {**_known(session), "alive": False, "trouble": str(error)}
+    return {
+        **_known(session),
+        "alive": False,
+        "unpublished": {"files": left.files, "bytes": left.bytes},
+        "trouble": left.damage or None,
+    }
+
+
+def _known(session: LocalSession) -> dict[str, Any]:
+    """The fields that need no daemon; the state is that of a session that nobody has opened."""
+    return {
+        "schema": 1,
+        "session": session.session,
+        "project": session.project,
+        "stage": session.stage,
+        "mountpoint": session.mountpoint or None,
+        "pid": None,
+        "state": "IDLE",
+        "bucket": session.bucket,
+        "user": session.user,
+        "machine": session.machine,
+        "lock": None,
+        "lost": None,
+        "conflicts": [],
+        "warnings": [],
+        "trouble": session.problem or None,
+    }
+
+
+# --- words ------------------------------------------------------------------------------------
+
+
+def _lines(configuration: Configuration, session: LocalSession, status: Event) -> list[str]:
+    lines = [_title(session, status)]
+    details: list[tuple[str, object]] = [
+        ("bucket", bucket_words(session.bucket, is_default=False) if session.bucket else ""),
+        ("unpublished", _unpublished(status)),
+        ("fetched", _fetched(status)),
+        ("lock", _lock(status)),
+        ("lost", status.get("lost")),
+        ("trouble", status.get("trouble")),
+        ("conflicts", ", ".join(status.get("conflicts") or ())),
+        ("skipped", "; ".join(f"{path}: {why}" for path, why in status.get("warnings") or ())),
+        ("test timing", status.get("timing") or None),
+        ("session", _session(session, status)),
+        ("next", _next(configuration, session, status)),
+    ]
+    return lines + [f"  {what:<12}{said}" for what, said in details if said]
+
+
+def _title(session: LocalSession, status: Event) -> str:
+    state = status["state"] if status["alive"] else _WAITS
+    return f"{session.name}  {state}  {session.mountpoint or '(not mounted)'}"
+
+
+def _unpublished(status: Event) -> str:
+    found = status.get("unpublished")
+    if found is None:
+        return ""
+    return amount(found["files"], found["bytes"]) if found["files"] else "nothing"
+
+
+def _fetched(status: Event) -> str:
+    found = status.get("prefetch")
+    if not found or found["files"] >= found["of_files"]:
+        return ""
+    here = amount(found["files"], found["bytes"])
+    return f"{here} of {amount(found['of_files'], found['of_bytes'])}"
+
+
+def _lock(status: Event) -> str:
+    lock = status.get("lock")
+    if not lock:
+        return ""
+    now = time.time()
+    return (
+        f"{lock['state']}, {lock['user']} on {lock['machine']} since {lock['since']}, "
+        f"renewed {span(now - seconds_of(lock['renewed']))} ago"
+    )
+
+
+def _session(session: LocalSession, status: Event) -> str:
+    return session.short + (f", process {status['pid']}" if status.get("pid") else "")
+
+
+def _next(configuration: Configuration, session: LocalSession, status: Event) -> str:
+    if status.get("lost"):
+        return f"unmount, then pdfs recover rescue {session.short} DIR"
+    if not session.is_held:
+        return (
+            f"pdfs recover resume {session.short} publishes it, mounting the stage goes on with it"
+        )
+    if status["state"] == "ACTIVE" and session.mountpoint:
+        return shlex.join(["pdfs", "umount", session.mountpoint]) + " publishes and releases"
+    return shlex.join(["pdfs", "umount", session.short]) + " waits until everything is published"

@@ -1,0 +1,176 @@
+"""`pdfs umount` and `pdfs abort`: how a session ends."""
+
+import shlex
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from pdfs.cli.control import Control, DaemonSilent, Event, TimedOut
+from pdfs.cli.mountpoint import mount_at, remove_dead_mount
+from pdfs.cli.options import (
+    bucket_words,
+    confirm,
+    is_interactive,
+    with_configuration,
+    yes_option,
+)
+from pdfs.cli.progress import Progress
+from pdfs.cli.sessions import LocalSession, find_session, full_path, local_sessions
+from pdfs.cli.words import amount
+from pdfs.config import Configuration
+from pdfs.errors import ConflictsMade, DamageFound, SessionNotFound, UnpublishedWork, UsageError
+
+_SHOWN = 20
+"""So many paths are listed; the rest is counted."""
+
+
+@click.command(
+    "umount",
+    epilog="\b\nExamples:\n"
+    "  pdfs umount /mnt/plant\n"
+    "  pdfs umount Kraftwerk_1234567 --timeout 60\n",
+)
+@click.argument("target")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Wait at most so long, then end with 9; the daemon goes on. 0 waits for ever.",
+)
+@with_configuration
+def umount_command(configuration: Configuration, target: str, timeout: float) -> None:
+    """Unmount TARGET, publish its changes, and wait for that.
+
+    Ends with 0 only when every change is verified in the bucket and the lock is released. TARGET is
+    a mountpoint, a session's id or its beginning, or PROJECT[/STAGE].
+    """
+    found = _found(configuration, target)
+    result = finish(configuration, found, "umount", timeout or None)
+    where = bucket_words(found.bucket, is_default=False)
+    report_end(found, result, f"{found.name} is published in {where}; the lock is released")
+
+
+@click.command("abort", epilog="\b\nExample:\n  pdfs abort /mnt/plant\n")
+@click.argument("target")
+@yes_option
+@with_configuration
+def abort_command(configuration: Configuration, target: str, yes: bool) -> None:
+    """End the session TARGET and release its lock without publishing.
+
+    What was not published goes to the trash of this machine: `pdfs recover undo` brings it back
+    for 30 days. TARGET is a mountpoint, a session's id or its beginning, or PROJECT[/STAGE].
+    """
+    found = _found(configuration, target)
+    if not yes:
+        _ask_abort(configuration, found)
+    result = finish(configuration, found, "abort", None)
+    report_end(found, result, f"{found.name} was ended without publishing; the lock is released")
+    click.echo(f"pdfs recover undo {found.short} brings back what was not published")
+
+
+def _ask_abort(configuration: Configuration, found: LocalSession) -> None:
+    with Control(configuration.runtime, found.session) as control:
+        unpublished = control.ask("status")["unpublished"]
+    lost = amount(unpublished["files"], unpublished["bytes"])
+    if not is_interactive():
+        raise UsageError(
+            f"{found.name} has {lost} unpublished; abort leaves them out of the bucket",
+            remedy="to do that: --yes",
+        )
+    if not confirm(f"End {found.name} without publishing {lost}?"):
+        raise click.Abort
+
+
+def _found(configuration: Configuration, target: str) -> LocalSession:
+    """The session of that name, whose daemon lives. Raises UnpublishedWork for a crashed one."""
+    try:
+        found = find_session(local_sessions(configuration), target)
+    except SessionNotFound as error:
+        raise _stranger(target) or error from None
+    if found.is_held:
+        return found
+    cleaned = bool(found.mountpoint) and remove_dead_mount(found.mountpoint)
+    raise UnpublishedWork(
+        f"the daemon of {found.name} (session {found.short}) is dead"
+        + (f"; its dead mount at {found.mountpoint} was removed" if cleaned else ""),
+        remedy="all that was acknowledged is kept here; to publish it: pdfs recover resume "
+        f"{found.short}, to go on working: {_mount_command(found)}",
+    )
+
+
+def _stranger(target: str) -> SessionNotFound | None:
+    """The error for a mount that is there, but not of this user's sessions."""
+    mounted = mount_at(full_path(target))
+    if mounted is None:
+        return None
+    if mounted.kind != "fuse.pdfs":
+        return SessionNotFound(f"{target} is a mount of {mounted.source}, not of PDFS")
+    return SessionNotFound(
+        f"{mounted.source} is mounted at {target} by another user, or with other XDG directories",
+        remedy=f"unmount it as that user; or fusermount3 -u {target}, which can't wait",
+    )
+
+
+def _mount_command(found: LocalSession) -> str:
+    place = found.mountpoint or "MOUNTPOINT"
+    return shlex.join(["pdfs", "mount", found.project, place, "--stage", found.stage])
+
+
+def finish(
+    configuration: Configuration, found: LocalSession, request: str, timeout: float | None
+) -> Event:
+    """Let the daemon end the session; its result. Raises UnpublishedWork where it goes on."""
+    later = f"pdfs status {found.short} shows how far it is"
+    try:
+        with Control(configuration.runtime, found.session) as control, Progress() as progress:
+            control.send("subscribe")
+            return control.ask(request, timeout=timeout, on_event=progress.show)
+    except TimedOut as error:
+        raise UnpublishedWork(
+            f"{found.name} is not published yet; the daemon goes on", remedy=later
+        ) from error
+    except DaemonSilent as error:
+        raise UnpublishedWork(
+            f"{error.what}, so whether {found.name} was published is unknown",
+            remedy="nothing is lost: pdfs status",
+        ) from error
+    except KeyboardInterrupt:
+        raise UnpublishedWork(
+            f"no longer waiting for {found.name}; the daemon goes on", remedy=later
+        ) from None
+
+
+def report_end(found: LocalSession, result: Event, done: str) -> None:
+    """Say how it ended. Raises the error of an exit code that is not 0."""
+    conflicts, missing = result.get("conflicts", []), result.get("missing", [])
+    code = int(result.get("exit_code", 0))
+    match code:
+        case 0:
+            click.echo(done)
+        case DamageFound.exit_code:
+            _list("nowhere in the bucket", missing)
+            raise DamageFound(
+                f"{done}, but the bytes of {len(missing)} files are missing",
+                remedy="bring them back from a backup of the bucket",
+            )
+        case ConflictsMade.exit_code:
+            _list("kept beside somebody else's version", conflicts)
+            raise ConflictsMade(
+                f"{done}, with {len(conflicts)} conflict copies",
+                remedy="compare each with the file beside it, and keep one",
+            )
+        case _:
+            raise UnpublishedWork(
+                result.get("what") or f"{found.name} could not be published wholly",
+                remedy=result.get("remedy") or "everything is kept: pdfs recover list",
+            )
+
+
+def _list(title: str, paths: Iterable[Any]) -> None:
+    listed = list(paths)
+    for path in listed[:_SHOWN]:
+        click.echo(f"{title}: {path}", err=True)
+    if len(listed) > _SHOWN:
+        click.echo(f"{title}: {len(listed) - _SHOWN} more", err=True)

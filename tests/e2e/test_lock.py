@@ -1,0 +1,82 @@
+"""One person at a time: who has a stage, and how it can be taken."""
+
+import json
+import re
+import time
+
+from tests.e2e.conftest import MakeMachine
+from tests.e2e.machines import PROJECT, Bucket
+
+AGE = 2.0
+
+
+def test_a_stage_of_another_user_is_refused_and_says_who_and_since_when(
+    bucket: Bucket, machine: MakeMachine
+) -> None:
+    anna, berta = machine(bucket), machine(bucket, "ws8", user="berta")
+    (anna.mount("--create") / "drawing.dxf").write_text("drawn\n")
+    ended = berta.run("mount", PROJECT, berta.mountpoint)
+    assert ended.code == 4
+    assert ended.err.count("\n") == 1
+    said = r"locked by anna on ws7 since \d{4}-\d\d-\d\dT[\d:.]+Z, last seen \d+ s ago"
+    assert re.search(said, ended.err), ended.err
+    assert "--take-over" in ended.err
+    assert "locked by anna on ws7" in berta.pdfs("lock", "show", PROJECT)
+    assert "locked by anna on ws7" in berta.pdfs("ls", PROJECT)
+    lock = json.loads(berta.pdfs("lock", "show", PROJECT, "--json"))["lock"]
+    assert {"user", "since", "machine", "expires"} <= set(lock)
+    anna.pdfs("umount", PROJECT)
+    berta.mount()
+    assert (berta.mountpoint / "drawing.dxf").read_text() == "drawn\n"
+
+
+def test_the_same_stage_twice_on_one_machine_is_refused_and_says_where_it_is(
+    bucket: Bucket, machine: MakeMachine
+) -> None:
+    here = machine(bucket)
+    here.mount("--create")
+    second = here.home / "second"
+    second.mkdir()
+    ended = here.run("mount", PROJECT, second)
+    assert ended.code == 4
+    assert str(here.mountpoint) in ended.err
+
+
+def test_the_same_user_elsewhere_takes_the_stage_after_a_while_and_a_yes(
+    bucket: Bucket, machine: MakeMachine
+) -> None:
+    first, second = machine(bucket), machine(bucket, "ws8")
+    (first.mount("--create") / "drawing.dxf").write_text("drawn\n")
+    first.kill()
+    second.timing["same_user_elsewhere"] = 600.0
+    assert second.run("mount", PROJECT, second.mountpoint, "--yes").code == 4
+    second.timing["same_user_elsewhere"] = AGE
+    time.sleep(AGE)
+    ended = second.run("mount", PROJECT, second.mountpoint)
+    assert ended.code == 4
+    assert "anna on ws7" in ended.err
+    second.mount("--yes")
+    (second.mountpoint / "other.dxf").write_text("other\n")
+    second.pdfs("umount", PROJECT)
+    ended = first.run("recover", "resume", PROJECT)
+    assert ended.code == 9
+    rescued = first.home / "rescued"
+    first.pdfs("recover", "rescue", PROJECT, rescued)
+    assert (rescued / "drawing.dxf").read_text() == "drawn\n"
+
+
+def test_a_broken_lock_frees_the_stage_and_its_former_owner_keeps_the_work(
+    bucket: Bucket, machine: MakeMachine
+) -> None:
+    anna, berta = machine(bucket), machine(bucket, "ws8", user="berta")
+    mounted = anna.mount("--create")
+    (mounted / "drawing.dxf").write_text("drawn\n")
+    assert berta.run("lock", "break", PROJECT).code == 2
+    berta.pdfs("lock", "break", PROJECT, "--yes", "--reason", "anna is away")
+    log = (berta.home / "state/pdfs/logs/lock-breaks.log").read_text()
+    assert json.loads(log)["reason"] == "anna is away"
+    berta.mount("--create")
+    berta.pdfs("umount", PROJECT)
+    ended = anna.run("umount", mounted)
+    assert ended.code in (4, 9)
+    assert "drawing.dxf" in anna.pdfs("recover", "show", PROJECT)

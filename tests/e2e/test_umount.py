@@ -1,0 +1,143 @@
+"""How unmounting ends: 0 only when everything is verified in the bucket and the lock released."""
+
+import signal
+import subprocess
+import time
+
+from tests.e2e.conftest import MakeMachine
+from tests.e2e.machines import (
+    LIMIT,
+    PDFS,
+    PROJECT,
+    Bucket,
+    server_bucket,
+    stopped,
+)
+from tests.store.servers import Server
+
+
+def test_umount_ends_with_9_while_the_bucket_is_away_and_with_0_when_it_is_back(
+    moto: Server, machine: MakeMachine
+) -> None:
+    here = machine(server_bucket(moto, "away"))
+    mounted = here.mount("--create")
+    (mounted / "drawing.dxf").write_text("drawn\n")
+    with stopped(moto.pid):
+        ended = here.run("umount", mounted, "--timeout", "3")
+        assert ended.code == 9
+        assert "the daemon goes on" in ended.err
+        assert not mounted.is_mount()
+        (session,) = here.sessions()
+        assert session["state"] == "UPLOADING"
+        assert session["unpublished"] == {"files": 1, "bytes": 6}
+        waiting = subprocess.Popen(
+            [PDFS, "umount", PROJECT], env=here.environ, stdout=subprocess.PIPE, text=True
+        )
+        time.sleep(3.0)  # until it waits, on any machine that is not too slow to tell
+    said, _ = waiting.communicate(timeout=LIMIT)
+    assert (waiting.returncode, "the lock is released" in said) in ((0, True), (3, False))
+    here.wait_released()
+    assert "drawing.dxf" in here.pdfs("ls", f"{PROJECT}/planning")
+
+
+def test_a_mount_of_a_stage_that_still_drains_waits_for_it(
+    moto: Server, machine: MakeMachine
+) -> None:
+    here = machine(server_bucket(moto, "draining"))
+    mounted = here.mount("--create")
+    (mounted / "drawing.dxf").write_text("drawn\n")
+    with stopped(moto.pid):
+        subprocess.run(["fusermount3", "-u", mounted], check=True)
+        waiting = subprocess.Popen(
+            [PDFS, "mount", PROJECT, mounted],
+            env=here.environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert waiting.stderr is not None
+        assert "is still being published" in waiting.stderr.readline()
+    with waiting:
+        assert waiting.wait(LIMIT) == 0
+    assert (mounted / "drawing.dxf").read_text() == "drawn\n"
+    here.pdfs("umount", mounted)
+
+
+def test_a_conflict_ends_with_10_and_both_versions_are_in_the_bucket(
+    bucket: Bucket, machine: MakeMachine
+) -> None:
+    here = machine(bucket)
+    mounted = here.mount("--create")
+    (mounted / "list.csv").write_text("ours\n")
+    here.pdfs("umount", mounted)
+    here.mount()
+    assert bucket.directory is not None
+    plain = bucket.directory / PROJECT / "planning"
+    time.sleep(1.5)  # until the listing was taken in: what comes later is a conflict
+    (mounted / "list.csv").write_text("ours, changed\n")
+    (plain / "list.csv").write_text("theirs\n")
+    ended = here.run("umount", mounted)
+    assert ended.code == 10
+    assert "list" in ended.err
+    assert {path.read_text() for path in plain.iterdir()} == {"theirs\n", "ours, changed\n"}
+
+
+def test_a_busy_mount_stays_and_the_program_is_named(bucket: Bucket, machine: MakeMachine) -> None:
+    here = machine(bucket)
+    mounted = here.mount("--create")
+    with subprocess.Popen(["sleep", "60"], cwd=mounted) as sleeping:
+        ended = here.run("umount", mounted)
+        assert ended.code == 7
+        assert f"sleep ({sleeping.pid})" in ended.err
+        assert mounted.is_mount()
+        sleeping.kill()
+    here.pdfs("umount", mounted)
+
+
+def test_a_signal_to_the_daemon_is_an_unmount(bucket: Bucket, machine: MakeMachine) -> None:
+    here = machine(bucket)
+    mounted = here.mount("--create")
+    (mounted / "drawing.dxf").write_text("drawn\n")
+    (session,) = here.sessions()
+    subprocess.run(["kill", f"-{signal.SIGTERM}", str(session["pid"])], check=True)
+    here.wait_released()
+    assert "drawing.dxf" in here.pdfs("ls", f"{PROJECT}/planning")
+
+
+def test_who_stops_waiting_for_an_umount_does_not_stop_the_publish(
+    moto: Server, machine: MakeMachine
+) -> None:
+    here = machine(server_bucket(moto, "impatient"))
+    mounted = here.mount("--create")
+    (mounted / "drawing.dxf").write_text("drawn\n")
+    with stopped(moto.pid):
+        waiting = subprocess.Popen(
+            [PDFS, "umount", mounted], env=here.environ, stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + LIMIT
+        while mounted.is_mount():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        waiting.send_signal(signal.SIGINT)
+        _, said = waiting.communicate(timeout=LIMIT)
+        assert waiting.returncode == 9
+        assert "the daemon goes on" in said
+    here.wait_released()
+    assert "drawing.dxf" in here.pdfs("ls", f"{PROJECT}/planning")
+
+
+def test_an_aborted_session_publishes_nothing_and_can_be_brought_back(
+    bucket: Bucket, machine: MakeMachine
+) -> None:
+    here = machine(bucket)
+    mounted = here.mount("--create")
+    (mounted / "drawing.dxf").write_text("drawn\n")
+    assert here.run("abort", mounted).code == 2
+    assert mounted.is_mount()
+    here.pdfs("abort", mounted, "--yes")
+    assert not mounted.is_mount()
+    assert "is not locked" in here.pdfs("lock", "show", PROJECT)
+    assert "drawing" not in here.pdfs("ls", f"{PROJECT}/planning")
+    here.pdfs("recover", "undo")
+    here.pdfs("recover", "resume", PROJECT)
+    assert "drawing" in here.pdfs("ls", f"{PROJECT}/planning")

@@ -1,0 +1,427 @@
+"""The state directory: who holds which session, and what survives."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+
+import pytest
+
+from pdfs.config import cache_path, runtime_path, state_path
+from pdfs.core.ids import SessionId
+from pdfs.disk import OsDisk
+from pdfs.errors import (
+    DamageFound,
+    DiskError,
+    DiskFull,
+    LockError,
+    SessionError,
+    SessionNotFound,
+    UsageError,
+)
+from pdfs.local.journal import Journal
+from pdfs.local.snapshot import SCHEMA, encode_snapshot_head
+from pdfs.local.state import SessionDirectory, StateDirectory
+from tests.local.crashing_disk import CrashingDisk, PowerCuts, pending
+from tests.local.faulty_disk import Fault, FaultyDisk
+from tests.local.journals import HEADER, SESSION
+
+OTHER = SessionId("b" * 32)
+
+
+@pytest.fixture
+def disk() -> FaultyDisk:
+    return FaultyDisk()
+
+
+@pytest.fixture
+def state(disk: FaultyDisk, tmp_path: Path) -> Iterator[StateDirectory]:
+    with StateDirectory(disk, PurePath(tmp_path / "pdfs")) as state:
+        yield state
+
+
+@pytest.fixture
+def session(state: StateDirectory) -> Iterator[SessionDirectory]:
+    with state.create_session(SESSION) as session:
+        yield session
+
+
+def snapshot_of(session: SessionDirectory) -> bytes:
+    content = session.read_snapshot()
+    assert content is not None
+    return bytes(content)
+
+
+def held(state: StateDirectory) -> dict[str, bool]:
+    return {listed.session: listed.is_held for listed in state.sessions()}
+
+
+# Paths
+
+
+def test_paths_come_from_the_environment() -> None:
+    environment = {
+        "HOME": "/home/anna",
+        "XDG_STATE_HOME": "/state",
+        "XDG_CACHE_HOME": "/cache",
+        "XDG_RUNTIME_DIR": "/run/user/1000",
+    }
+    assert str(state_path(environment)) == "/state/pdfs"
+    assert str(cache_path(environment)) == "/cache/pdfs"
+    assert str(runtime_path(environment)) == "/run/user/1000/pdfs"
+
+
+@pytest.mark.parametrize("value", [None, "", "relative/path"])
+def test_variables_that_are_unset_empty_or_relative_mean_the_default(value: str | None) -> None:
+    names = ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
+    environment = {} if value is None else dict.fromkeys(names, value)
+    environment["HOME"] = "/home/anna"
+    assert str(state_path(environment)) == "/home/anna/.local/state/pdfs"
+    assert str(cache_path(environment)) == "/home/anna/.cache/pdfs"
+    assert str(runtime_path(environment)) == "/home/anna/.local/state/pdfs/run"
+
+
+def test_without_home_the_user_database_says_where() -> None:
+    assert state_path({}).is_absolute()
+
+
+# The directory itself
+
+
+def test_nothing_is_open_to_others_under_umask_zero(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        with (
+            StateDirectory(OsDisk(), PurePath(tmp_path / "home" / "pdfs")) as state,
+            state.create_session(SESSION) as session,
+        ):
+            session.describe({"stage": "planning"})
+            session.write_snapshot(b"tree")
+            Journal.create(OsDisk(), session.descriptor, HEADER).close()
+    finally:
+        os.umask(old)
+    modes = {one.name: one.stat().st_mode & 0o777 for one in (tmp_path / "home").rglob("*")}
+    assert len(modes) == 9
+    assert all(mode & 0o77 == 0 for mode in modes.values()), modes
+
+
+@pytest.mark.parametrize("name", [".", "sessions", "trash", "logs"])
+def test_a_directory_that_is_open_to_others_is_closed(tmp_path: Path, name: str) -> None:
+    target = tmp_path / "pdfs" / name
+    target.mkdir(parents=True)
+    target.chmod(0o755)
+    StateDirectory(OsDisk(), PurePath(tmp_path / "pdfs")).close()
+    assert target.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a directory of somebody else")
+def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pdfs").mkdir()
+    os.chown(tmp_path / "pdfs", 12345, -1)
+    with pytest.raises(DiskError, match="belongs to user 12345"):
+        StateDirectory(OsDisk(), PurePath(tmp_path / "pdfs"))
+
+
+@pytest.mark.parametrize("name", ["sessions", "trash", "logs"])
+def test_a_symlink_below_the_state_directory_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "pdfs").mkdir()
+    (tmp_path / "elsewhere").mkdir(mode=0o755)
+    (tmp_path / "pdfs" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DiskError, match="symlink"):
+        StateDirectory(OsDisk(), PurePath(tmp_path / "pdfs"))
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert (tmp_path / "elsewhere").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_symlink_on_the_way_to_the_state_directory_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "big-disk").mkdir()
+    (tmp_path / "home").symlink_to("big-disk")
+    with StateDirectory(OsDisk(), PurePath(tmp_path / "home" / "pdfs")) as state:
+        state.create_session(SESSION).close()
+    assert (tmp_path / "big-disk" / "pdfs" / "sessions" / SESSION).is_dir()
+
+
+def test_a_session_that_is_a_symlink_is_refused_and_listed_as_such(
+    state: StateDirectory, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "pdfs" / "sessions" / SESSION).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DiskError, match="symlink"):
+        state.open_session(SESSION)
+    (listed,) = state.sessions()
+    assert "symlink" in listed.problem
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["session.lock", "session.json", "snapshot"])
+def test_a_file_of_a_session_that_is_a_symlink_is_never_followed(
+    state: StateDirectory, tmp_path: Path, name: str
+) -> None:
+    state.create_session(SESSION).close()
+    file = tmp_path / "pdfs" / "sessions" / SESSION / name
+    file.unlink(missing_ok=True)
+    (tmp_path / "target").write_bytes(b"untouched")
+    file.symlink_to(tmp_path / "target")
+    if name == "session.lock":
+        with pytest.raises(DiskError):
+            state.open_session(SESSION)
+    else:
+        with state.open_session(SESSION) as session:
+            with pytest.raises(DiskError):
+                session.description() if name == "session.json" else session.read_snapshot()
+            session.describe({})
+            session.write_snapshot(b"new")
+    state.sessions()
+    assert (tmp_path / "target").read_bytes() == b"untouched"
+
+
+# Holding a session
+
+
+def test_a_session_is_held_until_it_is_closed(state: StateDirectory) -> None:
+    session = state.create_session(SESSION)
+    assert held(state) == {SESSION: True}
+    with pytest.raises(LockError, match="running"):
+        state.open_session(SESSION)
+    session.close()
+    session.close()
+    assert held(state) == {SESSION: False}
+    with state.open_session(SESSION):
+        assert held(state) == {SESSION: True}
+
+
+def test_a_session_of_a_killed_process_is_free(state: StateDirectory, tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import PurePath; from pdfs.disk import OsDisk;"
+        "from pdfs.local.state import StateDirectory;"
+        "state = StateDirectory(OsDisk(), PurePath(sys.argv[1]));"
+        "session = state.create_session(sys.argv[2]); print('held', flush=True); sys.stdin.read()"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "pdfs"), SESSION],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    with child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"held\n"
+        assert held(state) == {SESSION: True}
+        with pytest.raises(LockError):
+            state.open_session(SESSION)
+        child.kill()
+        child.wait()
+    assert held(state) == {SESSION: False}
+    state.open_session(SESSION).close()
+
+
+def test_a_session_is_made_once(state: StateDirectory) -> None:
+    state.create_session(SESSION).close()
+    with pytest.raises(SessionError, match="already"):
+        state.create_session(SESSION)
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "A" * 32, "a" * 31, "a" * 33, "٣" * 32])
+def test_what_is_no_session_id_never_becomes_a_path(state: StateDirectory, name: str) -> None:
+    for call in (state.create_session, state.open_session, state.discard, state.undo):
+        with pytest.raises(UsageError, match="not a session id"):
+            call(SessionId(name))
+
+
+def test_what_is_not_there_is_not_found(state: StateDirectory) -> None:
+    for call in (state.open_session, state.discard, state.undo):
+        with pytest.raises(SessionNotFound):
+            call(OTHER)
+
+
+def test_looking_at_sessions_makes_no_file_and_takes_no_lock(
+    state: StateDirectory, tmp_path: Path
+) -> None:
+    path = tmp_path / "pdfs" / "sessions" / SESSION
+    path.mkdir(mode=0o700)
+    (tmp_path / "pdfs" / "sessions" / "litter").mkdir()
+    assert held(state) == {SESSION: False}
+    assert list(path.iterdir()) == []
+    state.open_session(SESSION).close()
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_session_that_could_not_be_made_leaves_nothing(
+    state: StateDirectory, disk: FaultyDisk, tmp_path: Path, number: int, code: int
+) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    disk.fault = Fault(at=number, error=code)
+    with pytest.raises(DiskFull if code == errno.ENOSPC else DiskError):
+        state.create_session(SESSION)
+    assert disk.failed == 1
+    assert list((tmp_path / "pdfs" / "sessions").iterdir()) == []
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_new_session_survives_power_loss(tmp_path: Path) -> None:
+    disk = CrashingDisk(tmp_path)
+    with StateDirectory(disk, PurePath(tmp_path / "pdfs")) as state:
+        state.create_session(SESSION).close()
+    assert pending(disk.log) == []
+
+
+# Description and snapshot
+
+
+def test_the_description_is_listed_with_the_session(
+    state: StateDirectory, session: SessionDirectory
+) -> None:
+    assert session.description() is None
+    session.describe({"stage": "planning"})
+    session.describe({"stage": "planning", "mountpoint": "/mnt/plant"})
+    (listed,) = state.sessions()
+    assert listed.description is not None
+    assert listed.description.text("mountpoint") == "/mnt/plant"
+    assert listed.problem == ""
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"schema":2}', b"\xff", b'{"a":' * 9999])
+def test_a_description_that_is_none_is_told_and_hides_no_session(
+    state: StateDirectory, session: SessionDirectory, content: bytes
+) -> None:
+    session.describe({})
+    (Path(session.path) / "session.json").write_bytes(content)
+    with pytest.raises(DamageFound, match=r"session\.json"):
+        session.description()
+    (listed,) = state.sessions()
+    assert (listed.is_held, listed.description) == (True, None)
+    assert "session.json" in listed.problem
+
+
+def test_a_snapshot_comes_back_as_it_was_written(session: SessionDirectory) -> None:
+    assert session.read_snapshot() is None
+    for content in (b"", b"tree", os.urandom(3 << 20)):
+        session.write_snapshot(content)
+        assert snapshot_of(session) == content
+
+
+def test_every_change_of_a_snapshot_is_found(session: SessionDirectory) -> None:
+    session.write_snapshot(b"the tree")
+    file = Path(session.path) / "snapshot"
+    raw = file.read_bytes()
+    changed = [raw[:size] for size in range(len(raw))] + [raw + b"\0", raw + raw, b"\0" * len(raw)]
+    for bit in range(len(raw) * 8):
+        flipped = bytearray(raw)
+        flipped[bit // 8] ^= 1 << bit % 8
+        changed.append(bytes(flipped))
+    for content in changed:
+        file.write_bytes(content)
+        with pytest.raises(DamageFound, match=r"snapshot.*damaged"):
+            session.read_snapshot()
+
+
+def test_a_snapshot_of_another_session_is_damage(session: SessionDirectory) -> None:
+    content = encode_snapshot_head(OTHER, b"tree") + b"tree"
+    (Path(session.path) / "snapshot").write_bytes(content)
+    with pytest.raises(DamageFound, match=f"belongs to session {OTHER}"):
+        session.read_snapshot()
+
+
+def test_a_snapshot_of_a_newer_version_is_refused_in_words(
+    session: SessionDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pdfs.local.snapshot.SCHEMA", SCHEMA + 1)
+    session.write_snapshot(b"tree")
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match=r"schema 2.*newer"):
+        session.read_snapshot()
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_snapshot_that_could_not_be_written_leaves_the_old_one(
+    session: SessionDirectory, disk: FaultyDisk, number: int, code: int
+) -> None:
+    session.write_snapshot(b"old")
+    disk.fault = Fault(at=number, error=code, takes=50)
+    with pytest.raises(DiskFull if code == errno.ENOSPC else DiskError):
+        session.write_snapshot(b"new")
+    disk.fault = None
+    assert snapshot_of(session) == (b"new" if number == 6 else b"old")
+
+
+def test_after_any_power_cut_the_snapshot_is_the_old_or_the_new_one(
+    tmp_path: Path, seed: int
+) -> None:
+    disk = CrashingDisk(tmp_path)
+    trees = [f"tree {number} ".encode() * 400 for number in range(4)]
+    heads = [encode_snapshot_head(SESSION, tree) for tree in trees]
+    written = [head + tree for head, tree in zip(heads, trees, strict=True)]
+    done = []
+    with (
+        StateDirectory(disk, PurePath(tmp_path / "pdfs")) as state,
+        state.create_session(SESSION) as session,
+    ):
+        for tree in trees:
+            session.write_snapshot(tree)
+            done.append(len(disk.log))
+    for cut, found in PowerCuts(disk, seed).states(per_cut=40):
+        if cut >= done[0]:
+            newest = sum(cut >= when for when in done) - 1
+            snapshot = found[f"pdfs/sessions/{SESSION}/snapshot"]
+            assert snapshot in written[newest : newest + 2]
+
+
+# Trash
+
+
+def test_a_discarded_session_comes_back_as_it_was(state: StateDirectory, tmp_path: Path) -> None:
+    with state.create_session(SESSION) as session:
+        session.describe({"stage": "planning"})
+        session.write_snapshot(b"tree")
+    state.discard(SESSION)
+    assert state.sessions() == []
+    (trashed,) = state.trashed()
+    assert (trashed.session, trashed.is_held) == (SESSION, False)
+    assert trashed.changed > 0
+    with pytest.raises(SessionNotFound):
+        state.open_session(SESSION)
+    state.undo(SESSION)
+    assert state.trashed() == []
+    with state.open_session(SESSION) as session:
+        assert snapshot_of(session) == b"tree"
+
+
+def test_a_session_that_is_held_is_not_discarded(
+    state: StateDirectory, session: SessionDirectory
+) -> None:
+    with pytest.raises(LockError):
+        state.discard(SESSION)
+    assert held(state) == {SESSION: True}
+
+
+@pytest.mark.parametrize("move", ["discard", "undo"])
+def test_nothing_is_moved_over_something(state: StateDirectory, tmp_path: Path, move: str) -> None:
+    for parent in ("sessions", "trash"):
+        (tmp_path / "pdfs" / parent / SESSION).mkdir(mode=0o700)
+        (tmp_path / "pdfs" / parent / SESSION / "journal-1.wal").write_bytes(parent.encode())
+    with pytest.raises(SessionError, match="already"):
+        getattr(state, move)(SESSION)
+    for parent in ("sessions", "trash"):
+        file = tmp_path / "pdfs" / parent / SESSION / "journal-1.wal"
+        assert file.read_bytes() == parent.encode()
+
+
+def test_at_any_power_cut_a_discarded_session_is_here_or_there(tmp_path: Path, seed: int) -> None:
+    disk = CrashingDisk(tmp_path)
+    with StateDirectory(disk, PurePath(tmp_path / "pdfs")) as state:
+        with state.create_session(SESSION) as session:
+            session.write_snapshot(b"tree")
+        made = len(disk.log)
+        state.discard(SESSION)
+    assert pending(disk.log) == []
+    for cut, found in PowerCuts(disk, seed).states():
+        if cut >= made:
+            places = {name for name in found if name.endswith("/snapshot")}
+            assert places in (
+                {f"pdfs/sessions/{SESSION}/snapshot"},
+                {f"pdfs/trash/{SESSION}/snapshot"},
+            )

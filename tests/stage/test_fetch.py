@@ -1,0 +1,251 @@
+"""Fetching: the right bytes from any home, or an error that names the file (figure S6)."""
+
+from dataclasses import replace
+
+import pytest
+import trio
+
+from pdfs.core import manifest as core_manifest
+from pdfs.core import root as core_root
+from pdfs.core.content import EMPTY, Content, ETag, Packed, Plain, content_of, digest_of
+from pdfs.core.ids import Fence, ObjectName, Path, object_name
+from pdfs.core.manifest import Kept, Manifest, never_published
+from pdfs.core.root import Root
+from pdfs.errors import ContentLost, StoreRefused, StoreUnavailable
+from pdfs.stage.context import StageContext
+from pdfs.stage.fetch import fetch_parts, fetch_span, fetch_whole
+from pdfs.store.faulty import Fate, Request
+from tests.stage.contexts import SIZES, Site, fine
+
+DATA = bytes(range(256)) + b"the rest"
+SMALL = b"a pump"
+PATH = Path("pumps/P-101.dwg")
+
+
+def name(number: int) -> ObjectName:
+    return object_name(Fence(1), f"{number:x}")
+
+
+async def packed(site: Site, data: bytes, number: int = 1, before: bytes = b"....") -> Content:
+    """A content in a contents object, behind some other bytes."""
+    await site.store.put(site.keys.content(name(number)), before + data + b"....", condition=None)
+    content = content_of(data, smallest_part=SIZES.part)
+    return replace(content, packed=(Packed(name(number), len(before)),))
+
+
+async def plain(site: Site, data: bytes, *, is_read: bool = False) -> Content:
+    """A plain object, with or without a known digest."""
+    stored = await site.store.put(site.keys.plain(PATH), data, condition=None)
+    home = Plain(PATH, stored.etag)
+    if is_read:
+        return content_of(data, smallest_part=SIZES.part).with_plain(home)
+    return Content(size=len(data), digest=None, plain=(home,))
+
+
+async def lost(ctx: StageContext, content: Content) -> str:
+    """The message with which the content is reported as lost."""
+    with pytest.raises(ContentLost) as raised:
+        await fetch_whole(ctx, content)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("data", [DATA, SMALL, b"x"])
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_a_content_is_the_same_from_each_kind_of_home(data: bytes, is_read: bool) -> None:
+    site = Site()
+    ctx = site.context()
+    for content in (await packed(site, data), await plain(site, data, is_read=is_read)):
+        assert await fetch_whole(ctx, content) == data
+
+
+async def test_an_empty_content_needs_no_request() -> None:
+    site = Site()
+    assert await fetch_whole(site.context(), EMPTY) == b""
+    assert await fetch_whole(site.context(), Content(size=0, digest=None)) == b""
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 1), (0, 128), (127, 129), (128, 256), (5, 250), (200, 264), (263, 264)]
+)
+async def test_any_span_is_read_in_whole_parts_that_are_checked(start: int, stop: int) -> None:
+    site = Site()
+    assert (
+        await fetch_span(site.context(), await packed(site, DATA), start, stop)
+        == (DATA[start:stop])
+    )
+    assert (
+        await fetch_span(site.context(), await plain(site, DATA), start, stop) == (DATA[start:stop])
+    )
+
+
+async def test_parts_come_in_order_and_only_those_that_were_asked_for() -> None:
+    site = Site()
+    content = await packed(site, DATA)
+    assert await fetch_parts(site.context(), content, 1, 3) == [DATA[128:256], DATA[256:]]
+
+
+# --- S6: what is wrong at one home is taken from another ------------------------------------------
+
+
+DAMAGES = ["missing", "wrong bytes", "one bit", "short", "empty", "zeros", "shifted"]
+
+
+async def damage(site: Site, key: str, how: str) -> None:
+    body = site.store.objects[key].body
+    match how:
+        case "missing":
+            await site.store.delete(key, condition=None)
+            return
+        case "wrong bytes":
+            body = bytes(reversed(body))
+        case "one bit":
+            body = body[:7] + bytes([body[7] ^ 1]) + body[8:]
+        case "short":
+            body = body[:7]
+        case "empty":
+            body = b""
+        case "zeros":
+            body = bytes(len(body))
+        case _:
+            body = b"?" + body
+    await site.store.put(key, body, condition=None)
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("data", [DATA, SMALL])
+async def test_damage_in_a_contents_object_is_found_and_the_file_named(
+    data: bytes, how: str
+) -> None:
+    site = Site()
+    content = (await packed(site, data)).with_plain(Plain(PATH, ETag("gone")))
+    await damage(site, site.keys.content(name(1)), how)
+    assert str(PATH) in await lost(site.context(), content)
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+async def test_a_plain_object_that_is_another_by_now_is_never_read(how: str) -> None:
+    site = Site()
+    for is_read in (True, False):
+        content = await plain(site, DATA, is_read=is_read)
+        await damage(site, site.keys.plain(PATH), how)
+        assert str(PATH) in await lost(site.context(), content)
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+async def test_what_one_home_lacks_comes_from_the_next(how: str) -> None:
+    site = Site()
+    one, other = await packed(site, DATA, 1), await packed(site, DATA, 2, b"other")
+    both = replace(one, packed=(*one.packed, *other.packed))
+    await damage(site, site.keys.content(name(1)), how)
+    assert await fetch_whole(site.context(), both) == DATA
+    await damage(site, site.keys.content(name(2)), how)
+    await plain(site, DATA)
+    etag = site.store.objects[site.keys.plain(PATH)].etag
+    assert await fetch_whole(site.context(), both.with_plain(Plain(PATH, etag))) == DATA
+
+
+async def test_no_content_is_ever_spliced_from_two_versions() -> None:
+    site = Site()
+    content = await plain(site, DATA)
+    (first,) = await fetch_parts(site.context(), content, 0, 1)
+    await site.store.put(site.keys.plain(PATH), b"B" * len(DATA), condition=None)
+    assert first == DATA[:128]
+    with pytest.raises(ContentLost):
+        await fetch_parts(site.context(), content, 1, 2)
+
+
+async def test_other_files_stay_readable() -> None:
+    site = Site()
+    good, bad = await packed(site, DATA, 1), await packed(site, SMALL, 2)
+    await damage(site, site.keys.content(name(2)), "missing")
+    await lost(site.context(), bad)
+    assert await fetch_whole(site.context(), good) == DATA
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        replace(content_of(SMALL), packed=(Packed(ObjectName("../../x"), 0),)),
+        replace(content_of(SMALL), packed=(Packed(ObjectName("x\0"), 0),)),
+        replace(content_of(SMALL), packed=(Packed(ObjectName("\ud800"), 0),)),
+        replace(content_of(SMALL), packed=(Packed(ObjectName("x" * 2000), 0),)),
+        replace(content_of(SMALL), packed=(Packed(name(1), (1 << 63) - 1),)),
+        content_of(SMALL).with_plain(Plain(Path("\udcff"), ETag("e"))),
+        Content(size=6, digest=digest_of(b"other")),
+    ],
+)
+async def test_a_home_that_can_not_be_is_no_home(content: Content) -> None:
+    site = Site()
+    await packed(site, SMALL)
+    await lost(site.context(), content)
+
+
+# --- where the content moved to -------------------------------------------------------------------
+
+
+async def publish(site: Site, manifest: Manifest) -> None:
+    """Make this the stage's current generation."""
+    tree = name(9)
+    root = Root(
+        id="1",
+        generation=1,
+        fence=Fence(1),
+        session=site.context().owner.session,
+        run=site.context().owner.run,
+        tree=tree,
+        plan=None,
+        sessions=(),
+    )
+    store, keys = site.store, site.keys
+    await store.put(keys.tree(tree), core_manifest.encode(manifest), condition=None)
+    await store.put(keys.root, core_root.encode(root), condition=None)
+
+
+async def test_what_no_home_has_is_looked_up_by_its_digest_in_the_current_generation() -> None:
+    site = Site()
+    old = (await packed(site, DATA, 1)).with_plain(Plain(PATH, ETag("gone")))
+    await damage(site, site.keys.content(name(1)), "missing")
+    new = await packed(site, DATA, 2)
+    assert new.digest is not None
+    await publish(site, replace(never_published(), kept={new.digest: Kept(content=new, time=0)}))
+    assert await fetch_whole(site.context(), old) == DATA
+    with pytest.raises(ContentLost):
+        await fetch_parts(site.context(), old, 0, 1, look_up=False)
+
+
+async def test_a_content_without_a_digest_can_not_be_looked_up() -> None:
+    site = Site()
+    content = await plain(site, DATA)
+    await damage(site, site.keys.plain(PATH), "missing")
+    await publish(site, never_published())
+    assert str(PATH) in await lost(site.context(), content)
+
+
+# --- a store that does not answer -----------------------------------------------------------------
+
+
+async def test_a_home_that_may_have_the_bytes_is_not_called_lost_while_it_stays_silent() -> None:
+    site = Site()
+    content = await packed(site, DATA)
+    for fate, error in (
+        (Fate.REQUEST_LOST, StoreUnavailable),
+        (Fate.UNAVAILABLE, StoreUnavailable),
+        (Fate.REFUSED, StoreRefused),
+    ):
+        async with trio.open_nursery() as nursery:
+            ctx = site.context(store=site.behind(nursery, lambda request, fate=fate: fate))  # type: ignore[misc]
+            with pytest.raises(error):
+                await fetch_whole(ctx, content)
+
+
+async def test_a_home_that_is_refused_does_not_hide_another_that_answers() -> None:
+    site = Site()
+    one, other = await packed(site, DATA, 1), await packed(site, DATA, 2)
+    both = replace(one, packed=(*one.packed, *other.packed))
+
+    def fate_of(request: Request) -> Fate:
+        return Fate.REFUSED if request.key == site.keys.content(name(1)) else Fate.FINE
+
+    async with trio.open_nursery() as nursery:
+        assert await fetch_whole(site.context(store=site.behind(nursery, fate_of)), both) == DATA
+        assert await fetch_whole(site.context(store=site.behind(nursery, fine)), both) == DATA

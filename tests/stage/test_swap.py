@@ -1,0 +1,188 @@
+"""Compare-and-swap when answers get lost: one's own write is always recognised (figure S2)."""
+
+import random
+
+import pytest
+import trio
+
+from pdfs.core.content import ETag
+from pdfs.errors import StoreRefused, StoreUnavailable
+from pdfs.stage.swap import Lost, Won, read, swap
+from pdfs.store.faulty import Fate, Request
+from pdfs.store.objects import Condition, IfAbsent, IfMatch
+from tests.stage.contexts import Site, fine
+
+KEY = "Kraftwerk/planning.lock.json"
+
+DOUBTFUL = [Fate.FINE, Fate.ANSWER_LOST, Fate.REQUEST_LOST, Fate.UNAVAILABLE, Fate.LATE]
+DOUBTFUL += [Fate.DOUBLED, Fate.ECHOED]
+
+
+async def test_a_write_whose_condition_holds_wins() -> None:
+    site = Site()
+    ctx = site.context()
+    won = await swap(ctx, KEY, b"one", IfAbsent())
+    assert isinstance(won, Won)
+    assert won.etag == site.store.objects[KEY].etag
+    assert isinstance(await swap(ctx, KEY, b"two", IfMatch(won.etag)), Won)
+    assert site.store.objects[KEY].body == b"two"
+
+
+@pytest.mark.parametrize("condition", [IfAbsent(), IfMatch(ETag("old"))])
+async def test_a_write_whose_condition_fails_loses_and_is_told_what_is_there(
+    condition: Condition,
+) -> None:
+    site = Site()
+    await site.store.put(KEY, b"theirs", condition=None)
+    outcome = await swap(site.context(), KEY, b"ours", condition)
+    assert isinstance(outcome, Lost)
+    assert outcome.found is not None
+    assert outcome.found.body == b"theirs"
+    assert site.store.objects[KEY].body == b"theirs"
+
+
+async def test_a_write_in_place_of_what_is_gone_loses_to_nothing() -> None:
+    site = Site()
+    assert await swap(site.context(), KEY, b"ours", IfMatch(ETag("old"))) == Lost(None)
+    assert await read(site.context(), KEY) is None
+
+
+@pytest.mark.parametrize("fate", DOUBTFUL)
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_ones_own_write_is_recognised_whatever_became_of_its_answer(
+    fate: Fate, is_first: bool
+) -> None:
+    site = Site()
+    fates = iter([fate])
+
+    def fate_of(request: Request) -> Fate:
+        return next(fates, Fate.FINE) if request.is_write else Fate.FINE
+
+    async with trio.open_nursery() as nursery:
+        ctx = site.context(store=site.behind(nursery, fate_of))
+        condition: Condition = IfAbsent()
+        if not is_first:
+            stored = await site.store.put(KEY, b"before", condition=None)
+            condition = IfMatch(stored.etag)
+        outcome = await swap(ctx, KEY, b"ours", condition)
+        assert outcome == Won(site.store.objects[KEY].etag)
+        assert site.store.objects[KEY].body == b"ours"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_write_that_was_carried_out_and_then_replaced_by_another_has_lost() -> None:
+    site = Site()
+    asked: list[Request] = []
+
+    async with trio.open_nursery() as nursery:
+
+        def fate_of(request: Request) -> Fate:
+            asked.append(request)
+            return Fate.ANSWER_LOST if len(asked) == 1 else Fate.FINE
+
+        async def other() -> None:
+            await trio.sleep(5)
+            await site.store.put(KEY, b"theirs", condition=None)
+
+        nursery.start_soon(other)
+        ctx = site.context(store=site.behind(nursery, fate_of))
+        outcome = await swap(ctx, KEY, b"ours", IfAbsent())
+    assert isinstance(outcome, Lost)
+    assert outcome.found is not None
+    assert outcome.found.body == b"theirs"
+
+
+async def test_what_is_sent_again_are_the_same_bytes_under_the_same_condition() -> None:
+    site = Site()
+    async with trio.open_nursery() as nursery:
+        fates = iter([Fate.REQUEST_LOST, Fate.UNAVAILABLE, Fate.ANSWER_LOST])
+        ctx = site.context(store=site.behind(nursery, lambda request: next(fates, Fate.FINE)))
+        await swap(ctx, KEY, b"ours", IfAbsent())
+    assert [change.stored and change.stored.body for change in site.store.history] == [b"ours"]
+
+
+async def test_a_store_that_stays_silent_is_given_up_within_the_stated_time() -> None:
+    site = Site()
+    async with trio.open_nursery() as nursery:
+        ctx = site.context(store=site.behind(nursery, lambda request: Fate.REQUEST_LOST))
+        began = trio.current_time()
+        with pytest.raises(StoreUnavailable):
+            await swap(ctx, KEY, b"ours", IfAbsent())
+        assert trio.current_time() - began <= site.timing.patience + site.timing.answer
+
+
+async def test_a_store_that_says_it_is_busy_is_asked_at_most_ten_times() -> None:
+    site = Site()
+    asked: list[Request] = []
+
+    def fate_of(request: Request) -> Fate:
+        asked.append(request)
+        return Fate.UNAVAILABLE
+
+    async with trio.open_nursery() as nursery:
+        ctx = site.context(store=site.behind(nursery, fate_of))
+        with pytest.raises(StoreUnavailable):
+            await swap(ctx, KEY, b"ours", IfAbsent())
+    assert 2 <= len(asked) <= 10
+
+
+async def test_a_refusal_comes_out_at_once() -> None:
+    site = Site()
+    async with trio.open_nursery() as nursery:
+        ctx = site.context(store=site.behind(nursery, lambda request: Fate.REFUSED))
+        with pytest.raises(StoreRefused):
+            await swap(ctx, KEY, b"ours", IfAbsent())
+    assert site.store.history == []
+
+
+async def test_no_write_of_ours_is_ever_taken_for_anothers(seed: int, is_full: bool) -> None:
+    """S2: a chain of swaps on a network where a third of all answers are in doubt."""
+    site = Site(seed=seed)
+    chance = random.Random(seed)
+
+    def fate_of(request: Request) -> Fate:
+        return chance.choice(DOUBTFUL) if chance.random() < 0.33 else Fate.FINE
+
+    won = 0
+    async with trio.open_nursery() as nursery:
+        ctx = site.context(store=site.behind(nursery, fate_of))
+        condition: Condition = IfAbsent()
+        for number in range(5000 if is_full else 1000):
+            body = b"%d" % number
+            while True:
+                try:
+                    outcome = await swap(ctx, KEY, body, condition)
+                except StoreUnavailable:
+                    continue  # the same call is right
+                break
+            assert isinstance(outcome, Won), number
+            assert site.store.objects[KEY].body == body
+            condition = IfMatch(outcome.etag)
+            won += 1
+        nursery.cancel_scope.cancel()
+    assert won == (5000 if is_full else 1000)
+    assert [change.stored and change.stored.body for change in site.store.history] == [
+        b"%d" % number for number in range(won)
+    ]
+
+
+async def test_of_three_that_swap_the_same_version_one_wins(seed: int) -> None:
+    site = Site(seed=seed)
+    etag = (await site.store.put(KEY, b"0", condition=None)).etag
+    for number in range(50):
+        winners = [o for o in await _race(site, etag, number) if isinstance(o, Won)]
+        assert len(winners) == 1
+        etag = winners[0].etag
+
+
+async def _race(site: Site, etag: ETag, number: int) -> list[Won | Lost]:
+    outcomes: list[Won | Lost] = []
+
+    async def attempt(name: bytes) -> None:
+        ctx = site.context(store=site.behind(late, fine))
+        outcomes.append(await swap(ctx, KEY, b"%s %d" % (name, number), IfMatch(etag)))
+
+    async with trio.open_nursery() as late, trio.open_nursery() as nursery:
+        for name in (b"anna", b"bert", b"carl"):
+            nursery.start_soon(attempt, name)
+    return outcomes
