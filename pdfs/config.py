@@ -19,7 +19,7 @@ import os
 import pwd
 import socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -63,17 +63,20 @@ class Configuration:
     """What PDFS_TEST_TIMING changed."""
 
 
-def configure(environ: Mapping[str, str], given: Mapping[str, str | None]) -> Configuration:
-    """The configuration of this process; `given` is what the command line says, by key.
+def configure(
+    environ: Mapping[str, str], given: Mapping[str, str | None], read: Callable[[str], bytes]
+) -> Configuration:
+    """The configuration of this process.
 
+    `given` is what the command line says, by key; `read` gives the bytes of a file, or OSError.
     Raises UsageError, naming the place, for what can't be right.
     """
     user_file = _home(environ, "XDG_CONFIG_HOME", ".config") / "pdfs" / "config.toml"
     sources = [
         {key: value for key, value in given.items() if value},
         {key: environ[name] for key, name in _ENVIRONMENT.items() if environ.get(name)},
-        _read(user_file),
-        _read(SYSTEM_FILE),
+        _read(user_file, read),
+        _read(SYSTEM_FILE, read),
     ]
     chosen = {key: _first(sources, key) for key in KEYS}
     data = _home(environ, "XDG_DATA_HOME", ".local/share")
@@ -125,14 +128,13 @@ def _first(sources: list[dict[str, str]], key: str) -> str | None:
     return next((source[key] for source in sources if source.get(key)), None)
 
 
-def _read(path: PurePath) -> dict[str, str]:
+def _read(path: PurePath, read: Callable[[str], bytes]) -> dict[str, str]:
     """The settings of one file; none where it does not exist."""
     try:
-        with open(path, "rb") as file:
-            found = tomllib.load(file)
+        found = tomllib.loads(read(str(path)).decode())
     except FileNotFoundError:
         return {}
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path} can't be read: {error}") from error
     return {key: _checked(path, key, value) for key, value in found.items()}
 

@@ -323,3 +323,15 @@ def lock_file(descriptor: int, *, wait: bool = False) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def read_path(path: str) -> bytes:
+    """The bytes of a file that somebody else keeps: a setting, or a table of the kernel's."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
+
+
+def open_null() -> int:
+    """A descriptor that swallows what is written and has nothing to read."""
+    return os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

@@ -36,13 +36,11 @@ from pdfs.fs.plan import Change
 logger = logging.getLogger(__name__)
 
 BLOCK_SIZE: Final = 128 << 10
-"""st_blksize, the buffer of stdio and of Python's files: the kernel's read-ahead, and 32 times
-fewer requests from a program that writes line by line than with 4 KiB."""
+"""st_blksize, the buffer of stdio: read-ahead's size; 4 KiB means 32 times as many requests."""
 FEWEST_TASKS: Final = 32
 MOST_TASKS: Final = 1000
 """A request that waits for the bucket holds one; with all of them held, nobody is served."""
 
-_SECTOR: Final = 512
 _TYPES: Final = {
     Kind.FILE: stat.S_IFREG,
     Kind.DIRECTORY: stat.S_IFDIR,
@@ -82,8 +80,8 @@ class MountOptions:
         """As libfuse reads them: ASCII, commas and backslashes escaped."""
         source = self.source.encode("ascii", "replace").decode("ascii")
         source = source.replace("\\", "\\\\").replace(",", "\\,")
-        chosen = {"default_permissions", "subtype=pdfs", f"fsname={source}"}
-        return chosen | ({"allow_other"} if self.allow_other else set())
+        others = {"allow_other"} if self.allow_other else set()
+        return {"default_permissions", "subtype=pdfs", f"fsname={source}", *others}
 
 
 async def serve(
@@ -105,7 +103,7 @@ async def serve(
     except RuntimeError as error:
         raise MountError(
             f"can't mount at {mountpoint}: {error}",
-            remedy="the line of fusermount3 above says why; pdfs doctor looks for the usual causes",
+            remedy="FUSE said why on the standard error",
         ) from error
     unheard, filesystem.upward.invalidate = filesystem.upward.invalidate, notices.add
     try:
@@ -226,9 +224,8 @@ class FuseOperations(pyfuse3.Operations):
         entry.st_rdev = node.rdev
         entry.st_size = node.size
         entry.st_blksize = BLOCK_SIZE
-        entry.st_blocks = (node.size + _SECTOR - 1) // _SECTOR
-        entry.st_atime_ns, entry.st_mtime_ns = node.atime, node.mtime
-        entry.st_ctime_ns = node.ctime
+        entry.st_blocks = (node.size + 511) // 512
+        entry.st_atime_ns, entry.st_mtime_ns, entry.st_ctime_ns = node.atime, node.mtime, node.ctime
         return entry
 
     # --- looking ------------------------------------------------------------------------------
@@ -272,8 +269,7 @@ class FuseOperations(pyfuse3.Operations):
 
     @_answers(pyfuse3.StatvfsData)
     async def statfs(self, ctx: RequestContext) -> pyfuse3.StatvfsData:
-        room = self._filesystem.statfs()
-        answer = pyfuse3.StatvfsData()
+        room, answer = self._filesystem.statfs(), pyfuse3.StatvfsData()
         answer.f_bsize, answer.f_frsize = room.f_bsize, room.f_frsize
         answer.f_blocks, answer.f_bfree = room.f_blocks, room.f_bfree
         answer.f_bavail, answer.f_namemax = room.f_bavail, NAME_MAX
@@ -304,8 +300,8 @@ class FuseOperations(pyfuse3.Operations):
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
-        node = self._filesystem.link(Inode(inode), Inode(new_parent_inode), new_name)
-        return self._attributes(node)
+        parent = Inode(new_parent_inode)
+        return self._attributes(self._filesystem.link(Inode(inode), parent, new_name))
 
     @_answers_nothing
     async def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -325,8 +321,8 @@ class FuseOperations(pyfuse3.Operations):
         flags: int,
         ctx: RequestContext,
     ) -> None:
-        old, new = Inode(parent_inode_old), Inode(parent_inode_new)
-        self._filesystem.rename(old, name_old, new, name_new, flags)
+        new = Inode(parent_inode_new)
+        self._filesystem.rename(Inode(parent_inode_old), name_old, new, name_new, flags)
 
     # --- directories --------------------------------------------------------------------------
 

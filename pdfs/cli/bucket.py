@@ -1,7 +1,8 @@
 """A stage in the bucket, for commands that need no daemon."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import cast
 
 from pdfs.config import Configuration
 from pdfs.core.ids import RunId, SessionId
@@ -10,6 +11,7 @@ from pdfs.errors import ProjectNotFound
 from pdfs.mount import stage_context
 from pdfs.mount.access import new_id, opened_store, prove
 from pdfs.stage.context import StageContext
+from pdfs.store.objects import Listed
 
 
 @asynccontextmanager
@@ -34,9 +36,12 @@ async def has_keys(ctx: StageContext, prefix: str) -> bool:
     """Whether any object's key begins so."""
 
     async def look() -> bool:
-        async for page in ctx.store.list(prefix):
-            if page:
-                return True
+        # Every store's `list` is a generator; one that is left early has to be closed.
+        pages = cast("AsyncGenerator[Sequence[Listed], None]", ctx.store.list(prefix))
+        async with aclosing(pages):
+            async for page in pages:
+                if page:
+                    return True
         return False
 
     return await ctx.patience.ask(look)

@@ -10,6 +10,7 @@ import click
 
 from pdfs.config import Configuration, configure
 from pdfs.core.keys import StageKeys
+from pdfs.disk import read_path
 
 Command = Callable[..., Any]
 
@@ -32,7 +33,7 @@ def with_configuration(command: Command) -> Command:
 def configuration_of(ctx: click.Context, bucket: str | None = None) -> Configuration:
     """The configuration, with what stands in front of the command counted in."""
     before = ctx.find_root().params.get("bucket")
-    return configure(os.environ, {"bucket": bucket or before})
+    return configure(os.environ, {"bucket": bucket or before}, read_path)
 
 
 def stage_option(command: Command) -> Command:

@@ -22,18 +22,19 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import replace
 from errno import EBADF, EEXIST, EFBIG, EINVAL, EISDIR, ELOOP, ENXIO, EROFS, ESTALE
-from typing import Final, NamedTuple
+from typing import Final
 
 from pdfs.core.ids import Inode, Sequence
 from pdfs.core.node import Node
 from pdfs.core.record import Drop, Kind, Record, Write
 from pdfs.core.tree import Tree
 from pdfs.disk import Buffer
-from pdfs.errors import DiskError, DiskFull, JournalFailed, LockLost, PdfsError
+from pdfs.errors import DamageFound, DiskError, LockLost
 from pdfs.fs import plan, xattrs
 from pdfs.fs.clock import Clock
+from pdfs.fs.commits import Commits
 from pdfs.fs.error import FsError
-from pdfs.fs.handles import InUse
+from pdfs.fs.handles import InUse, Listed
 from pdfs.fs.names import changed_names, name_of, raw_of
 from pdfs.fs.plan import Caller, Change
 from pdfs.fs.upward import Upward
@@ -50,18 +51,6 @@ _KINDS: Final = {
     stat.S_IFBLK: Kind.BLOCK,
 }
 _NO_BYTES: Final = {Kind.DIRECTORY: EISDIR, Kind.SYMLINK: ELOOP}
-_DOTS: Final = 2
-
-
-class Listed(NamedTuple):
-    """One name of a directory listing."""
-
-    name: bytes
-    node: Node
-    next: int
-    """Where a listing goes on behind it."""
-    is_dot: bool
-    """`.` or `..`: the kernel counts no look-up for it."""
 
 
 class StageFilesystem:
@@ -85,8 +74,8 @@ class StageFilesystem:
         self._room = room
         self._largest = largest
         self._in_use = InUse()
-        self._failure: PdfsError | None = None
         self.upward = Upward() if upward is None else upward
+        self._commits = Commits(ledger, self.upward)
         self.read_only: LockLost | None = None
         """Why nothing new can be changed; set from above, for good."""
 
@@ -143,18 +132,7 @@ class StageFilesystem:
         What was made since is missing, what went is skipped, nothing comes twice. Whoever passes
         an entry to the kernel says so by `note_lookup`, except for dots.
         """
-        opened = self._in_use.directory(handle)
-        if start == 0:
-            opened.rewind()
-        directory = opened.node
-        above = self.tree.nodes.get(directory.parent, directory)
-        for at, (name, node) in enumerate(((b".", directory), (b"..", above))[start:], start + 1):
-            yield Listed(name, node, at, is_dot=True)
-        first = max(start - _DOTS, 0)
-        for at, text in enumerate(opened.names[first:], first + _DOTS + 1):
-            child = self.tree.child(directory.ino, text)
-            if child is not None:
-                yield Listed(raw_of(text), child, at, is_dot=False)
+        return self._in_use.directory(handle).listed(self.tree, start)
 
     def note_lookup(self, ino: Inode) -> None:
         """The kernel was told of a node by a listing."""
@@ -202,7 +180,7 @@ class StageFilesystem:
         """One more name for a node."""
         self._check_changeable()
         record = plan.plan_link(self.tree, ino, parent, name, time=self._clock.now())
-        self._commit(record)
+        self._commits.commit(record)
         return self._known(self.tree.nodes[ino])
 
     def unlink(self, parent: Inode, name: bytes) -> None:
@@ -229,11 +207,7 @@ class StageFilesystem:
     # --- attributes -------------------------------------------------------------------------------
 
     def setattr(self, ino: Inode, change: Change, handle: int | None = None) -> Node:
-        """Set attributes, by a path or through an open file.
-
-        Through a file that was opened for writing before the stage was lost, its size can still
-        be changed.
-        """
+        """Set attributes, by a path or through an open file: so also the size in a lost stage."""
         node = plan.node_of(self.tree, ino)
         is_open = handle is not None and self._in_use.file(handle).is_writable
         if not is_open or change.size is None:
@@ -243,7 +217,7 @@ class StageFilesystem:
         if record is not None:
             if record.size:
                 self._note_first_write(node)
-            self._commit(record)
+            self._commits.commit(record)
         return node
 
     def getxattr(self, ino: Inode, name: bytes) -> bytes:
@@ -258,13 +232,13 @@ class StageFilesystem:
         """Make or replace an extended attribute."""
         self._check_changeable()
         node = plan.node_of(self.tree, ino)
-        self._commit(xattrs.plan_set(node, name, value, self._clock.now()))
+        self._commits.commit(xattrs.plan_set(node, name, value, self._clock.now()))
 
     def removexattr(self, ino: Inode, name: bytes) -> None:
         """Remove an extended attribute."""
         self._check_changeable()
         node = plan.node_of(self.tree, ino)
-        self._commit(xattrs.plan_remove(node, name, self._clock.now()))
+        self._commits.commit(xattrs.plan_remove(node, name, self._clock.now()))
 
     # --- bytes ------------------------------------------------------------------------------------
 
@@ -277,19 +251,20 @@ class StageFilesystem:
         if is_writable or flags & os.O_TRUNC:
             self._check_changeable()
         if flags & os.O_TRUNC:
-            self._commit(plan.plan_truncate(node, caller, time=self._clock.now()))
+            self._commits.commit(plan.plan_truncate(node, caller, time=self._clock.now()))
         return self._in_use.open_file(node, is_writable=is_writable)
 
     async def read(self, handle: int, offset: int, size: int) -> bytes:
         """Exactly min(size, file size - offset) bytes, as the file is when this returns.
 
-        Raises FsError, ContentLost, StoreError, DiskError: fewer bytes would be the end of the
+        Raises FsError, DamageFound, StoreError, DiskError: fewer bytes would be the end of the
         file to a program.
         """
         node = self._in_use.file(handle).node
         found = await self._ledger.read(node, offset, offset + size)
-        if len(found) != max(0, min(size, node.size - offset)):
-            raise PdfsError(f"{len(found)} bytes of {size} at {offset} of inode {node.ino}")
+        wanted = max(0, min(size, node.size - offset))
+        if len(found) != wanted:
+            raise DamageFound(f"{len(found)} bytes of {wanted} came for inode {node.ino}")
         return found
 
     def write(self, handle: int, offset: int, data: Buffer) -> int:
@@ -305,13 +280,13 @@ class StageFilesystem:
             raise FsError(EFBIG)
         if length:
             self._note_first_write(node)
-            self._commit(Write(ino=node.ino, offset=offset, time=self._clock.now()), data)
+            self._commits.commit(Write(ino=node.ino, offset=offset, time=self._clock.now()), data)
         return length
 
     def flush(self, handle: int) -> None:
         """close(2) of one descriptor of a file: the journal has it all, unless it has failed."""
-        if self._in_use.file(handle).is_writable and self._failure is not None:
-            raise self._failure
+        if self._in_use.file(handle).is_writable:
+            self._commits.check()
 
     def release(self, handle: int) -> None:
         """The last descriptor is closed."""
@@ -342,13 +317,7 @@ class StageFilesystem:
 
     async def sync(self) -> None:
         """Return when all that was acknowledged survives a power cut. Raises JournalFailed."""
-        if self._failure is not None:
-            raise self._failure
-        try:
-            await self._ledger.sync()
-        except JournalFailed as error:
-            self._fail(error)
-            raise
+        await self._commits.sync()
 
     def end(self) -> None:
         """There is no mount any more: nothing is open, and nodes without a name go. Idempotent."""
@@ -382,7 +351,7 @@ class StageFilesystem:
             rdev=rdev,
             target=target,
         )
-        self._commit(record)
+        self._commits.commit(record)
         return self.tree.nodes[record.ino]
 
     def _commit_names(self, record: Record) -> Sequence:
@@ -392,38 +361,21 @@ class StageFilesystem:
             for parent, name in changed_names(record)
             if name in (entries := self.tree.nodes[parent].entries)
         ]
-        sequence = self._commit(record)
+        sequence = self._commits.commit(record)
         for ino in held:
             self._drop_unused(ino)
         return sequence
 
-    def _commit(self, record: Record, data: Buffer = b"") -> Sequence:
-        if self._failure is not None:
-            raise self._failure
-        try:
-            return self._ledger.commit(record, data)
-        except DiskFull:
-            raise
-        except BaseException as error:
-            # Also what `apply` raises: its record is in the journal, and a replay ends there.
-            self._fail(error)
-            raise
-
-    def _fail(self, error: BaseException) -> None:
-        if self._failure is None:
-            self._failure = error if isinstance(error, PdfsError) else JournalFailed(repr(error))
-            self.upward.failed(self._failure)
-
     def _check_changeable(self) -> None:
-        if self.read_only is not None or self._failure is not None:
+        if self.read_only is not None or self._commits.failure is not None:
             raise FsError(EROFS)
 
     def _drop_unused(self, ino: Inode) -> None:
         """Drop a node that has no name and is not in use; what the disk refuses waits for `end`."""
-        if ino not in self.tree.orphans or ino in self._in_use or self._failure is not None:
+        if ino not in self.tree.orphans or ino in self._in_use or self._commits.failure is not None:
             return
         try:
-            self._commit(Drop(ino=ino))
+            self._commits.commit(Drop(ino=ino))
         except DiskError:
             return
 

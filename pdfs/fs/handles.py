@@ -3,13 +3,16 @@
 A node without a name lives on as long as it is in use.
 """
 
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from errno import EBADF
 from itertools import count
+from typing import NamedTuple
 
 from pdfs.core.ids import Inode
 from pdfs.core.node import Node
+from pdfs.core.tree import Tree
 from pdfs.fs.error import FsError
+from pdfs.fs.names import raw_of
 
 
 class OpenFile:
@@ -22,18 +25,42 @@ class OpenFile:
         self.is_writable = is_writable
 
 
+class Listed(NamedTuple):
+    """One name of a directory listing."""
+
+    name: bytes
+    node: Node
+    next: int
+    """Where a listing goes on behind it."""
+    is_dot: bool
+    """`.` or `..`: the kernel counts no look-up for it."""
+
+
 class OpenDirectory:
     """One opendir(3): the names as they were when its first one was asked for."""
 
-    __slots__ = ("names", "node")
+    __slots__ = ("_names", "node")
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self.names: list[str] = []
+        self._names: list[str] = []
 
-    def rewind(self) -> None:
-        """See the names as they are now."""
-        self.names = list(self.node.entries)
+    def listed(self, tree: Tree, start: int) -> Iterator[Listed]:
+        """The names from `start` on; 0 = from the first one, as they are now.
+
+        Whatever changes meanwhile, no name comes twice, and none with what it no longer means.
+        """
+        if start == 0:
+            self._names = list(self.node.entries)
+        above = tree.nodes.get(self.node.parent, self.node)
+        dots = ((b".", self.node), (b"..", above))
+        for at, (name, node) in enumerate(dots[start:], start + 1):
+            yield Listed(name, node, at, is_dot=True)
+        first = max(start - len(dots), 0)
+        for at, text in enumerate(self._names[first:], len(dots) + first + 1):
+            child = tree.child(self.node.ino, text)
+            if child is not None:
+                yield Listed(raw_of(text), child, at, is_dot=False)
 
 
 class InUse:

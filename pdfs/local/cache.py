@@ -53,7 +53,7 @@ class PartCache:
         self._quota = quota
         self._memory: LRUCache[str, bytes] = LRUCache(_MEMORY, getsizeof=len)
         self._limit = trio.CapacityLimiter(4)
-        self._sizes: OrderedDict[str, int] = OrderedDict(_found_in(self._root))
+        self._sizes: OrderedDict[str, int] = OrderedDict(_found_in(disk, self._root))
         """By name, the least recently used first."""
         self._total = sum(self._sizes.values())
 
@@ -155,20 +155,16 @@ class PartCache:
             self._disk.unlink(folder, name)
 
 
-def _found_in(root: int) -> list[tuple[str, int]]:
+def _found_in(disk: Disk, root: int) -> list[tuple[str, int]]:
     """(name, size) of each part, the least recently written first."""
     found: list[tuple[int, str, int]] = []
     with os.scandir(root) as folders:
         names = [folder.name for folder in folders if folder.is_dir(follow_symlinks=False)]
     for name in names:
-        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
-        try:
-            with os.scandir(folder) as files:
-                for file in files:
-                    status = file.stat(follow_symlinks=False)
-                    found.append((status.st_mtime_ns, file.name, status.st_size))
-        finally:
-            os.close(folder)
+        with opened_directory(disk, root, name) as folder, os.scandir(folder) as files:
+            for file in files:
+                status = file.stat(follow_symlinks=False)
+                found.append((status.st_mtime_ns, file.name, status.st_size))
     return [(name, size) for _, name, size in sorted(found)]
 
 

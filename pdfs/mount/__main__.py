@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping
 
+from pdfs.disk import open_null
 from pdfs.errors import PdfsError
 from pdfs.mount.control import described
 from pdfs.mount.daemon import run
@@ -49,7 +50,7 @@ def _write(event: Mapping[str, object]) -> None:
 
 def _let_go() -> None:
     """Close standard input and output: who waits for their end goes on."""
-    null = os.open(os.devnull, os.O_RDWR)
+    null = open_null()
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.close(null)

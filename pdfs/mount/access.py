@@ -29,6 +29,8 @@ from pdfs.store.probe import probe
 from pdfs.store.retry import Patience
 from pdfs.store.s3 import S3Store
 
+PROBE = 2
+"""Raised whenever the probe asks more: what an older one proved is proved anew."""
 PROBED_FOR = 7 * 86400.0
 """Seconds for which a probe of a bucket is believed."""
 
@@ -48,6 +50,7 @@ async def opened_store(configuration: Configuration) -> AsyncIterator[S3Store | 
             region=configuration.region,
             profile=configuration.profile,
             makes_directory=configuration.is_default_bucket,
+            answer=configuration.timing.answer,
         ),
     )
     try:
@@ -82,7 +85,7 @@ def _remembered(directory: PurePath, name: str) -> Traits | None:
                 found = json.loads(read_fully(file, os.fstat(file).st_size, 0))
         finally:
             disk.close(folder)
-        if not 0 <= time.time() - found["time"] < PROBED_FOR:
+        if found["probe"] != PROBE or not 0 <= time.time() - found["time"] < PROBED_FOR:
             return None
         return Traits(**{trait: bool(found[trait]) for trait in _TRAITS})
     except (OSError, ValueError, KeyError, TypeError):
@@ -91,11 +94,12 @@ def _remembered(directory: PurePath, name: str) -> Traits | None:
 
 def _remember(directory: PurePath, name: str, traits: Traits) -> None:
     disk = OsDisk()
-    found = {trait: getattr(traits, trait) for trait in _TRAITS}
+    proved = {trait: getattr(traits, trait) for trait in _TRAITS}
+    found = {**proved, "probe": PROBE, "time": time.time()}
     try:
         folder = make_path(disk, str(directory))
         try:
-            replace_file(disk, folder, name, json.dumps({**found, "time": time.time()}).encode())
+            replace_file(disk, folder, name, json.dumps(found).encode())
         finally:
             disk.close(folder)
     except OSError:

@@ -11,7 +11,7 @@ import trio
 from pdfs.core.ids import RunId, SessionId
 from pdfs.core.keys import StageKeys
 from pdfs.core.lease import Claimant
-from pdfs.disk import OsDisk
+from pdfs.disk import OsDisk, make_path
 from pdfs.errors import DiskError, LockHeld, PdfsError
 from pdfs.local.cache import PartCache, default_quota
 from pdfs.local.state import StateDirectory
@@ -77,9 +77,11 @@ async def _carry(
 def _opened_cache(request: MountRequest) -> PartCache:
     path = request.configuration.cache
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        room = os.statvfs(path)
-        return PartCache(OsDisk(), path, default_quota(room.f_bavail * room.f_frsize))
+        disk = OsDisk()
+        directory = make_path(disk, str(path))
+        room = os.statvfs(directory)
+        disk.close(directory)
+        return PartCache(disk, path, default_quota(room.f_bavail * room.f_frsize))
     except OSError as error:
         raise DiskError(
             f"the cache {path} can't be used: {error}", remedy="set XDG_CACHE_HOME"

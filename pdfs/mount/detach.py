@@ -2,10 +2,10 @@
 
 import os
 import subprocess
-from pathlib import Path
 
 import trio
 
+from pdfs.disk import read_path
 from pdfs.errors import MountError
 
 _SYNC = 20.0
@@ -43,30 +43,27 @@ def is_mounted(mountpoint: str) -> bool:
     """Whether something is mounted exactly there; asks the kernel's table, never the mount."""
     escaped = mountpoint.replace("\\", "\\134").replace(" ", "\\040")
     escaped = escaped.replace("\t", "\\011").replace("\n", "\\012")
-    table = Path("/proc/self/mountinfo").read_text(errors="surrogateescape")
+    table = os.fsdecode(read_path("/proc/self/mountinfo"))
     return any(line.split(" ")[4] == escaped for line in table.splitlines())
 
 
 def processes_in(mountpoint: str) -> list[str]:
     """`name (pid)` of each process that has something below the mountpoint open, as far as this
     user may see it. Reads links in /proc only, never the mount."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and int(entry.name) != os.getpid() and _is_in(entry, mountpoint):
-            found.append(f"{_name_of(entry)} ({entry.name})")
-    return sorted(found)
+    others = [name for name in os.listdir("/proc") if name.isdecimal() and name != str(os.getpid())]
+    return sorted(f"{_name_of(pid)} ({pid})" for pid in others if _is_in(pid, mountpoint))
 
 
-def _is_in(process: Path, mountpoint: str) -> bool:
-    links = [process / "cwd", process / "root", process / "exe"]
+def _is_in(pid: str, mountpoint: str) -> bool:
+    links = [f"/proc/{pid}/{name}" for name in ("cwd", "root", "exe")]
     try:
-        links += (process / "fd").iterdir()
+        links += [f"/proc/{pid}/fd/{name}" for name in os.listdir(f"/proc/{pid}/fd")]
     except OSError:
         return False
-    return any(_points_below(link, mountpoint) for link in links) or _maps(process, mountpoint)
+    return any(_points_below(link, mountpoint) for link in links) or _maps(pid, mountpoint)
 
 
-def _points_below(link: Path, mountpoint: str) -> bool:
+def _points_below(link: str, mountpoint: str) -> bool:
     try:
         target = os.readlink(link)
     except OSError:
@@ -74,16 +71,16 @@ def _points_below(link: Path, mountpoint: str) -> bool:
     return target == mountpoint or target.startswith(f"{mountpoint}/")
 
 
-def _maps(process: Path, mountpoint: str) -> bool:
+def _maps(pid: str, mountpoint: str) -> bool:
     try:
-        return f" {mountpoint}/" in (process / "maps").read_text(errors="replace")
+        return os.fsencode(f" {mountpoint}/") in read_path(f"/proc/{pid}/maps")
     except OSError:
         return False
 
 
-def _name_of(process: Path) -> str:
+def _name_of(pid: str) -> str:
     try:
-        return (process / "comm").read_text(errors="replace").strip()
+        return os.fsdecode(read_path(f"/proc/{pid}/comm")).strip()
     except OSError:
         return "?"
 

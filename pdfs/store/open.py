@@ -29,6 +29,9 @@ class StoreOptions:
     """`https://host[:port]` of a store that is not AWS."""
     region: str | None = None
     profile: str | None = None
+    answer: float = 30.0
+    """Longest wait for one answer (`Timing.answer`): what it takes to connect and to hear something
+    add up to less."""
     makes_directory: bool = False
     """Whether a `file:` bucket that is not there is made."""
 
@@ -83,6 +86,8 @@ def s3_settings(location: str, options: StoreOptions) -> S3Settings:
         endpoint=_checked_endpoint(options.endpoint),
         region=options.region,
         profile=options.profile,
+        connect_timeout=min(5.0, options.answer / 4),
+        read_timeout=options.answer * 0.7,
     )
 
 

@@ -189,6 +189,15 @@ def test_our_file_gives_its_name_away_only_if_it_still_has_it() -> None:
     assert record_of(garden, before, after).moves == ()
 
 
+def test_a_file_that_has_the_name_by_now_does_not_become_the_conflict_copy_of_another() -> None:
+    garden = Garden(random.Random(0))
+    ino = garden.create(TOP, "a")
+    garden.rename(Path("a"), Path("b"))
+    garden.create(TOP, "a")
+    record = record_of(garden, [entry("a", ino)], [placed_at("a (conflict)", ino, "e1")])
+    assert record.moves == ()
+
+
 def test_our_file_keeps_its_name_where_the_copys_name_is_taken_by_now() -> None:
     garden = Garden(random.Random(0))
     ino = garden.create(TOP, "a")

@@ -97,7 +97,7 @@ def test_buckets_that_can_not_be_used_are_refused(
     refused(away, 5, "127.0.0.1:1")
     stranger = server_bucket(seaweed, "x")
     stranger = replace(stranger, environ={**stranger.environ, "AWS_SECRET_ACCESS_KEY": "wrong"})
-    refused(stranger, 5, "credentials")
+    refused(stranger, 5, "check the access key")
     refused(server_bucket(rclone, "x"), 6, "If-None-Match")
     gone = directory_bucket(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
@@ -157,12 +157,14 @@ def test_a_machine_without_fuse_is_told_so(here: Machine) -> None:
 
 def test_a_user_without_the_right_to_fuse_is_told_so(here: Machine) -> None:
     script = """
-        mknod $SCRATCH/fuse c 10 229; chmod 600 $SCRATCH/fuse
-        mount --bind $SCRATCH/fuse /dev/fuse; chown 65534 $MNT; mkdir $SCRATCH/own
-        chown 65534 $SCRATCH/own; chmod 711 $SCRATCH $SCRATCH/.. $SCRATCH/../..
-        export XDG_STATE_HOME=$SCRATCH/own
+        mknod $SCRATCH/fuse c 10 229
+        chmod 600 $SCRATCH/fuse
+        mount --bind $SCRATCH/fuse /dev/fuse
+        mount -t tmpfs -o mode=1777 none /mnt
+        mkdir --mode 777 /mnt/point
         exec setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps -all,+dac_read_search \
-            --ambient-caps -all,+dac_read_search "$PDFS" mount $PROJECT $MNT
+            --ambient-caps -all,+dac_read_search \
+            env XDG_STATE_HOME=/mnt/own "$PDFS" mount $PROJECT /mnt/point
     """
     assert_refused(in_own_space(here, script), 7, "no right to use /dev/fuse", "chmod 666")
 

@@ -1,9 +1,11 @@
-"""A session's ledger in a directory, without a bucket: begun, killed, and replayed."""
+"""A session's ledger in a directory, without a bucket: begun, killed, and recovered."""
 
 import os
+import shutil
+import tempfile
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import trio
@@ -15,11 +17,10 @@ from pdfs.disk import Disk, OsDisk
 from pdfs.errors import ContentLost
 from pdfs.fs.clock import coarse_now
 from pdfs.fs.filesystem import StageFilesystem
-from pdfs.local.journal import Journal
 from pdfs.local.journal_format import Header
-from pdfs.local.journal_loader import load
-from pdfs.local.ledger import Fetch, Ledger
-from pdfs.local.replay import replay
+from pdfs.local.ledger import Fetch, Ledger, RunBlocking
+from pdfs.local.recovery import begin, recover, reopen
+from pdfs.local.state import StateDirectory
 
 SESSION = SessionId("5e55105e55105e55105e55105e551000")
 
@@ -38,15 +39,18 @@ async def inline(call: Callable[[], None]) -> None:
     call()
 
 
-def replayed(path: Path, start: Callable[[], Tree]) -> tuple[Tree, int, int]:
-    """(tree, last sequence, last segment) of the journal there; `start` is what it began with."""
-    with opened_directory(path) as directory:
-        tree = start()
-        loaded = load(OsDisk(), directory, session=SESSION, after=0)
-        replay(tree, loaded.records())
-        assert loaded.end.damage is None, loaded.end.damage
-        assert loaded.end.highest_sequence == loaded.end.last_sequence
-        return tree, loaded.end.last_sequence, loaded.highest_segment
+def replayed(path: Path) -> Tree:
+    """The tree that the journal there makes; also while somebody has it open."""
+    with tempfile.TemporaryDirectory() as copy:
+        shutil.copytree(path, copy, dirs_exist_ok=True)
+        with (
+            StateDirectory(OsDisk(), Path(copy)) as state,
+            state.open_session(SESSION) as directory,
+        ):
+            recovered = recover(OsDisk(), directory)
+        assert recovered is not None
+        assert recovered.end.damage is None
+        return recovered.tree
 
 
 @contextmanager
@@ -55,15 +59,35 @@ def ledger_of(
     start: Callable[[], Tree],
     *,
     fetch: Fetch = no_fetch,
-    run_blocking: Callable[[Callable[[], None]], Awaitable[None]] = in_thread,
+    run_blocking: RunBlocking = in_thread,
     disk: Disk | None = None,
 ) -> Iterator[Ledger]:
-    """The ledger of the session in that directory; left as by a crash, with nothing closed.
+    """The ledger of the session whose state directory is `path`; left as by a crash.
 
-    (A real recovery makes a checkpoint first; what is replayed is the same.)
+    Its journal begins with the tree of `start`; the next time, it is recovered.
     """
-    tree, last, segment = replayed(path, start)
-    header = Header(
+    disk, header = disk or OsDisk(), _new_header()
+    with ExitStack() as stack:
+        state = stack.enter_context(StateDirectory(disk, path))
+        is_new = not state.sessions()
+        open_session = state.create_session if is_new else state.open_session
+        directory = stack.enter_context(open_session(SESSION))
+        recovered = recover(disk, directory)
+        if recovered is None:
+            made = begin(disk, directory, header, start(), fetch=fetch, run_blocking=run_blocking)
+        else:
+            assert recovered.end.damage is None, recovered.end.damage
+            made = reopen(
+                disk, directory, header, recovered, fetch=fetch, run_blocking=run_blocking
+            )
+        ledger, journal = made
+        stack.callback(journal.abandon)
+        ledger.adopt(Fence(journal.segment))
+        yield ledger
+
+
+def _new_header() -> Header:
+    return Header(
         session=SESSION,
         run=RunId(uuid.uuid4().hex),
         project="Kraftwerk_1234567",
@@ -72,16 +96,6 @@ def ledger_of(
         machine="ws7",
         base={},
     )
-    with opened_directory(path) as directory:
-        journal = Journal.create(
-            disk or OsDisk(), directory, header, segment=segment + 1, first_sequence=last + 1
-        )
-        try:
-            ledger = Ledger(tree, journal, fetch=fetch, run_blocking=run_blocking)
-            ledger.adopt(Fence(segment + 1))
-            yield ledger
-        finally:
-            journal.abandon()
 
 
 def filesystem_of(ledger: Ledger, path: Path) -> StageFilesystem:
@@ -92,12 +106,3 @@ def filesystem_of(ledger: Ledger, path: Path) -> StageFilesystem:
 def empty_tree() -> Tree:
     """What a stage without files begins with."""
     return new_tree(uid=os.getuid(), gid=os.getgid())
-
-
-@contextmanager
-def opened_directory(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

@@ -9,7 +9,7 @@ import trio
 from pdfs.core.content import Content, content_of
 from pdfs.core.ids import TOP, Inode, Path
 from pdfs.core.record import Found
-from pdfs.errors import ContentLost, PdfsError
+from pdfs.errors import ContentLost, DamageFound
 from tests.fs.stage import Stage
 
 
@@ -146,7 +146,7 @@ async def test_a_fetch_that_is_short_is_an_error_and_not_the_end_of_the_file(
 ) -> None:
     content = found(stage, "cut.ifc", b"0123456789")
     stage.contents[content] = b"01234"
-    with pytest.raises(PdfsError, match="5 bytes of"):
+    with pytest.raises(DamageFound, match="5 bytes of 10 came"):
         await stage.read_file("cut.ifc")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pdfs.core.ids import TOP
 from pdfs.core.record import Drop
-from tests.fs.sessions import empty_tree, replayed
+from tests.fs.sessions import replayed
 from tests.fs.stage import Stage
 
 
@@ -96,12 +96,12 @@ def test_a_crash_leaves_orphans_which_the_next_end_drops(stage: Stage, tmp_path:
     stage.write_file("f", b"x")
     stage.open("f")
     stage.unlink("f")
-    tree, _, _ = replayed(tmp_path, empty_tree)
+    tree = replayed(tmp_path)
     assert len(tree.orphans) == 1
     stage.fs.end()
     stage.fs.end()
     assert stage.fs.busy() == set()
-    tree, _, _ = replayed(tmp_path, empty_tree)
+    tree = replayed(tmp_path)
     assert set(tree.nodes) == set(stage.fs.tree.nodes) == {TOP}
 
 

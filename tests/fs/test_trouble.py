@@ -10,7 +10,7 @@ from pdfs.core.ids import TOP
 from pdfs.core.record import Unlink
 from pdfs.errors import DiskFull, JournalDamaged, JournalFailed, LockLost
 from pdfs.fs.plan import Change
-from tests.fs.sessions import empty_tree, replayed
+from tests.fs.sessions import replayed
 from tests.fs.stage import Stage
 from tests.local.faulty_disk import Fault
 
@@ -103,7 +103,7 @@ async def test_a_failed_write_makes_the_mount_read_only_and_loses_nothing(
         await stage.fs.fsync(handle)
     assert await stage.pread(handle, 10, 0) == b"acked!"
     assert len(stage.failures) == 1
-    tree, _, _ = replayed(tmp_path, empty_tree)
+    tree = replayed(tmp_path)
     assert tree == stage.fs.tree
 
 
@@ -157,7 +157,7 @@ async def test_a_lost_stage_takes_the_bytes_of_what_was_open_and_nothing_else(
     assert await stage.pread(handle, 10, 0) == b"after,"
     await stage.fs.fsync(handle)
     stage.fs.flush(handle)
-    tree, _, _ = replayed(tmp_path, empty_tree)
+    tree = replayed(tmp_path)
     assert tree == stage.fs.tree
 
 

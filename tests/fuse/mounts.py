@@ -14,7 +14,7 @@ from typing import Self
 import pytest
 
 from pdfs.core.tree import Tree
-from tests.fs.sessions import empty_tree, replayed
+from tests.fs.sessions import replayed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -88,8 +88,7 @@ class Mount:
 
     def replayed(self) -> Tree:
         """What the journal says, the daemon being gone."""
-        tree, _, _ = replayed(self.state, empty_tree)
-        return tree
+        return replayed(self.state)
 
     def wait_logged(self, pattern: str) -> str:
         """Wait until the log has such a line, and take it out."""

@@ -55,8 +55,9 @@ def test_no_file_whose_close_returned_is_lost(new_mount: Mount, tmp_path: Path, 
 
 def check(diary: Path, target: Path) -> None:
     """Every file that was closed before the kill is there as it was."""
-    told = [line.split() for line in diary.read_text().splitlines(keepends=True)
-            if line.endswith("\n")]  # fmt: skip
+    told = [
+        line.split() for line in diary.read_text().splitlines(keepends=True) if line.endswith("\n")
+    ]
     assert len(told) >= 100
     for name, digest in told:
         assert hashlib.sha256((target / name).read_bytes()).hexdigest() == digest, name

@@ -114,8 +114,21 @@ def test_sed_i_keeps_the_mode(place: Path) -> None:
 def test_vim_edits_in_place(place: Path) -> None:
     path = place / "notes.txt"
     path.write_text("one\ntwo\n")
-    run("vim", "-es", "-u", "NONE", "-c", "set backup swapfile", "-c", "%s/two/three/", "-c", "wq",
-        path, cwd=place, TERM="dumb")  # fmt: skip
+    run(
+        "vim",
+        "-es",
+        "-u",
+        "NONE",
+        "-c",
+        "set backup swapfile",
+        "-c",
+        "%s/two/three/",
+        "-c",
+        "wq",
+        path,
+        cwd=place,
+        TERM="dumb",
+    )
     assert path.read_text() == "one\nthree\n"
 
 

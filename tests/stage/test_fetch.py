@@ -11,7 +11,7 @@ from pdfs.core.content import EMPTY, Content, ETag, Packed, Plain, content_of, d
 from pdfs.core.ids import Fence, ObjectName, Path, object_name
 from pdfs.core.manifest import Kept, Manifest, never_published
 from pdfs.core.root import Root
-from pdfs.errors import ContentLost, StoreRefused, StoreUnavailable
+from pdfs.errors import ContentLost, StoreError, StoreRefused, StoreUnavailable
 from pdfs.stage.context import StageContext
 from pdfs.stage.fetch import fetch_parts, fetch_span, fetch_whole
 from pdfs.store.faulty import Fate, Request
@@ -224,18 +224,26 @@ async def test_a_content_without_a_digest_can_not_be_looked_up() -> None:
 # --- a store that does not answer -----------------------------------------------------------------
 
 
-async def test_a_home_that_may_have_the_bytes_is_not_called_lost_while_it_stays_silent() -> None:
-    site = Site()
-    content = await packed(site, DATA)
-    for fate, error in (
+@pytest.mark.parametrize(
+    ("fate", "error"),
+    [
         (Fate.REQUEST_LOST, StoreUnavailable),
         (Fate.UNAVAILABLE, StoreUnavailable),
         (Fate.REFUSED, StoreRefused),
-    ):
-        async with trio.open_nursery() as nursery:
-            ctx = site.context(store=site.behind(nursery, lambda request, fate=fate: fate))  # type: ignore[misc]
-            with pytest.raises(error):
-                await fetch_whole(ctx, content)
+    ],
+)
+async def test_a_home_that_may_have_the_bytes_is_not_called_lost_while_it_stays_silent(
+    fate: Fate, error: type[StoreError]
+) -> None:
+    site = Site()
+    content = await packed(site, DATA)
+
+    def fate_of(request: Request) -> Fate:
+        return fate if request.key == site.keys.content(name(1)) else Fate.FINE
+
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(error):
+            await fetch_whole(site.context(store=site.behind(nursery, fate_of)), content)
 
 
 async def test_a_home_that_is_refused_does_not_hide_another_that_answers() -> None:

@@ -16,6 +16,7 @@ from pdfs.stage.lock import read_lock
 from pdfs.stage.root import read_root, swap_root
 from pdfs.stage.start import Started, start
 from pdfs.store.faulty import Fate, Request
+from pdfs.store.memory import ALL_TRAITS
 from pdfs.store.step import Step
 from tests.core.hostile import documents_that_are_none
 from tests.core.test_lease import LOCK
@@ -246,6 +247,22 @@ async def test_of_two_to_eight_contenders_exactly_one_wins(seed: int, is_full: b
             assert f"{winner} on ws7 since" in str(error)
         seen = await read_root(site.context())
         assert seen == started.root
+
+
+@pytest.mark.parametrize("is_released", [True, False])
+async def test_exactly_one_wins_what_another_left_behind(seed: int, is_released: bool) -> None:
+    for number in range(50):
+        site = Site(seed=seed + number, traits=replace(ALL_TRAITS, conditional_delete=False))
+        left = await begin(site.context("zoe"))
+        if is_released:
+            await left.lock.release(Unpublished())
+        else:
+            await trio.sleep(site.timing.expiry + 1)
+        winners, refused = await contend(site, USERS[: 2 + number % 7])
+        ((winner, started),) = winners.items()
+        assert started.fence == 2
+        assert len(refused) == 1 + number % 7
+        assert all(f"{winner} on ws7 since" in str(error) for error in refused.values())
 
 
 async def test_exactly_one_wins_on_a_bad_network_too(seed: int, is_full: bool) -> None:

@@ -1,15 +1,17 @@
 """Compare-and-swap when answers get lost: one's own write is always recognised (figure S2)."""
 
 import random
+from collections.abc import Mapping
 
 import pytest
 import trio
 
 from pdfs.core.content import ETag
-from pdfs.errors import StoreRefused, StoreUnavailable
+from pdfs.errors import ObjectNotFound, StoreRefused, StoreUnavailable
 from pdfs.stage.swap import Lost, Won, read, swap
 from pdfs.store.faulty import Fate, Request
-from pdfs.store.objects import Condition, IfAbsent, IfMatch
+from pdfs.store.memory import MemoryStore
+from pdfs.store.objects import NO_METADATA, Condition, IfAbsent, IfMatch, Stored
 from tests.stage.contexts import Site, fine
 
 KEY = "Kraftwerk/planning.lock.json"
@@ -45,6 +47,32 @@ async def test_a_write_in_place_of_what_is_gone_loses_to_nothing() -> None:
     site = Site()
     assert await swap(site.context(), KEY, b"ours", IfMatch(ETag("old"))) == Lost(None)
     assert await read(site.context(), KEY) is None
+
+
+class Says404(MemoryStore):
+    """Says 404, as some stores do, to a PUT with If-Match where no object is."""
+
+    async def put(
+        self,
+        key: str,
+        body: bytes,
+        *,
+        condition: Condition | None,
+        content_type: str = "application/octet-stream",
+        metadata: Mapping[str, str] = NO_METADATA,
+    ) -> Stored:
+        if isinstance(condition, IfMatch) and key not in self.objects:
+            await trio.lowlevel.checkpoint()
+            raise ObjectNotFound(key)
+        return await super().put(
+            key, body, condition=condition, content_type=content_type, metadata=metadata
+        )
+
+
+async def test_a_store_that_says_404_to_a_condition_says_no() -> None:
+    site = Site()
+    ctx = site.context(store=Says404(now=site.now))
+    assert await swap(ctx, KEY, b"ours", IfMatch(ETag("old"))) == Lost(None)
 
 
 @pytest.mark.parametrize("fate", DOUBTFUL)

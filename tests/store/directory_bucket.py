@@ -62,9 +62,16 @@ class RecordingDisk(OsDisk):
     """Names the changing calls in order, and can die before the k-th, or make it fail."""
 
     CHANGES = (
-        "pwritev", "fsync", "rename", "rename_noreplace", "rename_exchange", "unlink", "mkdir",
-        "rmdir", "setxattr",
-    )  # fmt: skip
+        "pwritev",
+        "fsync",
+        "rename",
+        "rename_noreplace",
+        "rename_exchange",
+        "unlink",
+        "mkdir",
+        "rmdir",
+        "setxattr",
+    )
 
     def __init__(self, *, fail_at: int | None = None, error: BaseException | None = None) -> None:
         self.calls: list[str] = []

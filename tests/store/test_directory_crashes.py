@@ -50,13 +50,26 @@ async def test_a_put_answers_after_bytes_and_name_are_on_the_disk(root: Path) ->
     disk.done.clear()
     await store.put("a/b", b"3", condition=IfMatch(etag))
     assert steps(disk) == [
-        "rename", "pwritev", "fsync", "rename_exchange", "fsync", "fsync", "unlink",
-    ]  # fmt: skip
+        "rename",
+        "pwritev",
+        "fsync",
+        "rename_exchange",
+        "fsync",
+        "fsync",
+        "unlink",
+    ]
     disk.done.clear()
     await store.put("new/b", b"4", condition=IfAbsent())
     assert steps(disk) == [
-        "rename", "pwritev", "fsync", "mkdir", "fsync", "rename_noreplace", "fsync", "fsync",
-    ]  # fmt: skip
+        "rename",
+        "pwritev",
+        "fsync",
+        "mkdir",
+        "fsync",
+        "rename_noreplace",
+        "fsync",
+        "fsync",
+    ]
     await store.aclose()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -11,11 +12,9 @@ import pytest
 import trio
 
 from pdfs.disk import lock_file
-from pdfs.errors import (
-    PreconditionFailed,
-    StoreUnavailable,
-)
+from pdfs.errors import PreconditionFailed, StoreUnavailable
 from pdfs.store.directory import DirectoryStore
+from pdfs.store.directory.hidden import Hidden
 from pdfs.store.objects import IfAbsent, IfMatch
 from tests.conftest import ExpectedWarnings
 from tests.store.directory_bucket import HIDDEN, MeddledDisk, hidden_files, keys, replacing
@@ -146,6 +145,7 @@ import sys, trio
 from pathlib import Path
 from pdfs.errors import PreconditionFailed
 from pdfs.store.directory import DirectoryStore
+from pdfs.store.directory.hidden import Hidden
 from pdfs.store.objects import IfMatch
 
 async def main():
@@ -219,3 +219,26 @@ async def test_a_change_is_finished_even_if_its_caller_gives_up(
     assert hidden_files(root) == []
     assert scope.cancel_called
     await store.aclose()
+
+
+async def test_the_top_directory_stays_open_for_a_read_that_was_left_behind(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the thread would go on in whatever directory has that number next."""
+    store = DirectoryStore(root)
+    await store.put("a", b"", condition=None)
+    goes_on = threading.Event()
+    monkeypatch.setattr(Hidden, "now", lambda _: float(goes_on.wait(5)))
+    with trio.move_on_after(0.05):
+        await store.get("a")
+    await store.aclose()
+    os.fstat(store._bucket.root)
+    goes_on.set()
+    threads = [object() for _ in range(int(store._readers.total_tokens))]
+    for thread in threads:  # all of them: the one left behind has ended
+        await store._readers.acquire_on_behalf_of(thread)
+    for thread in threads:
+        store._readers.release_on_behalf_of(thread)
+    await store.aclose()
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(store._bucket.root)

@@ -74,6 +74,12 @@ def test_a_prefix_gets_one_slash_at_its_end(url: str, prefix: str) -> None:
     assert (settings.bucket, settings.prefix) == ("bucket", prefix)
 
 
+@pytest.mark.parametrize("answer", [0.5, 30.0, 120.0])
+def test_the_waits_of_one_request_add_up_to_less_than_its_bound(answer: float) -> None:
+    settings = s3_settings("bucket", StoreOptions(answer=answer))
+    assert settings.connect_timeout + settings.read_timeout < answer
+
+
 @pytest.mark.parametrize(
     "url",
     [

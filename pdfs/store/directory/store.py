@@ -186,7 +186,8 @@ class DirectoryStore:
 
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()
-        if self._is_open:
+        in_threads = self._readers.borrowed_tokens + self._writers.borrowed_tokens
+        if self._is_open and not in_threads:  # else its number could soon be another directory's
             self._is_open = False
             self._bucket.disk.close(self._bucket.root)
 

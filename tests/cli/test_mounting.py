@@ -1,0 +1,178 @@
+"""`pdfs mount`: questions, and daemons that start in every way."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pdfs.cli import daemon as daemon_module
+from pdfs.cli import mounting, mountpoint
+from pdfs.config import Configuration
+from tests.cli.conftest import Run
+from tests.cli.daemons import SESSION, session_of
+
+Play = Callable[..., Callable[[], list[dict[str, Any]]]]
+
+MOUNTED = {"event": "mounted", "session": SESSION, "pid": 1, "mountpoint": "/mnt"}
+ASK = {
+    "event": "failed",
+    "kind": "LockHeld",
+    "exit_code": 4,
+    "what": "stage 'planning' of 'Plant' is locked by anna on ws9",
+    "remedy": "unmount it there; if that machine is gone: --take-over",
+    "refusal": "ask",
+}
+
+
+@pytest.fixture
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
+    """Lets starts of the daemon go so, one after the other; gives the requests that came."""
+    monkeypatch.setattr(mountpoint, "check_fuse", lambda: None)
+    script = tmp_path / "script.json"
+    program = Path(__file__).with_name("fake_daemon.py")
+    monkeypatch.setattr(daemon_module, "_COMMAND", (sys.executable, program, script))
+
+    def play(*runs: dict[str, Any]) -> Callable[[], list[dict[str, Any]]]:
+        script.write_text(json.dumps(runs))
+        requests = script.with_suffix(".requests")
+        return lambda: [json.loads(line) for line in requests.read_text().splitlines()]
+
+    return play
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """An empty directory."""
+    made = tmp_path / "mnt"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody is there to be asked."""
+    monkeypatch.setattr(mounting, "is_interactive", lambda: True)
+
+
+def test_mount_returns_when_the_daemon_says_that_it_is_mounted(
+    play: Play, place: Path, run: Run
+) -> None:
+    requests = play({"events": [{"event": "state_changed", "state": "ACQUIRING"}, MOUNTED]})
+    said = run("mount", "Plant", place, "--create")
+    assert said.exit_code == 0
+    assert f"Plant/planning is mounted at {place}" in said.stdout
+    assert "(only on this machine)" in said.stdout
+    assert f"pdfs umount {place}" in said.stdout
+    (request,) = requests()
+    assert request["create"]
+    assert not request["agreed"]
+    assert (request["project"], request["stage"], request["mountpoint"]) == (
+        "Plant",
+        "planning",
+        str(place),
+    )
+
+
+def test_a_refused_lock_is_exit_4_without_a_terminal(play: Play, place: Path, run: Run) -> None:
+    requests = play({"events": [ASK]})
+    said = run("mount", "Plant", place)
+    assert said.exit_code == 4
+    assert said.stderr == f"pdfs: {ASK['what']}; {ASK['remedy']}\n"
+    assert len(requests()) == 1
+
+
+@pytest.mark.usefixtures("on_a_terminal")
+def test_a_yes_on_the_terminal_takes_a_lock_that_may_be_asked_for(
+    play: Play, place: Path, run: Run
+) -> None:
+    requests = play({"events": [ASK]}, {"events": [MOUNTED]})
+    assert run("mount", "Plant", place, input="y\n").exit_code == 0
+    assert [request["agreed"] for request in requests()] == [False, True]
+
+
+@pytest.mark.usefixtures("on_a_terminal")
+def test_a_no_on_the_terminal_changes_nothing(play: Play, place: Path, run: Run) -> None:
+    requests = play({"events": [ASK]})
+    assert run("mount", "Plant", place, input="\n").exit_code == 130
+    assert len(requests()) == 1
+
+
+@pytest.mark.usefixtures("on_a_terminal")
+def test_a_lock_of_another_user_is_nothing_to_be_asked_about(
+    play: Play, place: Path, run: Run
+) -> None:
+    play({"events": [{**ASK, "refusal": "held"}]})
+    said = run("mount", "Plant", place)
+    assert said.exit_code == 4
+    assert "Go on" not in said.stderr
+
+
+def test_what_fusermount_says_is_shown(play: Play, place: Path, run: Run) -> None:
+    failed = {**ASK, "kind": "MountError", "exit_code": 7, "what": "can't mount", "refusal": None}
+    play({"events": [failed], "said": "fusermount3: user has no write access\n"})
+    said = run("mount", "Plant", place)
+    assert said.exit_code == 7
+    assert said.stderr.startswith("fusermount3: user has no write access\npdfs: can't mount; ")
+
+
+def test_a_daemon_that_ends_without_a_word_is_told_with_its_log(
+    play: Play, place: Path, run: Run, configuration: Configuration
+) -> None:
+    play({"events": [], "code": 3})
+    said = run("mount", "Plant", place)
+    assert said.exit_code == 1
+    assert "without a word (status 3)" in said.stderr
+    assert f"{configuration.state}/logs/" in said.stderr
+
+
+def test_a_crashed_session_is_resumed_where_nobody_can_be_asked(
+    play: Play, place: Path, run: Run, configuration: Configuration
+) -> None:
+    requests = play({"events": [MOUNTED]})
+    with session_of(configuration, is_held=False):
+        said = run("mount", "Plant", place)
+    assert said.exit_code == 0
+    assert "crashed here" in said.stderr
+    assert "it is resumed" in said.stderr
+    assert requests()[0]["crashed"] == SESSION
+
+
+@pytest.mark.usefixtures("on_a_terminal")
+def test_a_crashed_session_is_asked_about_on_a_terminal(
+    play: Play, place: Path, run: Run, configuration: Configuration
+) -> None:
+    requests = play({"events": [MOUNTED]}, {"events": [MOUNTED]})
+    with session_of(configuration, is_held=False):
+        assert run("mount", "Plant", place, input="\n").exit_code == 0
+        assert run("mount", "Plant", place, input="discard\n").exit_code == 0
+    assert [request["crashed"] for request in requests()] == [SESSION, None]
+    assert SESSION[:8] in run("recover", "list").output
+
+
+def test_a_crashed_session_of_another_stage_or_bucket_is_left_alone(
+    play: Play, place: Path, run: Run, configuration: Configuration
+) -> None:
+    requests = play({"events": [MOUNTED]}, {"events": [MOUNTED]})
+    with session_of(configuration, is_held=False, stage="built"):
+        assert run("mount", "Plant", place).exit_code == 0
+    with session_of(configuration, "a" * 32, is_held=False, bucket="s3://other"):  # type: ignore[arg-type]  # a plain id will do
+        assert run("mount", "Plant", place).exit_code == 0
+    assert [request["crashed"] for request in requests()] == [None, None]
+
+
+def test_a_stage_that_is_mounted_here_is_refused_and_says_where(
+    play: Play, place: Path, run: Run, configuration: Configuration
+) -> None:
+    play()
+    with session_of(configuration):
+        said = run("mount", "Plant", place)
+    assert said.exit_code == 4
+    assert "already, at /mnt/plant" in said.stderr
+
+
+def test_resume_and_discard_exclude_each_other(play: Play, place: Path, run: Run) -> None:
+    play()
+    assert run("mount", "Plant", place, "--resume", "--discard").exit_code == 2

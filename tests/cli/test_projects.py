@@ -1,0 +1,98 @@
+"""`pdfs import` and `pdfs ls` against a directory that plays the bucket."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from pdfs.config import Configuration
+from tests.cli.conftest import Run
+
+
+def test_an_imported_project_is_listed_without_a_mount(run: Run, imported: Path) -> None:
+    assert run("ls").output == "Plant\n"
+    assert run("ls", "Plant").output == "planning  generation 1\n"
+    names = [line.split()[-1] for line in run("ls", "Plant/planning").output.splitlines()]
+    assert names == ["drawings", "list.csv"]
+    every = json.loads(run("ls", "Plant/planning", "-R", "--json").output)["entries"]
+    assert [row["path"] for row in every] == ["drawings", "drawings/a.dxf", "list.csv"]
+    (below,) = json.loads(run("ls", "Plant/planning/drawings", "--json").output)["entries"]
+    assert (below["path"], below["size"]) == ("drawings/a.dxf", 6)
+
+
+def test_an_import_keeps_links_modes_times_kinds_and_attributes(run: Run, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "tool.sh").write_text("#!/bin/sh\n")
+    (source / "tool.sh").chmod(0o750)
+    os.utime(source / "tool.sh", ns=(1, 1_600_000_000_123_456_789))
+    os.link(source / "tool.sh", source / "same.sh")
+    (source / "link").symlink_to("tool.sh")
+    os.mkfifo(source / "pipe")
+    with (source / "sparse").open("wb") as file:
+        file.truncate(5 << 20)
+    assert run("import", source, "Plant").exit_code == 0
+    rows = json.loads(run("ls", "Plant/planning", "--json").output)["entries"]
+    found = {row["path"]: row for row in rows}
+    assert found["tool.sh"]["mode"] == "0750"
+    assert found["same.sh"] == {**found["tool.sh"], "path": "same.sh"}
+    assert found["tool.sh"]["mtime_ns"] == 1_600_000_000_123_456_789
+    assert (found["link"]["kind"], found["link"]["target"]) == ("symlink", "tool.sh")
+    assert found["pipe"]["kind"] == "fifo"
+    assert found["sparse"]["size"] == 5 << 20
+
+
+def test_a_project_that_exists_is_not_imported_into(run: Run, imported: Path) -> None:
+    said = run("import", imported, "Plant")
+    assert said.exit_code == 2
+    assert "already" in said.stderr
+    assert run("import", imported, "Plant", "--stage", "built").exit_code == 2
+
+
+def test_an_import_that_fails_leaves_no_lock_no_session_and_no_files(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a.dxf").write_text("drawn\n")
+    (source / "b.dxf").write_text("drawn\n")
+    real = os.fstat
+
+    def grown(descriptor: int) -> os.stat_result:
+        """As if another program had written to b.dxf while it was read."""
+        status = real(descriptor)
+        if status.st_ino == (source / "b.dxf").stat().st_ino and stat.S_ISREG(status.st_mode):
+            return os.stat_result((*status[:6], status.st_size + 1, *status[7:]))
+        return status
+
+    monkeypatch.setattr(os, "fstat", grown)
+    said = run("import", source, "Plant")
+    monkeypatch.undo()
+    assert said.exit_code == 8
+    assert "b.dxf was changed while it was read" in said.stderr
+
+
+def test_what_is_missing_is_told(run: Run, imported: Path, tmp_path: Path) -> None:
+    for arguments, words in (
+        (("ls", "Nothing"), "no project 'Nothing'"),
+        (("ls", "Nothing/planning"), "no project 'Nothing'"),
+        (("ls", "Plant/planning/none"), "no 'none' in Plant/planning"),
+        (("import", tmp_path / "none", "New"), "no directory"),
+    ):
+        said = run(*arguments)
+        assert said.exit_code == 3
+        assert words in said.stderr
+
+
+def test_a_bucket_that_pdfs_never_wrote_is_listed_as_it_is(
+    run: Run, configuration: Configuration
+) -> None:
+    bucket = Path(configuration.bucket.removeprefix("file://"))
+    (bucket / "Foreign" / "planning" / "a").mkdir(parents=True)
+    (bucket / "Foreign" / "planning" / "a" / "b.dxf").write_text("theirs")
+    assert run("ls").output == "Foreign\n"
+    assert run("ls", "Foreign").output == "planning  generation 0\n"
+    rows = json.loads(run("ls", "Foreign/planning", "-R", "--json").output)["entries"]
+    assert [(row["path"], row["kind"]) for row in rows] == [("a", "directory"), ("a/b.dxf", "file")]

@@ -1,0 +1,61 @@
+"""Which session TARGET means."""
+
+from pathlib import Path
+
+import pytest
+
+from pdfs.cli.sessions import find_session, full_path, local_sessions
+from pdfs.config import Configuration
+from pdfs.errors import SessionNotFound, UsageError
+from tests.cli.daemons import OTHER, SESSION, session_of
+
+PLACES = ["/mnt/plant", "/mnt/plant/", "/mnt/../mnt/plant/drawings"]
+NAMES = [SESSION, "5E55", "Plant", "Plant/planning", "Plant/"]
+
+
+@pytest.mark.parametrize("target", PLACES + NAMES)
+def test_a_mountpoint_an_id_and_a_stage_name_a_session(
+    target: str, configuration: Configuration
+) -> None:
+    with session_of(configuration), session_of(configuration, OTHER, project="X", mountpoint=""):
+        assert find_session(local_sessions(configuration), target).session == SESSION
+
+
+@pytest.mark.parametrize("target", ["/mnt/plant2", "5e5", "Plant/other", "Plan", "", "/"])
+def test_what_is_none_of_these_names_no_session(target: str, configuration: Configuration) -> None:
+    with session_of(configuration), pytest.raises(SessionNotFound, match="pdfs status"):
+        find_session(local_sessions(configuration), target)
+
+
+def test_a_name_of_several_sessions_is_refused_with_their_ids(configuration: Configuration) -> None:
+    with session_of(configuration), session_of(configuration, OTHER, stage="built"):
+        with pytest.raises(UsageError, match=r"5e55105e.*0ddba11e|0ddba11e.*5e55105e"):
+            find_session(local_sessions(configuration), "Plant")
+        found = find_session(local_sessions(configuration), "Plant/built")
+        assert found.session == OTHER
+
+
+def test_a_session_that_lives_goes_before_one_that_crashed_there(
+    configuration: Configuration,
+) -> None:
+    with session_of(configuration), session_of(configuration, OTHER, is_held=False):
+        assert find_session(local_sessions(configuration), "/mnt/plant").session == SESSION
+
+
+def test_a_session_without_a_readable_description_is_listed_with_its_problem(
+    configuration: Configuration,
+) -> None:
+    with session_of(configuration):
+        path = Path(configuration.state) / "sessions" / SESSION / "session.json"
+        path.write_text('{"schema": 1, "project": 7}')
+        (found,) = local_sessions(configuration)
+        assert found.session == SESSION
+        assert "'project' is 7" in found.problem
+        assert find_session([found], SESSION[:8]) is found
+
+
+def test_links_are_followed_above_a_mountpoint_but_not_at_it(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    (tmp_path / "real" / "mnt").symlink_to("nowhere")
+    assert full_path(str(tmp_path / "link" / "mnt")) == str(tmp_path / "real" / "mnt")

@@ -1,0 +1,67 @@
+"""`pdfs status`, and `pdfs` alone, with sessions in every condition."""
+
+import json
+
+from pdfs.config import Configuration
+from tests.cli.conftest import Run
+from tests.cli.daemons import SESSION, STATUS, daemon, result, session_of
+
+
+def test_status_of_nothing_says_so(run: Run) -> None:
+    assert run("status").output == "nothing is mounted on this machine\n"
+    assert json.loads(run("status", "--json").output) == {"schema": 1, "sessions": []}
+
+
+def test_status_shows_state_bucket_unpublished_work_fetch_and_lock(
+    run: Run, configuration: Configuration
+) -> None:
+    with daemon(configuration, {"status": result(**STATUS)}):
+        said = run("status", "/mnt/plant").output
+    assert said.startswith("Plant/planning  ACTIVE  /mnt/plant\n")
+    assert "2 files (3.0 MiB)" in said
+    assert "1 file (10 bytes) of 4 files (40 bytes)" in said
+    assert "active, anna on ws7 since 2027-01-15T08:00:00.000Z" in said
+    assert "(only on this machine)" in said
+    assert "process 4711" in said
+    assert "pdfs umount /mnt/plant" in said
+
+
+def test_status_shows_what_is_wrong(run: Run, configuration: Configuration) -> None:
+    troubled = {
+        **STATUS,
+        "lost": "the stage was taken by berta",
+        "trouble": "the bucket does not answer",
+        "conflicts": ["a (conflict).dxf"],
+        "warnings": [["a//b", "it has '' between slashes"]],
+        "timing": {"renewal": 1},
+    }
+    with daemon(configuration, {"status": result(**troubled)}):
+        said = run("status").output
+    for words in ("taken by berta", "does not answer", "a (conflict).dxf", "a//b: it has"):
+        assert words in said
+    assert "pdfs recover rescue 5e55105e DIR" in said
+    assert "renewal" in said
+
+
+def test_status_as_json_is_what_the_daemon_says(run: Run, configuration: Configuration) -> None:
+    with daemon(configuration, {"status": result(**STATUS)}):
+        said = json.loads(run("status", "--json").output)
+    assert said == {"schema": 1, "sessions": [{**STATUS, "alive": True}]}
+
+
+def test_a_crashed_session_is_shown_with_its_remedy(run: Run, configuration: Configuration) -> None:
+    with session_of(configuration, is_held=False):
+        said = run().output
+        (session,) = json.loads(run("status", "--json").output)["sessions"]
+    assert "Plant/planning  crashed  /mnt/plant" in said
+    assert "pdfs recover resume 5e55105e" in said
+    assert (session["session"], session["alive"], session["state"]) == (SESSION, False, "IDLE")
+
+
+def test_a_daemon_that_does_not_answer_is_trouble_not_an_error(
+    run: Run, configuration: Configuration
+) -> None:
+    with session_of(configuration):
+        said = run("status")
+    assert said.exit_code == 0
+    assert "does not answer" in said.output

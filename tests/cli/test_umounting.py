@@ -1,0 +1,98 @@
+"""`pdfs umount` and `pdfs abort` with daemons that answer in every way."""
+
+import pytest
+
+from pdfs.config import Configuration
+from tests.cli.conftest import Run
+from tests.cli.daemons import STATUS, daemon, never, refusal, result, session_of
+
+SUBSCRIBED = result()
+CLEAN = {"exit_code": 0, "conflicts": [], "missing": []}
+
+
+def test_umount_ends_with_0_when_the_daemon_says_that_all_is_published(
+    run: Run, configuration: Configuration
+) -> None:
+    with daemon(configuration, {"subscribe": SUBSCRIBED, "umount": result(**CLEAN)}) as asked:
+        said = run("umount", "/mnt/plant")
+    assert (said.exit_code, asked) == (0, ["subscribe", "umount"])
+    assert "Plant/planning is published" in said.stdout
+    assert "the lock is released" in said.stdout
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "words"),
+    [
+        ({**CLEAN, "exit_code": 10, "conflicts": ["a (conflict).dxf"]}, 10, "1 conflict copies"),
+        ({**CLEAN, "exit_code": 11, "missing": ["b.dxf"]}, 11, "bytes of 1 files are missing"),
+        ({**CLEAN, "exit_code": 9}, 9, "pdfs recover list"),
+    ],
+)
+def test_umount_ends_with_the_code_of_what_is_left_and_names_it(
+    answer: dict[str, object], code: int, words: str, run: Run, configuration: Configuration
+) -> None:
+    with daemon(configuration, {"subscribe": SUBSCRIBED, "umount": result(**answer)}):
+        said = run("umount", "Plant")
+    assert said.exit_code == code
+    assert words in said.stderr
+    for path in (*answer["conflicts"], *answer["missing"]):  # type: ignore[misc]  # lists of str
+        assert path in said.stderr
+
+
+def test_umount_hands_on_what_the_daemon_refuses(run: Run, configuration: Configuration) -> None:
+    busy = refusal("MountError", 7, "/mnt/plant is in use by vim (12)")
+    with daemon(configuration, {"subscribe": SUBSCRIBED, "umount": busy}):
+        said = run("umount", "/mnt/plant")
+    assert said.exit_code == 7
+    assert said.stderr == "pdfs: /mnt/plant is in use by vim (12); do this\n"
+
+
+def test_umount_ends_with_9_when_its_time_is_over(run: Run, configuration: Configuration) -> None:
+    with daemon(configuration, {"subscribe": SUBSCRIBED, "umount": never}):
+        said = run("umount", "/mnt/plant", "--timeout", "0.2")
+    assert said.exit_code == 9
+    assert "the daemon goes on" in said.stderr
+
+
+def test_umount_ends_with_9_when_the_daemon_dies_meanwhile(
+    run: Run, configuration: Configuration
+) -> None:
+    with daemon(configuration, {"subscribe": SUBSCRIBED}):
+        said = run("umount", "/mnt/plant")
+    assert said.exit_code == 9
+    assert "is unknown" in said.stderr
+
+
+def test_umount_of_a_crashed_session_ends_with_9_and_says_how_to_go_on(
+    run: Run, configuration: Configuration
+) -> None:
+    with session_of(configuration, is_held=False):
+        said = run("umount", "/mnt/plant")
+    assert said.exit_code == 9
+    assert "pdfs recover resume 5e55105e" in said.stderr
+    assert "pdfs mount Plant /mnt/plant --stage planning" in said.stderr
+
+
+def test_a_daemon_that_says_nonsense_is_no_success(run: Run, configuration: Configuration) -> None:
+    with daemon(configuration, {"subscribe": lambda: [{"v": 2, "ok": True}], "umount": never}):
+        said = run("umount", "/mnt/plant")
+    assert said.exit_code == 9
+
+
+def test_abort_asks_and_without_a_terminal_wants_yes(
+    run: Run, configuration: Configuration
+) -> None:
+    with daemon(configuration, {"status": result(**STATUS)}) as asked:
+        said = run("abort", "/mnt/plant")
+    assert (said.exit_code, asked) == (2, ["status"])
+    assert "2 files (3.0 MiB) unpublished" in said.stderr
+    assert "--yes" in said.stderr
+
+
+def test_abort_with_yes_ends_the_session_and_says_how_to_undo_it(
+    run: Run, configuration: Configuration
+) -> None:
+    with daemon(configuration, {"subscribe": SUBSCRIBED, "abort": result(**CLEAN)}) as asked:
+        said = run("abort", "/mnt/plant", "--yes")
+    assert (said.exit_code, asked) == (0, ["subscribe", "abort"])
+    assert "pdfs recover undo 5e55105e" in said.stdout
