@@ -132,7 +132,9 @@ class _Notices:
     async def tell(self) -> None:
         """Tell the kernel, one by one: a name may have to wait for requests of its directory."""
         async for parent, name in self._names:
-            await trio.to_thread.run_sync(_tell, parent, name, limiter=self._thread)
+            await trio.to_thread.run_sync(
+                _tell, parent, name, limiter=self._thread, abandon_on_cancel=True
+            )
 
 
 def _tell(parent: Inode, name: bytes) -> None:

@@ -17,7 +17,6 @@ from pdfs.core.ids import Fence, Inode, Path, first_inode
 from pdfs.core.lease import Claimant, Lock, LockState, Unpublished
 from pdfs.core.manifest import Top, never_published
 from pdfs.core.merge import Warned
-from pdfs.core.root import SessionEntry
 from pdfs.core.states import Event, State, next_state
 from pdfs.core.tree import Tree
 from pdfs.errors import (
@@ -79,8 +78,6 @@ class StageSession:
         self._started: Started
         self._held: HeldLock | None = None
         self._root: SeenRoot
-        self._found: SessionEntry | None = None
-        """This session's entry in the root, as the last Start or commit left it."""
         self._root_turn = trio.Lock()
         self._uploading = trio.CancelScope()
         self._is_aborted = False
@@ -166,7 +163,7 @@ class StageSession:
 
     def _take(self, started: Started) -> None:
         self._started, self._held = started, started.lock
-        self._root, self._found = started.root, started.entry
+        self._root = started.root
         if self._work is not None:
             self._work.adopt(started.fence)
 
@@ -174,7 +171,7 @@ class StageSession:
         """What is to be served; None where a resumed session turns out to be in the bucket."""
         if self._resumed is None:
             return await self._open_new()
-        stands = await standing(self._ctx, self._root.root, self._resumed, self._found)
+        stands = await standing(self._ctx, self._root.root, self._resumed)
         if stands is Standing.MOVED:
             await self._release(unpublished_of(self._resumed.tree, self._ctx.is_visible))
             raise moved(self._root.root)
@@ -258,7 +255,7 @@ class StageSession:
                 await self._renew(None)
             except LockLost as error:
                 self._lose(error)
-            except (StoreError, LockError) as error:
+            except PdfsError as error:
                 self.trouble = error
 
     async def _renew(self, state: LockState | None) -> None:
@@ -284,12 +281,14 @@ class StageSession:
             raise self.lost
 
     async def _publish_all(self, work: Work) -> None:
+        is_tried = False
         while True:
             stands = await self._catch_up(work, ends=True)
-            if stands is Standing.SUPERSEDED or not work.tree.has_edits:
+            is_left = work.tree.has_edits or (not is_tried and bool(changed_files(work.tree)))
+            if stands is Standing.SUPERSEDED or not is_left:
                 break
             self._root = await publish(self._ctx, self._root, work)
-            self._found = self._root.root.entry(self._ctx.owner.session)
+            is_tried = True
         incomplete = changed_files(work.tree)
         if incomplete and stands is not Standing.SUPERSEDED:
             raise UnpublishedWork(
@@ -301,7 +300,7 @@ class StageSession:
         await self._end()
 
     async def _catch_up(self, work: Work, *, ends: bool) -> Standing:
-        caught = await catch_up(self._ctx, self._root, work, found=self._found, ends=ends)
+        caught = await catch_up(self._ctx, self._root, work, ends=ends)
         self._root = caught.root
         self.conflicts += caught.conflicts
         return caught.standing

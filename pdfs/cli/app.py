@@ -63,7 +63,9 @@ class Commands(click.Group):
             if "--debug" in chosen:
                 raise
             code = _tell(error)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, BaseExceptionGroup) as error:
+            if not is_interruption(error):
+                raise
             code = _interrupted()
         sys.exit(code or 0)
 
@@ -92,6 +94,13 @@ def _tell(error: Exception) -> int:
                 f"internal error: {said}; run it again with --debug and report what it prints",
                 _INTERNAL,
             )
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether it comes from Ctrl-C and nothing else; trio gives it in groups."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(KeyboardInterrupt)[1] is None
+    return isinstance(error, KeyboardInterrupt)
 
 
 def _interrupted() -> int:

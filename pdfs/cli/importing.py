@@ -7,10 +7,12 @@ published. A reader of the bucket sees the whole project or none of it.
 import signal
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import click
 import trio
 
+from pdfs.cli.app import is_interruption
 from pdfs.cli.bucket import has_keys, opened_stage
 from pdfs.cli.options import (
     bucket_words,
@@ -36,6 +38,7 @@ from pdfs.session import StageSession
 from pdfs.stage.context import StageContext
 from pdfs.stage.fetch import fetch_span
 from pdfs.stage.root import read_root
+from pdfs.stage.together import background
 from pdfs.stage.work import Work
 
 
@@ -54,8 +57,14 @@ def import_command(configuration: Configuration, directory: str, project: str, s
     """
     keys = keys_of(project, stage)
     _check_not_begun(configuration, keys)
-    with Reading(OsDisk(), directory) as reading:
-        read = trio.run(_import, configuration, keys, reading)
+    try:
+        with Reading(OsDisk(), directory) as reading:
+            read = trio.run(_import, configuration, keys, reading)
+    except (KeyboardInterrupt, BaseExceptionGroup) as error:
+        if not is_interruption(error):
+            raise
+        _check_not_begun(configuration, keys)  # once the publish has begun, it is kept
+        raise click.Abort from None
     where = bucket_words(configuration.bucket, is_default=configuration.is_default_bucket)
     click.echo(f"{keys.project}/{keys.stage} is published: {amount(read.files, read.bytes)}")
     click.echo(f"bucket:  {where}")
@@ -65,9 +74,9 @@ def _check_not_begun(configuration: Configuration, keys: StageKeys) -> None:
     left = [each for each in sessions_of(configuration, keys) if not each.is_held]
     if left:
         raise UnpublishedWork(
-            f"an earlier session of {left[0].name} crashed here, perhaps amid an import",
-            remedy=f"pdfs recover discard {left[0].short}, then import again; or publish what "
-            f"there is of it: pdfs recover resume {left[0].short}",
+            f"an import of {left[0].name}, or another session of it, was cut short here",
+            remedy=f"to publish what there is of it: pdfs recover resume {left[0].short}; to "
+            f"import anew: pdfs recover discard {left[0].short} first",
         )
 
 
@@ -117,6 +126,7 @@ class _Import:
             _header(configuration, ctx),
             _description(configuration, ctx),
             _fetch(ctx),
+            _fetch(ctx),
         )
         self._session = StageSession(ctx, self._workspace)
 
@@ -153,12 +163,11 @@ class _Import:
 async def _unless_interrupted(copy: Callable[[], Awaitable[None]]) -> None:
     """Await `copy`. Raises KeyboardInterrupt between two of its steps where one was asked for."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_on, signals, nursery.cancel_scope)
-            await copy()
-            nursery.cancel_scope.cancel()
-            return
-    raise KeyboardInterrupt
+        with trio.CancelScope() as scope:
+            async with background(partial(_cancel_on, signals, scope)):
+                await copy()
+        if scope.cancelled_caught:
+            raise KeyboardInterrupt
 
 
 async def _cancel_on(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:

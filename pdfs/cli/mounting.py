@@ -234,8 +234,10 @@ def _tell_event(event: Event) -> None:
 def _wait_prefetch(configuration: Configuration, session: SessionId) -> None:
     with Control(configuration.runtime, session) as control, Progress() as progress:
         while True:
-            fetched = control.ask("status")["prefetch"]
+            status = control.ask("status")
+            fetched = status["prefetch"]
             progress.show({"event": "progress", "message": "fetch", **fetched})
-            if fetched["files"] >= fetched["of_files"]:
+            is_over = fetched.get("is_over", fetched["files"] >= fetched["of_files"])
+            if is_over or status["state"] != State.ACTIVE:
                 return
             time.sleep(_LOOK)

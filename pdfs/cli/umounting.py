@@ -59,8 +59,8 @@ def umount_command(configuration: Configuration, target: str, timeout: float) ->
 def abort_command(configuration: Configuration, target: str, yes: bool) -> None:
     """End the session TARGET and release its lock without publishing.
 
-    What was not published goes to the trash of this machine: `pdfs recover undo` brings it back
-    for 30 days. TARGET is a mountpoint, a session's id or its beginning, or PROJECT[/STAGE].
+    What was not published goes to the trash of this machine: `pdfs recover undo` brings it back.
+    TARGET is a mountpoint, a session's id or its beginning, or PROJECT[/STAGE].
     """
     found = _found(configuration, target)
     if not yes:

@@ -56,6 +56,7 @@ class Ledger:
         self._run_blocking = run_blocking
         self._next_inode = 0
         self._syncing: trio.Event | None = None
+        self._refused: Exception | None = None
 
     @property
     def last(self) -> Sequence:
@@ -76,12 +77,19 @@ class Ledger:
     def commit(self, record: Record, data: Buffer = b"") -> Sequence:
         """Journal a record, then apply it; it survives a crash of the process from here on.
 
-        Raises DiskFull and JournalFailed; nothing was changed then.
+        Raises DiskFull and JournalFailed; nothing was changed then. A record that the tree refuses
+        is a bug, and ends a later replay: nothing is taken after it.
         """
+        if self._refused is not None:
+            raise JournalFailed(f"the journal ends with a record that is none: {self._refused}")
         code, body = core_record.encode(record)
         appended = self._journal.append(code, body, data)
         at = Position(appended.segment, appended.data_offset)
-        self.tree.apply(record, at, len(data))
+        try:
+            self.tree.apply(record, at, len(data))
+        except Exception as error:
+            self._refused = error
+            raise
         return Sequence(appended.sequence)
 
     async def sync(self) -> None:
@@ -100,7 +108,8 @@ class Ledger:
         point = self._journal.sync_point()
         self._syncing = trio.Event()
         try:
-            await self._run_blocking(point.run)
+            with trio.CancelScope(shield=True):  # half a sync would count as a failed one
+                await self._run_blocking(point.run)
         except BaseException as error:
             failed = self._journal.mark_failed(point, error)
             if isinstance(error, OSError):
@@ -112,8 +121,8 @@ class Ledger:
             self._syncing.set()
             self._syncing = None
 
-    async def read(self, node: Node, start: int, stop: int) -> bytes:
-        """Bytes start … min(stop, size) of a file as it is now.
+    async def read(self, node: Node, start: int, stop: int, *, fetch: Fetch | None = None) -> bytes:
+        """Bytes start … min(stop, size) of a file as it is now; bases come by `fetch`.
 
         The layers are looked at anew after each wait, so that a write meanwhile is seen whole.
         Raises ContentLost, StoreError, DiskError.
@@ -124,7 +133,7 @@ class Ledger:
             if missing is None:
                 return self._joined(node, start, stop, based)
             content, first, last = missing
-            based[missing] = await self._fetch(content, first, last)
+            based[missing] = await (fetch or self._fetch)(content, first, last)
 
     def _missing(
         self, node: Node, start: int, stop: int, based: dict[tuple[Content, int, int], bytes]

@@ -7,12 +7,13 @@ file's sync:
 2. sync, then the new snapshot, which points there
 3. the old segments are moved aside; only now does the session take records
 
-A crash in between leaves the old snapshot with all segments, or the new one; both replay to the
-same tree. No sequence number appears twice.
+A crash in between leaves the old snapshot with all segments, whose copies count for nothing, or the
+new one; both replay to the same tree. No sequence number appears twice.
 
 The snapshot is `<Q` (number of the newest record that it includes) and `core.snapshot`.
 """
 
+import contextlib
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from pdfs.core.tree import Tree
 from pdfs.disk import Disk
 from pdfs.errors import JournalDamaged
 from pdfs.local.journal import Journal
-from pdfs.local.journal_format import Header
+from pdfs.local.journal_format import Header, segment_name
 from pdfs.local.journal_loader import End, load
 from pdfs.local.ledger import Fetch, Ledger, RunBlocking
 from pdfs.local.replay import replay
@@ -113,10 +114,13 @@ def reopen(
         _carry(ledger, journal)
         journal.sync()
         write_checkpoint(directory, ledger.tree, journal.last_sequence)
-        directory.set_aside_segments(recovered.highest_segment)
     except BaseException:
         journal.abandon()
+        with contextlib.suppress(OSError):  # a full disk gets its room back for the next try
+            partial = segment_name(recovered.highest_segment + 1, "partial")
+            disk.unlink(directory.descriptor, partial)
         raise
+    directory.set_aside_segments(recovered.highest_segment)
     return ledger, journal
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from pdfs.core.intervals import Position
-from pdfs.core.record import decode
+from pdfs.core.record import Carried, decode
 from pdfs.core.tree import Tree
 
 
@@ -26,9 +26,12 @@ class Journaled(Protocol):
 def replay(tree: Tree, records: Iterable[Journaled]) -> None:
     """Apply `records`, which follow the state that `tree` is in.
 
-    Raises JournalDamaged at the first that is none or contradicts the tree; the tree then stands
-    before it.
+    A `Carried` record is passed over: it is met only where the recovery that wrote it died before
+    its snapshot, and then what it copied still lies where it was. Raises JournalDamaged at the
+    first record that is none or contradicts the tree; the tree then stands before it.
     """
-    for record in records:
-        at = Position(record.segment, record.data_offset)
-        tree.apply(decode(record.kind, record.body), at, record.data_size)
+    for journaled in records:
+        record = decode(journaled.kind, journaled.body)
+        if not isinstance(record, Carried):
+            at = Position(journaled.segment, journaled.data_offset)
+            tree.apply(record, at, journaled.data_size)

@@ -32,8 +32,8 @@ from pdfs.errors import (
     LockHeld,
     LockLost,
     LockUnreadable,
+    MountError,
     PdfsError,
-    StoreError,
     UnpublishedWork,
 )
 from pdfs.fs.filesystem import StageFilesystem
@@ -56,6 +56,10 @@ logger = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _COARSE_CLOCK = 5
 """CLOCK_REALTIME_COARSE, which `time` does not name: the kernel's own tick, as on a local disk."""
+LARGEST = 160 << 30
+"""Bytes of the largest file: above it, parts would be too big to be held ten at a time."""
+LARGEST_WHOLE = 5 << 30
+"""The same on a store where a file must be put whole: no S3 store takes more in one PUT."""
 _PROGRESS = 0.2
 """Seconds between two looks at how far the prefetch is."""
 
@@ -76,7 +80,12 @@ class Carrier:
         self._ctx = ctx
         self._contents = Contents(ctx, cache)
         self._workspace = DiskWorkspace(
-            OsDisk(), state, self._header(), self._description(), self._contents.read
+            OsDisk(),
+            state,
+            self._header(),
+            self._description(),
+            self._contents.read,
+            self._contents.read_patiently,
         )
         self._state_path = state.path
         self._control = ControlServer(
@@ -102,6 +111,9 @@ class Carrier:
         resumed = self._workspace.resume(self._ctx.owner.session) if resumes else None
         if resumed is None:
             self._workspace.prepare()
+        if self._workspace.torn:
+            logger.error("the journal is damaged: %s", self._workspace.torn)
+            self._tell({"event": "damage", "what": self._workspace.torn})
         self._session = StageSession(self._ctx, self._workspace, resumed=resumed)
         self._session.on_state = self._note_state
         try:
@@ -113,9 +125,11 @@ class Carrier:
             self._seal()
         if self._error is not None:
             raise self._error
-        code = self._exit_code()
-        self._tell({"event": "closed", "exit_code": code, **self._left_behind()})
-        return code
+        return self._exit_code()
+
+    def closed(self) -> dict[str, object]:
+        """The last event of the session."""
+        return {"event": "closed", "exit_code": self._exit_code(), **self._left_behind()}
 
     async def _run_session(self, claimant: Claimant) -> None:
         serve = None if self._request.mountpoint is None else self._serve
@@ -142,12 +156,16 @@ class Carrier:
         self._workspace.close()
 
     def _exit_code(self) -> int:
-        if self._session.missing:
+        if self._session.missing or self._workspace.torn:
             return DamageFound.exit_code
         return ConflictsMade.exit_code if self._session.conflicts else 0
 
     def _left_behind(self) -> dict[str, object]:
-        return {"conflicts": self._session.conflicts, "missing": self._session.missing}
+        return {
+            "conflicts": self._session.conflicts,
+            "missing": self._session.missing,
+            "damage": self._workspace.torn,
+        }
 
     # --- serving ----------------------------------------------------------------------------------
 
@@ -158,6 +176,7 @@ class Carrier:
             work.ledger,
             now_ns=lambda: time.clock_gettime_ns(_COARSE_CLOCK),
             room=lambda: os.statvfs(self._state_path),
+            largest=LARGEST if self._ctx.store.traits.conditional_complete else LARGEST_WHOLE,
             upward=Upward(first_write=self._first_write, failed=self._journal_failed),
         )
         self._session.busy = filesystem.busy
@@ -165,7 +184,7 @@ class Carrier:
         work.serve_through(filesystem.commit_from_below)
         try:
             async with (
-                background(partial(self._flush, work)),
+                background(partial(self._flush, filesystem)),
                 background(partial(self._prefetch, work)),
                 background(self._fetch_opened),
                 background(self._show_progress),
@@ -197,14 +216,14 @@ class Carrier:
             }
         )
 
-    async def _flush(self, work: ServedWork) -> None:
+    async def _flush(self, filesystem: StageFilesystem) -> None:
         """What programs never sync survives a power cut after this interval."""
         while True:
             await trio.sleep(self._ctx.timing.flush)
             try:
-                await work.sync()
-            except DiskError:
-                return  # the file system has heard of it by the next request
+                await filesystem.sync()
+            except PdfsError:
+                return  # the file system has told it upward, and takes nothing more
 
     async def _prefetch(self, work: ServedWork) -> None:
         clean = {node.base for node in work.tree.nodes.values() if node.is_file and node.is_clean}
@@ -217,8 +236,8 @@ class Carrier:
         """The rest of a file that is being changed, ahead of the others."""
         async for content in self._fetches:
             try:
-                await self._contents.read(content, 0, content.size)
-            except (StoreError, DamageFound) as error:
+                await self._contents.bring(content)
+            except PdfsError as error:
                 logger.warning("a file that is being changed could not be fetched: %s", error)
 
     def _journal_failed(self, error: PdfsError) -> None:
@@ -300,7 +319,10 @@ class Carrier:
     async def _unmount_on_signal(self) -> None:
         """Also when programs use the mount: what they do from here on fails, visibly to them."""
         if self._request.mountpoint is not None:
-            await detach(self._request.mountpoint)
+            try:
+                await detach(self._request.mountpoint)
+            except MountError as error:
+                logger.error("programs may not have been cut off in order: %s", error)
         self._serving.cancel()
 
     # --- telling ----------------------------------------------------------------------------------

@@ -158,7 +158,7 @@ async def _lines(stream: trio.SocketStream) -> AsyncIterator[bytes]:
 def _parsed(line: bytes) -> dict[str, object]:
     try:
         request = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"no JSON: {error}") from error
     if not isinstance(request, dict):
         raise UsageError("a request is a JSON object")

@@ -49,6 +49,7 @@ async def _main(request: MountRequest, report: Report) -> int:
             if request.crashed and request.mountpoint and not carrier.was_served:
                 # All of it was in the bucket already: what the user wants is a mount.
                 carrier, code = await _carry(request, report, store, state, None)
+            report(carrier.closed())
             return code
 
 

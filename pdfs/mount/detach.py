@@ -90,4 +90,9 @@ def _said(result: subprocess.CompletedProcess[bytes]) -> str:
 
 
 async def _run(command: list[str]) -> subprocess.CompletedProcess[bytes]:
-    return await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+    try:
+        return await trio.run_process(
+            command, capture_stdout=True, capture_stderr=True, check=False
+        )
+    except OSError as error:
+        raise MountError(f"{command[0]} can't be run: {error}") from error

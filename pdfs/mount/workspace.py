@@ -24,8 +24,10 @@ Fetch = Callable[[Content, int, int], Awaitable[bytes]]
 class ServedWork:
     """A ledger whose commits from below are told to the kernel, once there is a mount."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, fetch: Fetch) -> None:
+        """`fetch` gets bases for a publish: it has all the time that the link needs."""
         self.ledger = ledger
+        self._fetch = fetch
         self._commit: Callable[[Record], Sequence] = ledger.commit
 
     def serve_through(self, commit: Callable[[Record], Sequence]) -> None:
@@ -51,7 +53,7 @@ class ServedWork:
         await self.ledger.sync()
 
     async def read(self, node: Node, start: int, stop: int) -> bytes:
-        return await self.ledger.read(node, start, stop)
+        return await self.ledger.read(node, start, stop, fetch=self._fetch)
 
     def adopt(self, fence: Fence) -> None:
         self.ledger.adopt(fence)
@@ -70,18 +72,21 @@ class DiskWorkspace:
         header: Header,
         description: Mapping[str, object],
         fetch: Fetch,
+        patient_fetch: Fetch,
     ) -> None:
+        """`fetch` serves programs, within a bound; `patient_fetch` serves a publish."""
         self._disk = disk
         self._state = state
         self._header = header
         self._description = {**description, "pid": os.getpid(), "started": time.time()}
         self._fetch = fetch
+        self._patient_fetch = patient_fetch
         self._directory: SessionDirectory | None = None
         self._journal: Journal | None = None
         self._syncs = trio.CapacityLimiter(2)
         self.work: ServedWork | None = None
         self.torn: str = ""
-        """What the journal of a resumed session lacked at its end, for people."""
+        """What is damaged in the journal of a resumed session, for people; it goes to the trash."""
 
     def prepare(self) -> None:
         """Hold a directory for the session before it asks for the lock.
@@ -112,7 +117,7 @@ class DiskWorkspace:
             run_blocking=self._run_blocking,
         )
         ledger.adopt(fence)
-        self.work = ServedWork(ledger)
+        self.work = ServedWork(ledger, self._patient_fetch)
         return self.work
 
     def resume(self, session: SessionId) -> ServedWork | None:
@@ -137,11 +142,14 @@ class DiskWorkspace:
             fetch=self._fetch,
             run_blocking=self._run_blocking,
         )
-        self.work = ServedWork(ledger)
+        self.work = ServedWork(ledger, self._patient_fetch)
         return self.work
 
     async def retire(self) -> None:
         """All of it is in the bucket: the journal goes."""
+        if self.torn:  # what lies behind the damage may still be wanted
+            await self.discard()
+            return
         self.seal()
         if self._directory is not None:
             self._state.remove(self._directory)

@@ -14,7 +14,7 @@ from typing import assert_never
 from pdfs.core.generation import changed_files
 from pdfs.core.ids import Path, PublishId, object_name, publish_name
 from pdfs.core.manifest import Manifest
-from pdfs.core.root import Root, SessionEntry
+from pdfs.core.root import Root
 from pdfs.core.settle import Moved, SourceLost, settle, settled_record
 from pdfs.core.tree import InFlight, Tree
 from pdfs.errors import StageMoved
@@ -48,25 +48,38 @@ class CaughtUp:
     standing: Standing = Standing.CURRENT
 
 
-async def standing(
-    ctx: StageContext, root: Root, work: Work, found: SessionEntry | None
-) -> Standing:
-    """How the tree of `work` stands to `root`, whether or not that has a plan.
-
-    `found` is this session's entry in the root as it was before its last Start.
-    """
+async def standing(ctx: StageContext, root: Root, work: Work) -> Standing:
+    """How the tree of `work` stands to `root`, whether or not that has a plan."""
     with step.at(Step.LOAD_TREE):
         current = await read_tree(ctx, root.tree)
-    flight = work.tree.in_flight
-    if flight is not None and _is_committed(flight, current, found):
-        if current.publish == flight.record.publish:
-            return Standing.COMMITTED
-        is_all_in = flight.edits == work.tree.edits
-    else:
-        if current.generation == work.tree.generation:
-            return Standing.CURRENT
-        is_all_in = not work.tree.has_edits and not changed_files(work.tree)
+        flight, tree = work.tree.in_flight, work.tree
+        if flight is not None:
+            committed = await _find_publish(ctx, current, flight, tree)
+            if committed is current:
+                return Standing.COMMITTED
+            if committed is not None:
+                is_all_in = flight.edits == tree.edits and not _unstaged(tree, committed)
+                return Standing.SUPERSEDED if is_all_in else Standing.MOVED
+    if current.generation == tree.generation:
+        return Standing.CURRENT
+    is_all_in = not tree.has_edits and not changed_files(tree)
     return Standing.SUPERSEDED if is_all_in else Standing.MOVED
+
+
+async def _find_publish(
+    ctx: StageContext, current: Manifest, flight: InFlight, tree: Tree
+) -> Manifest | None:
+    """The newest tree of the publish that the journal began; None if it was never committed.
+
+    The chain of trees from the current one back proves it either way. Nothing else does: an entry
+    in the root may be gone because all was published, or because the session was discarded.
+    """
+    manifest = current
+    while manifest.publish != flight.record.publish:
+        if manifest.predecessor is None or manifest.generation <= tree.generation:
+            return None
+        manifest = await read_tree(ctx, manifest.predecessor)
+    return manifest
 
 
 async def catch_up(
@@ -74,7 +87,6 @@ async def catch_up(
     seen: SeenRoot,
     work: Work,
     *,
-    found: SessionEntry | None,
     ends: bool = False,
 ) -> CaughtUp:
     """Finish the plan that the root names, if any, and bring the tree to the root's generation.
@@ -85,7 +97,7 @@ async def catch_up(
     """
     caught = await _finish(ctx, seen, work, ends=ends)
     root = caught.root.root
-    stands = await standing(ctx, root, work, found)
+    stands = await standing(ctx, root, work)
     match stands:
         case Standing.CURRENT | Standing.COMMITTED:
             await _tell(ctx, work, root, is_own=stands is Standing.COMMITTED)
@@ -138,17 +150,6 @@ def _is_all_of(tree: Tree, publish: PublishId) -> bool:
     """Whether this publish is our own and brings in everything that the session did."""
     flight = tree.in_flight
     return flight is not None and flight.record.publish == publish and flight.edits == tree.edits
-
-
-def _is_committed(flight: InFlight, current: Manifest, found: SessionEntry | None) -> bool:
-    """Whether the publish that the journal began has passed its commit point.
-
-    Our entry in the root says it; it is gone only after a settle that left nothing unpublished.
-    """
-    publish = flight.record.publish
-    if current.publish == publish or found is None:
-        return True
-    return found.last is not None and found.last.publish == publish
 
 
 async def _tell(ctx: StageContext, work: Work, root: Root, *, is_own: bool) -> None:

@@ -12,7 +12,7 @@ import trio
 
 from pdfs.core.content import Content, Packed, digest_of, part_size, part_spans
 from pdfs.core.ids import ObjectName
-from pdfs.errors import DamageFound, StoreError, StoreUnavailable
+from pdfs.errors import ContentLost, DamageFound, StoreError, StoreUnavailable
 from pdfs.local.cache import PartCache, unread_name
 from pdfs.stage.context import StageContext
 from pdfs.stage.fetch import fetch_parts
@@ -44,15 +44,23 @@ class Contents:
     async def read(self, content: Content, start: int, stop: int) -> bytes:
         """Bytes start … stop. Raises ContentLost; StoreError, also when it takes too long."""
         with trio.move_on_after(self._ctx.timing.read):
-            size = part_size(content.size, self._ctx.sizes.part)
-            first = start // size
-            parts = [await self._part(content, n) for n in range(first, -(-stop // size))]
-            if len(parts) == 1:
-                return parts[0][start - first * size : stop - first * size]
-            return b"".join(parts)[start - first * size : stop - first * size]
+            return await self.read_patiently(content, start, stop)
         raise StoreUnavailable(
             f"{self._ctx.store.name} did not deliver within {self._ctx.timing.read:g} s"
         )
+
+    async def read_patiently(self, content: Content, start: int, stop: int) -> bytes:
+        """The same, for as long as a link that lives needs."""
+        size = part_size(content.size, self._ctx.sizes.part)
+        first = start // size
+        parts = [await self._part(content, n) for n in range(first, -(-stop // size))]
+        joined = parts[0] if len(parts) == 1 else b"".join(parts)
+        return joined[start - first * size : stop - first * size]
+
+    async def bring(self, content: Content) -> None:
+        """Bring the whole of a content into the cache, part by part. Raises as `read` does."""
+        for number in range(len(part_spans(content.size, self._ctx.sizes.part))):
+            await self._part(content, number)
 
     async def _part(self, content: Content, number: int) -> bytes:
         name = self._name(content, number)
@@ -79,6 +87,8 @@ class Contents:
             return content.parts[number]
         if content.digest is not None:
             return content.digest
+        if not content.plain:
+            raise ContentLost("a file's content is nowhere in the bucket")
         home = content.plain[0]
         key = self._ctx.keys.plain(home.path)
         return unread_name(self._ctx.store.name, key, home.etag, number)

@@ -86,8 +86,8 @@ def _serve(listening: socket.socket, answers: Answers, asked: list[str]) -> None
             peer, _ = listening.accept()
         except OSError:
             return
-        with peer, peer.makefile("rw", encoding="utf-8") as lines:
-            for line in lines:
+        with peer, peer.makefile("r") as requests, peer.makefile("w") as lines:
+            for line in requests:
                 request = json.loads(line)
                 asked.append(request["do"])
                 if request["do"] not in answers:

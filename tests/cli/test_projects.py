@@ -67,11 +67,15 @@ def test_an_import_that_fails_leaves_no_lock_no_session_and_no_files(
             return os.stat_result((*status[:6], status.st_size + 1, *status[7:]))
         return status
 
-    monkeypatch.setattr(os, "fstat", grown)
-    said = run("import", source, "Plant")
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", grown)
+        said = run("import", source, "Plant")
     assert said.exit_code == 8
     assert "b.dxf was changed while it was read" in said.stderr
+    assert run("lock", "show", "Plant").output == "Plant/planning is not locked\n"
+    assert run("recover", "list").output.startswith("nothing crashed here")
+    assert run("ls", "Plant/planning").output == ""
+    assert run("import", source, "Plant").exit_code == 0
 
 
 def test_what_is_missing_is_told(run: Run, imported: Path, tmp_path: Path) -> None:

@@ -63,14 +63,6 @@ PLANTED = (
         "if found is not None and found.body == body and False:",
     ),
     Planted(
-        "a silent write is taken for done",
-        "pdfs/stage/swap.py",
-        "            if number >= MOST_TRIES or trio.current_time() + wait > deadline:\n"
-        "                raise",
-        "            if number >= MOST_TRIES or trio.current_time() + wait > deadline:\n"
-        "                return Stored(etag=ETag('0' * 32), date=0.0)",
-    ),
-    Planted(
         "the root is swapped without looking at its version",
         "pdfs/stage/root.py",
         "outcome = await swap(ctx, ctx.keys.root, body, IfMatch(seen.etag))",
@@ -94,9 +86,8 @@ PLANTED = (
     Planted(
         "a publish whose commit answer was lost is committed twice",
         "pdfs/stage/catch_up.py",
-        "    if current.publish == publish or found is None:\n        return True\n"
-        "    return found.last is not None and found.last.publish == publish",
-        "    return False",
+        "    while manifest.publish != flight.record.publish:\n",
+        "    while True:\n",
     ),
     Planted(
         "what is replaced is not copied away first",
@@ -131,7 +122,7 @@ PLANTED = (
     Planted(
         "the session ends without having published",
         "pdfs/session.py",
-        "            if stands is Standing.SUPERSEDED or not work.tree.has_edits:",
+        "            if stands is Standing.SUPERSEDED or not is_left:",
         "            if stands is Standing.SUPERSEDED or work.tree.in_flight is None:",
     ),
     Planted(
@@ -177,7 +168,7 @@ def chosen() -> Sequence[Planted]:
     """All of them, or a few that the seed chooses."""
     if os.environ.get("PDFS_TEST_LENGTH") == "full":
         return PLANTED
-    return random.Random(os.environ.get("PDFS_TEST_SEED", "0")).sample(PLANTED, 3)
+    return random.Random(os.environ.get("PDFS_TEST_SEED", "0")).sample(PLANTED, 2)
 
 
 @pytest.mark.parametrize("planted", chosen(), ids=lambda planted: planted.what)
@@ -193,7 +184,11 @@ def test_the_simulation_notices_that(planted: Planted, tmp_path: Path) -> None:
     assert text.count(planted.old) == 1, "the planted bug fits the source no more"
     target.write_text(text.replace(planted.old, planted.new))
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", planted.noticed_by],
+        [
+            sys.executable,
+            *("-m", "pytest", "-q", "-x", planted.noticed_by),
+            f"--basetemp={tmp_path / 'pytest'}",
+        ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path), "PDFS_TEST_LENGTH": "sample"},
         capture_output=True,
