@@ -46,6 +46,8 @@ class _Row:
     size: int
     mode: int
     mtime: int
+    inode: int = 0
+    """Names of one file share it; 0 where PDFS has not published the stage yet."""
     target: str = ""
 
 
@@ -158,6 +160,7 @@ def _row(entry: Entry) -> _Row:
         size=len(os.fsencode(entry.target)) if entry.content is None else entry.content.size,
         mode=entry.mode,
         mtime=entry.mtime,
+        inode=entry.ino,
         target=entry.target,
     )
 
@@ -225,5 +228,6 @@ def _out(row: _Row) -> dict[str, object]:
         "size": row.size,
         "mode": f"{row.mode:04o}",
         "mtime_ns": row.mtime,
+        "inode": row.inode,
     }
     return {**out, "target": row.target} if row.target else out

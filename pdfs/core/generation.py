@@ -7,7 +7,7 @@ manifest + outcomes ──settle──▶ settled manifest ──settled_record�
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from pdfs.core.content import Content, Digest, ETag
+from pdfs.core.content import EMPTY, Content, Digest, ETag
 from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId
 from pdfs.core.keys import leaf, parent
 from pdfs.core.lease import Unpublished
@@ -87,7 +87,7 @@ def draft_of(tree: Tree, is_visible: Callable[[Path], bool]) -> Draft:
         entry = _entry_of(path, node)
         if node.is_file:
             etag = _etag_in_place(tree, path, node)
-            entry = replace(entry, content=node.base.with_plain())
+            entry = replace(entry, content=_known(node.base).with_plain())
             if not node.is_clean or (etag is None and not node.base.outlives_plain):
                 changed[node.ino] = None
         entries.append(entry)
@@ -103,6 +103,11 @@ def draft_of(tree: Tree, is_visible: Callable[[Path], bool]) -> Draft:
         changed=tuple(changed),
         displaced=_displaced(tree, linked, changed),
     )
+
+
+def _known(content: Content) -> Content:
+    """The same content; what has no bytes is known, though nobody ever read it."""
+    return content if content.size else EMPTY
 
 
 def _displaced(
@@ -133,7 +138,7 @@ def _entry_of(path: Path, node: Node) -> Entry:
         path=path,
         ino=node.ino,
         kind=node.kind,
-        mode=node.mode,
+        mode=node.mode & 0o7777,
         mtime=node.mtime,
         xattrs=dict(node.xattrs),
         target=node.target,

@@ -145,6 +145,9 @@ class _Merging:
             self.out.records.append(Echoed(path=path, content=echo))
             return
         node = self.tree.find(path)
+        if node is not None and not node.is_file:
+            self._warn(row, f"a {node.kind} has its name here")
+            return
         if node is not None and self._is_ours_to_keep(path, node):
             return
         if node is None and path in self.tree.known:

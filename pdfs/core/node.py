@@ -58,8 +58,9 @@ class Node:
 
     def write(self, extent: Extent) -> None:
         """Lay written bytes over the file, which grows where they reach beyond it."""
-        self.extents.put(extent)
-        self.size = max(self.size, extent.stop)
+        if extent.start < extent.stop:
+            self.extents.put(extent)
+            self.size = max(self.size, extent.stop)
 
     def resize(self, size: int) -> None:
         """Cut at `size`, or extend to it with zeros."""

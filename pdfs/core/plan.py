@@ -28,10 +28,12 @@ from pdfs.core import document
 from pdfs.core.content import Content, ETag
 from pdfs.core.document import Malformed, Reader
 from pdfs.core.ids import Path, PublishId, RunId, SessionId
-from pdfs.core.keys import COMPONENT_LIMIT, ancestors, join, leaf, parent
+from pdfs.core.keys import COMPONENT_LIMIT, ancestors, join, leaf, parent, why_no_file
 from pdfs.core.manifest import Entry, content_in, content_out
 
 SCHEMA = 1
+_WHO_LIMIT = 64
+"""Bytes of a conflict copy's name that say who and where: time and number always fit behind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +114,7 @@ class ConflictNames:
 
     def _free(self, directory: Path, name: str) -> Path:
         moment = datetime.fromtimestamp(self.time, UTC).strftime("%Y-%m-%d %H.%M")
-        who = f"{self.user} {self.machine}".replace("/", "-")
+        who = _cut(f"{self.user} {self.machine}".replace("/", "-"), _WHO_LIMIT)
         number = 1
         while True:
             label = f" (conflict {who} {moment}{f' {number}' if number > 1 else ''})"
@@ -225,15 +227,23 @@ def decode(key: str, body: bytes) -> Plan:
 def _put_in(item: Any) -> Put:
     reader = Reader(item)
     return Put(
-        path=Path(reader.text("path")),
+        path=_path(reader, "path"),
         content=content_in(reader),
-        mtime=reader.whole("mtime", least=-(1 << 63)),
+        mtime=reader.time("mtime"),
         expect=ETag(reader.text("expect")) if reader.has("expect") else None,
-        conflict=Path(reader.text("conflict")),
-        aside=Path(reader.text("aside")),
+        conflict=_path(reader, "conflict"),
+        aside=_path(reader, "aside"),
     )
 
 
 def _delete_in(item: Any) -> Delete:
     reader = Reader(item)
-    return Delete(path=Path(reader.text("path")), expect=ETag(reader.text("expect")))
+    return Delete(path=_path(reader, "path"), expect=ETag(reader.text("expect")))
+
+
+def _path(reader: Reader, name: str) -> Path:
+    path = reader.text(name)
+    why = why_no_file(path)
+    if why is not None:
+        raise Malformed(f"{name!r} is {path!r}, which can't be a path: {why}")
+    return Path(path)

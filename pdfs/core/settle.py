@@ -80,12 +80,10 @@ def settle(
                 moved[put.path] = path
             case _:
                 pass
-    lost = {put.path for put in plan.puts if isinstance(outcomes[put.path], SourceLost)}
+    lost = _lost_inodes(committed, outcomes)
     etags = {moved.get(put.path, put.path): _etag_of(outcomes[put.path]) for put in plan.puts}
     entries = [
-        replace(
-            entry, path=moved.get(entry.path, entry.path), lost=entry.path in lost or entry.lost
-        )
+        replace(entry, path=moved.get(entry.path, entry.path), lost=entry.ino in lost or entry.lost)
         if entry.kind is Kind.FILE
         else entry
         for entry in committed.entries
@@ -95,6 +93,22 @@ def settle(
     for path, theirs in _entering(plan, outcomes):
         linked += _enter(path, theirs, committed, taken, new_inode)
     return replace(committed, entries=tuple(linked))
+
+
+def _lost_inodes(committed: Manifest, outcomes: Mapping[Path, Outcome]) -> set[Inode]:
+    """Files whose content was at none of its homes, and that no other name of theirs holds."""
+    lost, held = set[Inode](), set[Inode]()
+    for entry in committed.entries:
+        match outcomes.get(entry.path):
+            case SourceLost():
+                lost.add(entry.ino)
+            case Done() | Moved(etag=str()):
+                held.add(entry.ino)
+            case None if entry.etag is not None:
+                held.add(entry.ino)
+            case _:
+                pass
+    return lost - held
 
 
 def _etag_of(outcome: Outcome) -> ETag | None:

@@ -189,12 +189,12 @@ class Tree:
         moved = self._entry(source, record.name)
         replaced = self.child(target.ino, record.new_name)
         self._check_no_loop(moved, target)
+        if replaced is moved:
+            return
         if record.exchange:
             if replaced is None:
                 raise _damage(f"nothing called {record.new_name!r} to exchange with")
             self._check_no_loop(replaced, source)
-        elif replaced is moved:
-            return
         elif replaced is not None:
             self._check_empty(replaced)
         self._leave(source, record.name, moved)

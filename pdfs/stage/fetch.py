@@ -115,7 +115,7 @@ async def _read(ctx: StageContext, home: Packed | Plain, span: tuple[int, int]) 
 
 def _is_right(content: Content, number: int, data: bytes) -> bool:
     if content.parts:
-        return digest_of(data) == content.parts[number]
+        return number < len(content.parts) and digest_of(data) == content.parts[number]
     return content.digest is None or digest_of(data) == content.digest
 
 

@@ -49,14 +49,18 @@ async def read_plan(ctx: StageContext, name: ObjectName) -> Plan:
 
 async def write_tree(ctx: StageContext, name: ObjectName, manifest: Manifest) -> None:
     """Make `manifest` the object of that fresh name."""
-    await put_immutable(ctx, ctx.keys.tree(name), core_manifest.encode(manifest), GZIP)
+    key, body = ctx.keys.tree(name), core_manifest.encode(manifest)
+    core_manifest.decode(key, body)  # what nobody could read must not get past here
+    await put_immutable(ctx, key, body, GZIP)
     ctx.trees[name] = manifest
 
 
 async def write_plan(ctx: StageContext, plan: Plan) -> None:
     """Make `plan` the object of its publish's name."""
     name = publish_name(plan.publish)
-    await put_immutable(ctx, ctx.keys.plan(name), core_plan.encode(plan), GZIP)
+    key, body = ctx.keys.plan(name), core_plan.encode(plan)
+    core_plan.decode(key, body)
+    await put_immutable(ctx, key, body, GZIP)
     ctx.plans[name] = plan
 
 

@@ -70,7 +70,7 @@ def test_a_mountpoint_in_use_is_refused_and_one_of_a_dead_daemon_is_cleaned_up(
     mounted = here.mount()
     assert_refused(here.run("mount", PROJECT, mounted), 7, "mountpoint already", "pdfs umount")
     here.kill()
-    with pytest.raises(OSError, match="not connected"):
+    with pytest.raises(OSError, match=r"not connected|connection abort"):
         os.listdir(mounted)
     here.mount()
     assert (mounted / "drawing.dxf").read_text() == "drawn\n"
