@@ -12,7 +12,7 @@ from pdfs.core.ids import TOP, Inode, Path
 from pdfs.core.manifest import never_published
 from pdfs.core.plan import ConflictNames
 from pdfs.core.record import Create, Kind, Rename, Write
-from pdfs.core.settle import Done, SourceLost, settle
+from pdfs.core.settle import Done, Outcome, SourceLost, settle
 from pdfs.core.tree import Tree, new_tree
 from pdfs.errors import ObjectDamaged
 from tests.core.gardens import Garden
@@ -68,7 +68,7 @@ def test_a_name_exchanged_with_itself_stays() -> None:
 
 def test_a_file_that_one_of_its_names_still_holds_is_not_lost() -> None:
     committed = replace(never_published(), entries=(entry("a", 9), entry("b", 9)))
-    outcomes = {Path("a"): Done(ETag("e")), Path("b"): SourceLost()}
+    outcomes: dict[Path, Outcome] = {Path("a"): Done(ETag("e")), Path("b"): SourceLost()}
     settled = settle(committed, plan_of(put("a"), put("b")), outcomes, new_inode=lambda: Inode(50))
     assert not any(found.lost for found in settled.entries)
     assert manifest.decode("key", manifest.encode(settled)) == settled
