@@ -124,7 +124,7 @@ def is_dead(path: str) -> bool:
     try:
         os.statvfs(path)  # stat would be answered from the kernel's cache
     except OSError as error:
-        return error.errno == errno.ENOTCONN
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
 
 
