@@ -7,7 +7,7 @@ import random
 import time
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import PurePath
 
 import trio
@@ -154,9 +154,10 @@ async def check_exists(ctx: StageContext) -> None:
 
 async def _has_keys(ctx: StageContext, prefix: str) -> bool:
     async def ask() -> bool:
-        async for page in ctx.store.list(prefix):
-            if page:
-                return True
+        async with aclosing(ctx.store.list(prefix)) as pages:  # type: ignore[type-var]  # a generator
+            async for page in pages:
+                if page:
+                    return True
         return False
 
     return await ctx.patience.ask(ask)

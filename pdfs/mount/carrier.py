@@ -277,6 +277,7 @@ class Carrier:
                 "of_files": prefetched.of_files,
                 "bytes": prefetched.bytes,
                 "of_bytes": prefetched.of_bytes,
+                "is_over": prefetched.is_over,
             },
             "timing": dict(configuration.timing_overrides),
         }
