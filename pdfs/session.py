@@ -5,6 +5,7 @@ to publish; whatever else ends a session keeps its journal, and keeps the lock o
 waits unpublished.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Set
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,7 @@ from pdfs.errors import (
     LockError,
     LockHeld,
     LockLost,
+    LockUnreadable,
     MountError,
     PdfsError,
     SessionError,
@@ -39,6 +41,8 @@ from pdfs.stage.root import SeenRoot
 from pdfs.stage.start import Started, start
 from pdfs.stage.together import background
 from pdfs.stage.work import Work
+
+logger = logging.getLogger(__name__)
 
 
 def _unheard(_: object) -> None:
@@ -98,6 +102,8 @@ class StageSession:
         """Conflict copies that were made of this session's files."""
         self.missing: list[Path] = []
         """Files of the current generation whose bytes are nowhere to be found."""
+        self.left_lock: LockUnreadable | None = None
+        """Why the lock could not be released, though everything is in the bucket."""
         self.warnings: list[Warned] = []
 
     async def run(self, claimant: Claimant, serve: Serve | None) -> None:
@@ -274,11 +280,18 @@ class StageSession:
     async def _upload(self, work: Work) -> None:
         """Publish until nothing of this session is unpublished."""
         with self._uploading:
-            await self._insist(partial(self._renew, LockState.DRAINING))
+            await self._insist(self._say_draining)
             async with self._root_turn:
                 await self._insist(partial(self._publish_all, work), restarts=True)
         if self.lost is not None:
             raise self.lost
+
+    async def _say_draining(self) -> None:
+        """For people to read: no publish waits for a lock that can't be understood any more."""
+        try:
+            await self._renew(LockState.DRAINING)
+        except LockUnreadable as error:
+            logger.error("the publish goes on without it: %s", error)
 
     async def _publish_all(self, work: Work) -> None:
         is_tried = False
@@ -309,9 +322,11 @@ class StageSession:
         self._root = await end_session(self._ctx, self._root)
 
     async def _release(self, pending: Unpublished) -> None:
-        """Release the lock; what is not ours any more, or no lock, is not ours to release."""
+        """Release the lock; what is another's, or no lock, is not ours to release."""
         try:
             await self._insist(partial(self._lock.release, pending))
+        except LockUnreadable as error:
+            self.left_lock = error
         except LockError as error:
             self.trouble = error
 

@@ -151,10 +151,7 @@ def report_end(found: LocalSession, result: Event, done: str) -> None:
             click.echo(done)
         case DamageFound.exit_code:
             _list("nowhere in the bucket", missing)
-            raise DamageFound(
-                f"{done}, but the bytes of {len(missing)} files are missing",
-                remedy="bring them back from a backup of the bucket",
-            )
+            raise _damage(found, result.get("damage", ""), len(missing))
         case ConflictsMade.exit_code:
             _list("kept beside somebody else's version", conflicts)
             raise ConflictsMade(
@@ -166,6 +163,16 @@ def report_end(found: LocalSession, result: Event, done: str) -> None:
                 result.get("what") or f"{found.name} could not be published wholly",
                 remedy=result.get("remedy") or "everything is kept: pdfs recover list",
             )
+
+
+def _damage(found: LocalSession, damage: str, missing: int) -> DamageFound:
+    published = f"{found.name} was published, but "
+    if damage:
+        return DamageFound(published + damage)
+    return DamageFound(
+        f"{published}the bytes of {missing} files are missing",
+        remedy="bring them back from a backup of the bucket",
+    )
 
 
 def _list(title: str, paths: Iterable[Any]) -> None:

@@ -138,7 +138,7 @@ def _entry_of(path: Path, node: Node) -> Entry:
         path=path,
         ino=node.ino,
         kind=node.kind,
-        mode=node.mode & 0o7777,
+        mode=node.mode,
         mtime=node.mtime,
         xattrs=dict(node.xattrs),
         target=node.target,

@@ -32,6 +32,9 @@ Bytes that are not UTF-8 are carried as lone surrogates (`os.fsdecode`)."""
 
 TOP = Inode(1)
 
+MOST_FENCE = (1 << 31) - 2
+"""A document with a greater fence is damaged: the next one still numbers inodes below 2^63."""
+
 
 _OBJECT_NAME = re.compile(r"[0-9]{12,}-[0-9a-z]+")
 

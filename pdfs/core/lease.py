@@ -23,16 +23,13 @@ from enum import StrEnum
 
 from pdfs.core import document
 from pdfs.core.document import Malformed, Reader
-from pdfs.core.ids import Fence, RunId, SessionId
+from pdfs.core.ids import MOST_FENCE, Fence, RunId, SessionId
 from pdfs.core.timing import Timing
 from pdfs.errors import LockUnreadable
 
 SCHEMA = 1
 MOST_BYTES = 1 << 16
 """A lock is below 1 KiB; more is something else."""
-
-MOST_FENCE = (1 << 31) - 2
-"""The next one still numbers inodes below 2^63."""
 
 
 class LockState(StrEnum):
@@ -162,6 +159,7 @@ class Right(StrEnum):
 
     FREE = "there is none"
     RELEASED = "it was released"
+    ENDED = "its session has ended: a late write made the lock again"
     OWN = "it is ours"
     EXPIRED = "its owner has not renewed it in time"
     SAME_MACHINE = "our own crashed session here holds it"
@@ -196,8 +194,18 @@ class Claimant:
     take_over: bool = False
 
 
-def judge(lock: Lock | None, age: float, claimant: Claimant, timing: Timing) -> Right | Refusal:
-    """Whether `claimant` may take the stage from `lock`, last renewed `age` seconds ago."""
+def judge(
+    lock: Lock | None,
+    age: float,
+    claimant: Claimant,
+    timing: Timing,
+    *,
+    has_ended: bool = False,
+) -> Right | Refusal:
+    """Whether `claimant` may take the stage from `lock`, last renewed `age` seconds ago.
+
+    `has_ended` says that by the root the session of the lock is over: see `Root.has_ended`.
+    """
     if lock is None:
         return Right.FREE
     if (lock.session, lock.run) == (claimant.session, claimant.run):
@@ -210,6 +218,8 @@ def judge(lock: Lock | None, age: float, claimant: Claimant, timing: Timing) -> 
         return Refusal.ALIVE
     if lock.user == claimant.user and lock.session in claimant.crashed:
         return Right.SAME_MACHINE
+    if has_ended:
+        return Right.ENDED
     if age > lock.lifetime:
         return Right.EXPIRED
     if lock.user != claimant.user:

@@ -38,6 +38,7 @@ from pdfs.core.content import Content, Digest, ETag, Packed, Plain, is_digest
 from pdfs.core.document import Malformed, Reader
 from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId, is_object_name
 from pdfs.core.keys import parent, why_no_file
+from pdfs.core.node import PERMISSIONS
 from pdfs.core.record import Kind
 
 SCHEMA = 1
@@ -295,7 +296,7 @@ def _target_in(reader: Reader) -> str:
 
 def _mode(reader: Reader) -> int:
     mode = reader.whole("mode")
-    if mode > 0o7777:
+    if mode > PERMISSIONS:
         raise Malformed(f"mode {mode:o} is more than permission bits")
     return mode
 

@@ -5,12 +5,15 @@ above `limit`; else byte `offset` of `base`. A truncation lowers `limit` for goo
 cut is never read back.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pdfs.core.content import EMPTY, Content
 from pdfs.core.ids import Inode
 from pdfs.core.intervals import Extent, Extents
 from pdfs.core.record import Kind
+
+PERMISSIONS = 0o7777
+"""The bits that a mode can have: what kind of file it is stands elsewhere."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,6 +53,29 @@ class Node:
     def is_clean(self) -> bool:
         """Whether a file's bytes are exactly those of its base."""
         return not len(self.extents) and self.limit == self.size == self.base.size
+
+    def copy(self) -> "Node":
+        """The same node once more: names and attributes of either change without the other's."""
+        return replace(self, entries=dict(self.entries), xattrs=dict(self.xattrs))
+
+    def enter(self, name: str, node: "Node") -> None:
+        """Give `node` a name in this directory, which has none like it."""
+        self.entries[name] = node.ino
+        if node.is_directory:
+            node.parent = self.ino
+            node.links += 2
+            self.links += 1
+        else:
+            node.links += 1
+
+    def leave(self, name: str, node: "Node") -> None:
+        """Take that name of `node` out of this directory."""
+        del self.entries[name]
+        if node.is_directory:
+            node.links -= 2
+            self.links -= 1
+        else:
+            node.links -= 1
 
     def load(self, content: Content) -> None:
         """Make `content` all that this file holds."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from pdfs.core import document
 from pdfs.core.document import Malformed, Reader
-from pdfs.core.ids import Fence, ObjectName, PublishId, RunId, Sequence, SessionId
+from pdfs.core.ids import MOST_FENCE, Fence, ObjectName, PublishId, RunId, Sequence, SessionId
 from pdfs.core.lease import Unpublished
 
 SCHEMA = 1
@@ -65,6 +65,15 @@ class Root:
     def entry(self, session: SessionId) -> SessionEntry | None:
         """The session's entry, if it has not ended."""
         return next((entry for entry in self.sessions if entry.session == session), None)
+
+    def has_ended(self, session: SessionId, fence: Fence) -> bool:
+        """Whether the session that took the lock with `fence` has left nothing to protect.
+
+        A Start enters its session before anything is served, and under a fence above all before;
+        an entry goes only when all is published or discarded. So a lock whose fence the root has
+        reached, of a session that it doesn't list, is an echo: a write to it that arrived late.
+        """
+        return fence <= self.fence and self.entry(session) is None
 
     def with_entry(self, entry: SessionEntry) -> "Root":
         """The same root where `entry` replaces the one of its session, or is added."""
@@ -121,7 +130,7 @@ def decode(key: str, body: bytes) -> Root:
         return Root(
             id=reader.text("id"),
             generation=reader.whole("generation"),
-            fence=Fence(reader.whole("fence", least=1)),
+            fence=_fence(reader.whole("fence")),
             session=SessionId(reader.text("session")),
             run=RunId(reader.text("run")),
             tree=_name(reader, "tree"),
@@ -156,7 +165,7 @@ def _last_in(reader: Reader) -> LastPublish:
 
 
 def _fence(value: object) -> Fence:
-    if type(value) is not int or value < 1:
+    if type(value) is not int or not 1 <= value <= MOST_FENCE:
         raise Malformed(f"{value!r} is not a fence")
     return Fence(value)
 

@@ -16,7 +16,7 @@ from pdfs.core.content import Content
 from pdfs.core.ids import TOP, Inode, ObjectName, Path
 from pdfs.core.intervals import Extent, Position
 from pdfs.core.keys import join
-from pdfs.core.node import Node
+from pdfs.core.node import PERMISSIONS, Node
 from pdfs.core.record import (
     Carried,
     Create,
@@ -146,6 +146,7 @@ class Tree:
         parent = self._directory(record.parent)
         self._check_free(parent, record.name)
         self._check_new(record.ino)
+        _check_mode(record.mode)
         node = Node(
             ino=record.ino,
             kind=record.kind,
@@ -162,11 +163,12 @@ class Tree:
         if node.kind is Kind.SYMLINK:
             node.size = len(record.target.encode("utf-8", "surrogateescape"))
         self.nodes[node.ino] = node
-        self._enter(parent, record.name, node)
+        parent.enter(record.name, node)
         _touch(parent, record.time)
 
     def _set_attributes(self, record: SetAttributes) -> None:
         node = self._node(record.ino)
+        _check_mode(record.mode)
         if record.size is not None:
             if not node.is_file or record.size < 0:
                 raise _damage(f"inode {record.ino} can't be cut to {record.size} bytes")
@@ -197,14 +199,14 @@ class Tree:
             self._check_no_loop(replaced, source)
         elif replaced is not None:
             self._check_empty(replaced)
-        self._leave(source, record.name, moved)
+        source.leave(record.name, moved)
         if replaced is not None:
-            self._leave(target, record.new_name, replaced)
-        self._enter(target, record.new_name, moved)
+            target.leave(record.new_name, replaced)
+        target.enter(record.new_name, moved)
         moved.ctime = record.time
         if replaced is not None:
             if record.exchange:
-                self._enter(source, record.name, replaced)
+                source.enter(record.name, replaced)
             replaced.ctime = record.time
             self._note_orphan(replaced)
         _touch(source, record.time)
@@ -214,7 +216,7 @@ class Tree:
         parent = self._directory(record.parent)
         node = self._entry(parent, record.name)
         self._check_empty(node)
-        self._leave(parent, record.name, node)
+        parent.leave(record.name, node)
         node.ctime = record.time
         self._note_orphan(node)
         _touch(parent, record.time)
@@ -224,7 +226,7 @@ class Tree:
         self._check_free(parent, record.name)
         if node.is_directory:
             raise _damage(f"directory {node.ino} can't have a second name")
-        self._enter(parent, record.name, node)
+        parent.enter(record.name, node)
         self.orphans.discard(node.ino)
         node.ctime = record.time
         _touch(parent, record.time)
@@ -248,6 +250,7 @@ class Tree:
     def _found(self, record: Found) -> None:
         parent = self._directory(record.parent)
         self._check_new(record.ino)
+        _check_mode(record.mode)
         replaced = self.child(parent.ino, record.name)
         if replaced is not None:
             self._check_empty(replaced)
@@ -265,10 +268,10 @@ class Tree:
         node.load(record.content)
         if replaced is not None:
             node.xattrs = dict(replaced.xattrs)
-            self._leave(parent, record.name, replaced)
+            parent.leave(record.name, replaced)
             self._note_orphan(replaced)
         self.nodes[node.ino] = node
-        self._enter(parent, record.name, node)
+        parent.enter(record.name, node)
         self.known[record.path] = record.content
         _touch(parent, record.time)
 
@@ -323,6 +326,33 @@ class Tree:
             self._file(ino)
         if any(not -1 <= index < len(record.contents) for _, index in record.known):
             raise _damage(f"publish {record.publish} names a content which it lacks")
+        self._check_names(record)
+
+    def _check_names(self, record: Settled) -> None:
+        """Try what a settle does to names on copies of the nodes that it touches."""
+        slots = [(move.parent, move.name) for move in record.moves]
+        slots += [(move.new_parent, move.new_name) for move in record.moves]
+        slots += [(found.parent, found.name) for found in record.found]
+        if not slots:
+            return
+        copies = {ino: self.nodes[ino].copy() for ino in self._touched(slots)}
+        trial = Tree(nodes=copies)
+        for move in record.moves:
+            trial._rename(move)
+        for found in record.found:
+            self._check_new(found.ino)
+            trial._found(found)
+
+    def _touched(self, slots: list[tuple[Inode, str]]) -> set[Inode]:
+        """The nodes in those places, the directories that hold them, and all above these."""
+        touched = {TOP}
+        for parent, name in slots:
+            above = self._directory(parent)
+            touched.add(above.entries.get(name, TOP))
+            while above.ino not in touched:
+                touched.add(above.ino)
+                above = self.nodes[above.parent]
+        return touched
 
     def _node(self, ino: Inode) -> Node:
         node = self.nodes.get(ino)
@@ -367,25 +397,6 @@ class Tree:
                 raise _damage(f"directory {moved.ino} can't move below itself")
             above = self.nodes[above.parent]
 
-    # --- names --------------------------------------------------------------------------------
-
-    def _enter(self, parent: Node, name: str, node: Node) -> None:
-        parent.entries[name] = node.ino
-        if node.is_directory:
-            node.parent = parent.ino
-            node.links += 2
-            parent.links += 1
-        else:
-            node.links += 1
-
-    def _leave(self, parent: Node, name: str, node: Node) -> None:
-        del parent.entries[name]
-        if node.is_directory:
-            node.links -= 2
-            parent.links -= 1
-        else:
-            node.links -= 1
-
     def _note_orphan(self, node: Node) -> None:
         if node.links == 0:
             self.orphans.add(node.ino)
@@ -410,6 +421,11 @@ def new_tree(*, uid: int, gid: int, mode: int = 0o755, time: int = 0) -> Tree:
 
 def _touch(directory: Node, time: int) -> None:
     directory.mtime = directory.ctime = time
+
+
+def _check_mode(mode: int | None) -> None:
+    if mode is not None and not 0 <= mode <= PERMISSIONS:
+        raise _damage(f"mode {mode:o} is more than permission bits")
 
 
 def _damage(what: str) -> JournalDamaged:

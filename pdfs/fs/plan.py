@@ -22,13 +22,12 @@ from errno import (
 from typing import Final, Protocol
 
 from pdfs.core.ids import TOP, Inode
-from pdfs.core.node import Node
+from pdfs.core.node import PERMISSIONS, Node
 from pdfs.core.record import Create, Kind, Link, Rename, SetAttributes, Unlink
 from pdfs.core.tree import Tree
 from pdfs.fs.error import FsError
 from pdfs.fs.names import name_of, new_name_of, target_of
 
-PERMISSIONS: Final = 0o7777
 RENAME_NOREPLACE: Final = 1
 RENAME_EXCHANGE: Final = 2
 

@@ -156,15 +156,21 @@ class Carrier:
         self._workspace.close()
 
     def _exit_code(self) -> int:
-        if self._session.missing or self._workspace.torn:
+        if self._session.missing or self._damage:
             return DamageFound.exit_code
         return ConflictsMade.exit_code if self._session.conflicts else 0
+
+    @property
+    def _damage(self) -> str:
+        """What was found damaged here or in the bucket, in words."""
+        left = self._session.left_lock
+        return self._workspace.torn or ("" if left is None else str(left))
 
     def _left_behind(self) -> dict[str, object]:
         return {
             "conflicts": self._session.conflicts,
             "missing": self._session.missing,
-            "damage": self._workspace.torn,
+            "damage": self._damage,
         }
 
     # --- serving ----------------------------------------------------------------------------------

@@ -69,7 +69,8 @@ def new_lock(ctx: StageContext, fence: Fence) -> Lock:
 class HeldLock:
     """The lock while it is ours.
 
-    Each method raises LockLost, naming the new owner, once the lock is another's; and
+    Each method raises LockLost, naming the new owner, once the lock is another's; LockUnreadable
+    where it has become something that is no lock, which is then left as it is; and
     StoreUnavailable where the store stayed silent, after which the same or another method may be
     called: what became of the silent write is found out then.
     """

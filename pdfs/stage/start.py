@@ -57,9 +57,9 @@ async def start(
     while True:
         with step.at(Step.START_READ_LOCK):
             seen = await read_lock(ctx)
-        right = _right_to(ctx, seen, claimant)
         with step.at(Step.START_READ_ROOT):
             before = await read_root(ctx)
+        right = _right_to(ctx, seen, before, claimant)
         fence = _next_fence(seen, before)
         lock = await _take_lock(ctx, seen, fence)
         if lock is None:
@@ -79,13 +79,18 @@ async def start(
             )
 
 
-def _right_to(ctx: StageContext, seen: SeenLock | None, claimant: Claimant) -> Right:
+def _right_to(
+    ctx: StageContext, seen: SeenLock | None, before: SeenRoot | None, claimant: Claimant
+) -> Right:
     if seen is not None and seen.fault is not None:
         if not claimant.take_over:
             raise seen.fault
         return Right.TAKEN_OVER
     lock, age = (None, 0.0) if seen is None else (seen.lock, seen.age)
-    verdict = judge(lock, age, claimant, ctx.timing)
+    has_ended = (
+        lock is not None and before is not None and before.root.has_ended(lock.session, lock.fence)
+    )
+    verdict = judge(lock, age, claimant, ctx.timing, has_ended=has_ended)
     if isinstance(verdict, Refusal):
         assert lock is not None
         raise _refused(ctx, lock, age, verdict)

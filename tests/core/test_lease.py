@@ -273,7 +273,24 @@ def test_the_lock_may_be_taken_as_the_design_says(
 
 
 def test_the_table_shows_every_verdict() -> None:
-    assert {row[4] for row in TABLE} == {*Right, *Refusal}
+    assert {row[4] for row in TABLE} == {*Right, *Refusal} - {Right.ENDED}
+
+
+@pytest.mark.parametrize(
+    ("claimant", "verdict"),
+    [
+        (BERT, Right.ENDED),
+        (ANNA, Right.ENDED),
+        (HERE, Right.SAME_MACHINE),
+        (ALIVE, Refusal.ALIVE),
+        (replace(BERT, take_over=True), Right.TAKEN_OVER),
+    ],
+)
+@pytest.mark.parametrize("lock", [LOCK, DRAINING, OFFLINE])
+def test_a_lock_of_a_session_that_has_ended_is_free_but_for_its_live_process(
+    lock: Lock, claimant: Claimant, verdict: Right | Refusal
+) -> None:
+    assert judge(lock, 0.0, claimant, TIMING, has_ended=True) is verdict
 
 
 SKEWS = [0.0, 0.1, 1.0, 30.0, 300.0, 86_400.0, 10 * 365.25 * 86_400]

@@ -544,6 +544,21 @@ BROKEN: dict[str, Record] = {
     "settle a base before the first": _settled(bases=((FILE, -1),)),
     "settle a known content that is not there": _settled(known=((Path("f"), 1),)),
     "settle a known content before none": _settled(known=((Path("f"), -2),)),
+    "settle a move of nothing": _settled(
+        bases=((FILE, 0),), known=((Path("f"), 0),), moves=(_rename("missing", "x"),)
+    ),
+    "settle a second move that can't be": _settled(
+        bases=((FILE, 0),), moves=(_rename("f", "x"), _rename("f", "y"))
+    ),
+    "settle a move and a find with a number that is taken": _settled(
+        moves=(_rename("f", "x"),), found=(_found(name="f", ino=FILE),)
+    ),
+    "settle a move and a find in place of a full directory": _settled(
+        moves=(_rename("f", "x"),), found=(_found(name="full"),)
+    ),
+    "create with a mode of more than permissions": _create(mode=0o100644),
+    "set a mode of more than permissions": SetAttributes(ino=FILE, time=5, mode=0o100644),
+    "find with a mode of more than permissions": _found(mode=0o100644),
     "carry beyond the end": Carried(ino=FILE, start=0),
     "carry for nothing": Carried(ino=MISSING, start=0),
 }

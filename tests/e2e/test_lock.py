@@ -65,6 +65,23 @@ def test_the_same_user_elsewhere_takes_the_stage_after_a_while_and_a_yes(
     assert (rescued / "drawing.dxf").read_text() == "drawn\n"
 
 
+def test_a_lock_that_was_damaged_meanwhile_holds_up_no_publish_and_is_told(
+    bucket: Bucket, machine: MakeMachine
+) -> None:
+    anna, berta = machine(bucket), machine(bucket, "ws8", user="berta")
+    (anna.mount("--create") / "drawing.dxf").write_text("drawn\n")
+    assert bucket.directory is not None
+    (bucket.directory / PROJECT / "planning.lock.json").write_text("{torn")
+    ended = anna.run("umount", PROJECT)
+    assert ended.code == 11
+    assert "was published, but the lock" in ended.err
+    assert "drawing.dxf" in anna.pdfs("ls", f"{PROJECT}/planning")
+    assert anna.sessions() == []
+    assert berta.run("mount", PROJECT, berta.mountpoint).code == 4
+    berta.mount("--take-over")
+    assert (berta.mountpoint / "drawing.dxf").read_text() == "drawn\n"
+
+
 def test_a_broken_lock_frees_the_stage_and_its_former_owner_keeps_the_work(
     bucket: Bucket, machine: MakeMachine
 ) -> None:

@@ -8,11 +8,12 @@ import trio
 
 from pdfs.core import lease
 from pdfs.core import root as core_root
-from pdfs.core.ids import ObjectName
+from pdfs.core.ids import Fence, ObjectName
 from pdfs.core.lease import Lock, LockState, Refusal, Right, Unpublished
 from pdfs.errors import LockHeld, LockLost, LockUnreadable, ObjectDamaged, StoreUnavailable
 from pdfs.stage.context import StageContext
-from pdfs.stage.lock import read_lock
+from pdfs.stage.end import end_session
+from pdfs.stage.lock import new_lock, read_lock
 from pdfs.stage.root import read_root, swap_root
 from pdfs.stage.start import Started, start
 from pdfs.store.faulty import Fate, Request
@@ -104,6 +105,51 @@ async def test_work_that_waits_elsewhere_is_asked_about_and_stays_in_the_root() 
     entry = started.root.root.entry(anna.lock.lock.session)
     assert entry is not None
     assert entry.unpublished == Unpublished(files=3, bytes=5)
+
+
+async def test_a_lock_that_a_late_write_made_again_after_its_session_ended_is_nobodys() -> None:
+    site = Site()
+    echoed: list[Request] = []
+
+    def fate_of(request: Request) -> Fate:
+        if request.step is not Step.START_TAKE_LOCK or echoed:
+            return Fate.FINE
+        echoed.append(request)
+        return Fate.ECHOED
+
+    async with trio.open_nursery() as late:
+        ctx = site.context(store=site.behind(late, fate_of))
+        anna = await begin(ctx)
+        await end_session(ctx, anna.root)
+        await anna.lock.release(Unpublished())
+    there = await read_lock(ctx)
+    assert there is not None
+    assert there.lock is not None
+    assert there.lock.state is LockState.ACTIVE, "the late write has made it"
+    bert = await begin(site.context("bert"))
+    assert (bert.right, bert.fence) == (Right.ENDED, 2)
+
+
+async def test_a_lock_without_a_root_yet_is_somebodys() -> None:
+    site = Site()
+    await begin(site.context())
+    await site.store.delete(site.keys.root, condition=None)
+    with pytest.raises(LockHeld):
+        await begin(site.context("bert"))
+
+
+async def test_a_lock_whose_owner_has_not_written_the_root_yet_is_his() -> None:
+    site = Site()
+    anna = await begin(site.context())
+    await end_session(site.context(), anna.root)
+    await anna.lock.release(Unpublished())
+    bert = site.context("bert")
+    root = await read_root(bert)
+    assert root is not None
+    body = lease.encode(new_lock(bert, Fence(root.root.fence + 1)))
+    await site.store.put(site.keys.lock, body, condition=None)
+    with pytest.raises(LockHeld):
+        await begin(site.context("carl"))
 
 
 async def test_an_expired_lock_is_taken_and_the_earlier_owner_can_not_commit() -> None:
