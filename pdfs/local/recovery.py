@@ -8,7 +8,8 @@ file's sync:
 3. the old segments are moved aside; only now does the session take records
 
 A crash in between leaves the old snapshot with all segments, whose copies count for nothing, or the
-new one; both replay to the same tree. No sequence number appears twice.
+new one; both replay to the same tree. No sequence number appears twice. Segments with damage, which
+may hold what was not replayed, are kept until the session ends, through later recoveries too.
 
 The snapshot is `<Q` (number of the newest record that it includes) and `core.snapshot`.
 """
@@ -25,7 +26,7 @@ from pdfs.core.node import Node
 from pdfs.core.record import Carried, Drop
 from pdfs.core.tree import Tree
 from pdfs.disk import Disk
-from pdfs.errors import JournalDamaged
+from pdfs.errors import JournalDamaged, PdfsError
 from pdfs.local.journal import Journal
 from pdfs.local.journal_format import Header, segment_name
 from pdfs.local.journal_loader import End, load
@@ -111,17 +112,28 @@ def reopen(
     )
     try:
         ledger = Ledger(recovered.tree, journal, fetch=fetch, run_blocking=run_blocking)
+        if recovered.end.damage is not None:
+            directory.note_damage()
         _carry(ledger, journal)
         journal.sync()
         write_checkpoint(directory, ledger.tree, journal.last_sequence)
+        directory.set_aside_segments(recovered.highest_segment)
     except BaseException:
         journal.abandon()
-        with contextlib.suppress(OSError):  # a full disk gets its room back for the next try
-            partial = segment_name(recovered.highest_segment + 1, "partial")
-            disk.unlink(directory.descriptor, partial)
+        _take_back(disk, directory, journal)
         raise
-    directory.set_aside_segments(recovered.highest_segment)
     return ledger, journal
+
+
+def _take_back(disk: Disk, directory: SessionDirectory, journal: Journal) -> None:
+    """Remove the segment of a recovery that failed: a full disk has its room back for the next.
+
+    It stays where the snapshot may point there, as after a failed sync of the snapshot's name.
+    """
+    with contextlib.suppress(OSError, PdfsError):
+        raw = directory.read_snapshot()
+        if raw is not None and _AFTER.unpack(raw[: _AFTER.size])[0] < journal.last_sequence:
+            disk.unlink(directory.descriptor, segment_name(journal.segment, "partial"))
 
 
 def _carry(ledger: Ledger, journal: Journal) -> None:

@@ -6,6 +6,7 @@
                             snapshot         the tree that the journal goes on from; likewise
                             journal-…        see `journal_format`
                             aside/           segments that a recovery has copied; not read again
+                            damaged/         the same, once damage was found; never deleted
       trash/{session}/      a discarded session, as it was
       logs/
 
@@ -58,6 +59,7 @@ _LOCK: Final = "session.lock"
 _DESCRIPTION: Final = "session.json"
 _SNAPSHOT: Final = "snapshot"
 _ASIDE: Final = "aside"
+_DAMAGED: Final = "damaged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,16 +154,27 @@ class SessionDirectory(_Descriptors):
             return None
         return decode_snapshot(raw, self.session, file=str(self.path / _SNAPSHOT))
 
-    def set_aside_segments(self, highest: int) -> None:
-        """Move the journal's segments up to that number to `aside`: they are replayed no more.
+    @property
+    def has_damage(self) -> bool:
+        """Damage was found in this session's journal, by this process or an earlier one."""
+        return _DAMAGED in os.listdir(self.descriptor)
 
-        What an earlier recovery moved there is deleted. Survives power loss. Raises DiskError;
-        calling it again goes on.
+    def note_damage(self) -> None:
+        """From now on no segment is deleted; this survives power loss. Raises DiskError."""
+        with _words(f"keep what is damaged in {self.path}"):
+            make_directory(self._disk, self.descriptor, _DAMAGED)
+
+    def set_aside_segments(self, highest: int) -> None:
+        """Move the journal's segments up to that number out of the way: they are replayed no more.
+
+        What an earlier recovery moved to `aside` is deleted; where damage was noted, they go to
+        `damaged` and stay. Survives power loss. Raises DiskError; calling it again goes on.
         """
+        target = _DAMAGED if self.has_damage else _ASIDE
         with _words(f"move old segments aside in {self.path}"):
-            make_directory(self._disk, self.descriptor, _ASIDE)
-            with opened_directory(self._disk, self.descriptor, _ASIDE) as aside:
-                for old in os.listdir(aside):
+            make_directory(self._disk, self.descriptor, target)
+            with opened_directory(self._disk, self.descriptor, target) as aside:
+                for old in os.listdir(aside) if target == _ASIDE else ():
                     self._disk.unlink(aside, old)
                 for name in os.listdir(self.descriptor):
                     parsed = parse_segment_name(name)
@@ -176,7 +189,7 @@ class SessionDirectory(_Descriptors):
             self._disk.unlink(self.descriptor, _SNAPSHOT)
             self._disk.fsync(self.descriptor)
         for name in os.listdir(self.descriptor):
-            if name == _ASIDE:
+            if name in (_ASIDE, _DAMAGED):
                 with opened_directory(self._disk, self.descriptor, name) as aside:
                     for old in os.listdir(aside):
                         self._disk.unlink(aside, old)

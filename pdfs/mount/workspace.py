@@ -133,6 +133,8 @@ class DiskWorkspace:
             return None
         if recovered.end.damage is not None:
             self.torn = str(recovered.end.damage)
+        elif self._directory.has_damage:
+            self.torn = "an earlier recovery of this session found damage in its journal"
         self._directory.describe(self._description)
         ledger, self._journal = reopen(
             self._disk,

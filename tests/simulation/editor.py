@@ -49,6 +49,10 @@ class Editor:
         self._commit(Write(ino=node.ino, offset=0, time=self._tick()), data)
         self._diary.wrote(path, data)
 
+    def write_at(self, path: Path, offset: int, data: bytes) -> None:
+        """Overwrite a part of a file, without a look at the rest; not for the diary."""
+        self._commit(Write(ino=self._node(path).ino, offset=offset, time=self._tick()), data)
+
     async def read(self, path: Path) -> bytes | None:
         """What the file holds; None where it can't be had now."""
         node = self._node(path)

@@ -1,0 +1,228 @@
+"""Recovery: however often and wherever it dies, the next one finds what was acknowledged, once."""
+
+import errno
+import os
+import random
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pdfs.core.ids import TOP, Inode, PublishId
+from pdfs.core.record import Carried, Create, Kind, Publishing, SetAttributes, Unlink, Write
+from pdfs.disk import OsDisk
+from pdfs.errors import DiskError, DiskFull
+from pdfs.local.journal_loader import load
+from pdfs.local.ledger import Ledger
+from tests.fs.sessions import SESSION, empty_tree, inline, ledger_of
+from tests.local.crashing_disk import CrashingDisk, PowerCuts, materialize
+from tests.local.faulty_disk import Fault, FaultyDisk
+
+BIG = (1 << 20) + 4321
+"""More than one piece of what a recovery copies."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A session's tree, without where in the journal its bytes lie."""
+
+    files: Mapping[str, bytes]
+    orphans: frozenset[Inode]
+    edits: int
+    publish: str
+    included: Mapping[Inode, str]
+    """For each byte that was written, whether the publish under way includes it."""
+
+
+async def seen(ledger: Ledger) -> Seen:
+    tree = ledger.tree
+    flight = tree.in_flight
+    return Seen(
+        files={path: await ledger.read(node, 0, node.size) for path, node in tree.walk()},
+        orphans=frozenset(tree.orphans),
+        edits=tree.edits,
+        publish="" if flight is None else flight.record.publish,
+        included={
+            node.ino: "".join(
+                ("-" if flight is None or extent.at >= flight.boundary else "+")
+                * (extent.stop - extent.start)
+                for extent in node.extents
+            )
+            for node in tree.nodes.values()
+        },
+    )
+
+
+def create(ledger: Ledger, name: str) -> Inode:
+    ino = ledger.new_inode()
+    ledger.commit(
+        Create(parent=TOP, name=name, ino=ino, kind=Kind.FILE, mode=0, uid=0, gid=0, time=0)
+    )
+    return ino
+
+
+def write(ledger: Ledger, ino: Inode, offset: int, data: bytes) -> None:
+    ledger.commit(Write(ino=ino, offset=offset, time=0), data)
+
+
+def work(ledger: Ledger) -> None:
+    """What a session has done when its process dies amid a publish."""
+    chance = random.Random(0)
+    a, big, gone = (create(ledger, name) for name in ("a", "big", "gone"))
+    write(ledger, a, 0, b"first")
+    write(ledger, big, 7, chance.randbytes(BIG))
+    write(ledger, gone, 0, b"unlinked while it was open")
+    ledger.commit(Unlink(parent=TOP, name="gone", time=0))
+    ledger.commit(Publishing(publish=PublishId("000000000001-a"), sequence=ledger.last))
+    write(ledger, a, 3, b"second")
+    ledger.commit(SetAttributes(ino=big, size=BIG - 5, time=0))
+    write(ledger, big, 100, b"late")
+
+
+async def left(path: Path) -> Seen:
+    """What a session left there, as the first recovery of a copy finds it."""
+    copy = path.with_name(f"{path.name}-copy")
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(path, copy)
+    with ledger_of(copy, empty_tree, run_blocking=inline) as ledger:
+        return await seen(ledger)
+
+
+async def crash(path: Path) -> Seen:
+    """A session at work dies there; what it had acknowledged, but for the orphan."""
+    with ledger_of(path, empty_tree, run_blocking=inline) as ledger:
+        work(ledger)
+    return await left(path)
+
+
+def files_of(path: Path) -> list[str]:
+    return sorted(os.listdir(path / "sessions" / SESSION))
+
+
+async def calls_of_a_recovery(path: Path) -> list[str]:
+    disk, copy = FaultyDisk(), path.with_name("counted")
+    shutil.copytree(path, copy)
+    with ledger_of(copy, empty_tree, run_blocking=inline, disk=disk):
+        return list(disk.made)
+
+
+async def fails(path: Path, fault: Fault) -> bool:
+    """Recover with that fault; whether it was refused."""
+    try:
+        with ledger_of(path, empty_tree, run_blocking=inline, disk=FaultyDisk(fault)):
+            return False
+    except DiskError:
+        return True
+
+
+async def test_a_recovery_keeps_every_byte_and_what_the_publish_includes(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    found = await crash(path)
+    assert found.files["a"] == b"firsecond"
+    assert found.files["big"][:7] == bytes(7)
+    assert found.files["big"][100:104] == b"late"
+    assert len(found.files["big"]) == BIG - 5
+    assert found.edits == 10
+    assert found.publish == "000000000001-a"
+    assert {mask[:3] for mask in found.included.values() if mask} == {"+++"}
+    assert all("-" in mask for mask in found.included.values() if mask)
+    assert not found.orphans
+
+
+@pytest.mark.parametrize("for_ever", [False, True], ids=["once", "dead from there"])
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=errno.errorcode.__getitem__)
+async def test_a_recovery_that_fails_at_any_call_loses_nothing_and_doubles_nothing(
+    tmp_path: Path, error: int, for_ever: bool
+) -> None:
+    path, broken = tmp_path / "state", tmp_path / "broken"
+    found = await crash(path)
+    calls = await calls_of_a_recovery(path)
+    assert {"open", "pwritev", "fsync", "rename", "mkdir"} <= set(calls)
+    refused = 0
+    for number, call in enumerate(calls, start=1):
+        shutil.rmtree(broken, ignore_errors=True)
+        shutil.copytree(path, broken)
+        fault = Fault(at=number, error=error, for_ever=for_ever, takes=60)
+        refused += await fails(broken, fault)
+        assert await left(broken) == found, (number, call)
+    assert refused > len(calls) * 3 // 4
+
+
+async def test_recoveries_that_die_one_after_another_lose_nothing(
+    tmp_path: Path, seed: int, is_full: bool
+) -> None:
+    path = tmp_path / "state"
+    chance = random.Random(seed)
+    found = await crash(path)
+    calls = len(await calls_of_a_recovery(path))
+    for _ in range(200 if is_full else 15):
+        at = chance.randrange(1, calls + 5)
+        await fails(path, Fault(at=at, error=errno.EIO, for_ever=True, takes=60))
+        assert await left(path) == found, at
+
+
+async def test_a_power_cut_amid_a_recovery_loses_nothing(
+    tmp_path: Path, seed: int, is_full: bool
+) -> None:
+    path, cut_down = tmp_path / "disk", tmp_path / "cut"
+    path.mkdir()
+    disk = CrashingDisk(path)
+    with ledger_of(path / "state", empty_tree, run_blocking=inline, disk=disk) as ledger:
+        work(ledger)
+        await ledger.sync()
+    found, begun = await left(path / "state"), len(disk.log)
+    with ledger_of(path / "state", empty_tree, run_blocking=inline, disk=disk):
+        pass
+    cuts = PowerCuts(disk, seed)
+    checked = 0
+    for cut, state in cuts.states(per_cut=20 if is_full else 2, since=begun):
+        materialize(state, cut_down)
+        assert await left(cut_down / "state") == found, cut
+        checked += 1
+    assert checked > 30
+
+
+async def test_what_a_dead_recovery_copied_is_passed_over_by_the_next(tmp_path: Path) -> None:
+    """It dies before its snapshot: its copies lie in the journal, behind what they copy."""
+    path = tmp_path / "state"
+    found = await crash(path)
+    assert await fails(
+        path, Fault(at=1, error=errno.EIO, for_ever=True, calls=frozenset({"rename", "unlink"}))
+    )
+    directory = os.open(path / "sessions" / SESSION, os.O_RDONLY)
+    kinds = [record.kind for record in load(OsDisk(), directory, session=SESSION).records()]
+    os.close(directory)
+    assert kinds.count(Carried.code) > 2
+    assert await left(path) == found
+
+
+async def test_a_disk_that_is_full_at_the_copying_has_its_room_back_for_the_next_try(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "state"
+    found = await crash(path)
+    before = files_of(path)
+    for at in (2, 3, 4):
+        full = Fault(at=at, error=errno.ENOSPC, for_ever=True, calls=frozenset({"pwritev"}))
+        with (
+            pytest.raises(DiskFull),
+            ledger_of(path, empty_tree, run_blocking=inline, disk=FaultyDisk(full)),
+        ):
+            pass
+        assert files_of(path) == before
+    assert await left(path) == found
+
+
+async def test_what_is_done_after_a_recovery_survives_the_next_one(tmp_path: Path) -> None:
+    """No number appears twice, or one of the two records would be missed."""
+    path = tmp_path / "state"
+    found = await crash(path)
+    for number in range(3):
+        await fails(path, Fault(at=10 + 3 * number, error=errno.EIO, for_ever=True))
+        with ledger_of(path, empty_tree, run_blocking=inline) as ledger:
+            write(ledger, create(ledger, f"new {number}"), 0, b"%d" % number)
+    after = await left(path)
+    assert dict(after.files) == {**found.files, "new 0": b"0", "new 1": b"1", "new 2": b"2"}
+    assert after.edits == found.edits + 6
