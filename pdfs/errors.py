@@ -14,6 +14,7 @@
     │   ├── StoreRefused                              403, or a quota: no use asking again
     │   ├── ClockSkewed                               signing failed because clocks differ
     │   ├── ObjectNotFound                            404
+    │   │   └── NoSuchUpload                          the upload is gone, whatever the object is
     │   ├── PreconditionFailed                        412: the condition did not hold
     │   ├── KeyClash                                  `a` beside `a/b` where that is impossible
     │   └── StoreUnsuitable       exit 6              breaks a promise that PDFS rests on
@@ -28,7 +29,11 @@
     │   ├── JournalDamaged
     │   ├── ObjectDamaged
     │   └── ContentLost                               found at none of its homes
-    └── SessionError              exit 2   EINVAL     illegal in this state; nothing was changed
+    ├── SessionError              exit 2   EINVAL     illegal in this state; nothing was changed
+    ├── DaemonError                                   what a daemon refused; exit code as it says
+    │   └── StartFailed                               it ended before its mount could be used
+    ├── DaemonSilent                                  it does not answer, or not in our language
+    └── TimedOut                                      it is still at it
 
 The client libraries' own exceptions are translated once, where they are called; `fuse` turns a
 `PdfsError` into its errno and `cli` turns it into its exit code and message.
@@ -44,7 +49,7 @@ class PdfsError(Exception):
     `str(error)` is the message for people: `what`, then `remedy` where there is one.
     """
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
     errno: ClassVar[int] = errno.EIO
 
     def __init__(self, what: str, *, remedy: str = "") -> None:
@@ -152,6 +157,10 @@ class ObjectNotFound(StoreError):
         self.key = key
 
 
+class NoSuchUpload(ObjectNotFound):
+    """The upload is gone, whatever has become of the object."""
+
+
 class PreconditionFailed(StoreError):
     """The condition of a request did not hold, so nothing was changed by it."""
 
@@ -238,3 +247,34 @@ class SessionError(PdfsError):
 
     exit_code = 2
     errno = errno.EINVAL
+
+
+class DaemonError(PdfsError):
+    """What a daemon answered instead of a result, with the facts as it gave them."""
+
+    def __init__(self, kind: str, exit_code: int, what: str, remedy: str) -> None:
+        super().__init__(what, remedy=remedy)
+        self.kind = kind
+        """The name of the error there."""
+        self.exit_code = exit_code
+
+
+class StartFailed(DaemonError):
+    """A daemon ended before its mount could be used."""
+
+    def __init__(
+        self, kind: str, exit_code: int, what: str, remedy: str, *, refusal: str, said: str
+    ) -> None:
+        super().__init__(kind, exit_code, what, remedy)
+        self.refusal = refusal
+        """Why the lock could not be taken, in the words of `core.lease.Refusal`; or empty."""
+        self.said = said
+        """What it and its helpers (fusermount3) printed."""
+
+
+class DaemonSilent(PdfsError):
+    """No daemon answers at that socket, or it ended before it answered, or said nonsense."""
+
+
+class TimedOut(PdfsError):
+    """A daemon is still at what it was asked for."""

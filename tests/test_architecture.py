@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from pdfs import errors
+
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "pdfs").rglob("*.py"))
 TOOLS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
@@ -282,3 +284,25 @@ def test_a_bare_suppression_is_found(tmp_path: Path, comment: str, passes: bool)
     path = tmp_path / "module.py"
     path.write_text(f"x = 1  {comment}\n")
     assert (suppressions_without_reason(path) == []) is passes
+
+
+def errors_defined(path: Path) -> set[str]:
+    """The classes of a module that are errors of the one tree, by the names of their bases."""
+    tree = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
+    return {
+        node.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+        and any(ast.unparse(base).rpartition(".")[2] in tree for base in node.bases)
+    }
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_error_stands_in_the_one_tree(path: Path) -> None:
+    if path != ROOT / "pdfs" / "errors.py":
+        assert not errors_defined(path)
+
+
+def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
+    drawn = set(re.findall(r"^    [│├└─ ]*([A-Z][A-Za-z]+)", str(errors.__doc__), re.MULTILINE))
+    assert drawn == errors_defined(ROOT / "pdfs" / "errors.py") | {"PdfsError"}

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pdfs.core.ids import SessionId
 from pdfs.disk import OsDisk
-from pdfs.errors import PdfsError
+from pdfs.errors import DaemonError, DaemonSilent, TimedOut
 
 VERSION: Final = 1
 QUICK: Final = 10.0
@@ -26,23 +26,6 @@ _LONGEST: Final = 64 << 20
 _CHUNK: Final = 1 << 16
 
 Event = Mapping[str, Any]
-
-
-class DaemonError(PdfsError):
-    """What a daemon answered instead of a result; it has the exit code that the daemon gave."""
-
-    def __init__(self, kind: str, exit_code: int, what: str, remedy: str) -> None:
-        super().__init__(what, remedy=remedy)
-        self.kind = kind
-        self.exit_code = exit_code  # type: ignore[misc]  # a ClassVar: this error is any of them
-
-
-class DaemonSilent(PdfsError):
-    """No daemon answers at that socket, or it ended before it answered."""
-
-
-class TimedOut(PdfsError):
-    """The daemon is still at it."""
 
 
 class Control:

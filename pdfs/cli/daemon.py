@@ -18,25 +18,13 @@ from pdfs.cli.control import Event
 from pdfs.cli.sessions import state_of
 from pdfs.config import Configuration
 from pdfs.disk import OsDisk, opened, read_fully
-from pdfs.errors import PdfsError
+from pdfs.errors import StartFailed
 from pdfs.mount import MountRequest, encode_request
 
 _COMMAND: Final = (sys.executable, "-m", "pdfs.mount")
 _ENDING: Final = 15.0
 """Seconds that a daemon gets to take its mount away when its start is interrupted."""
 _TAIL: Final = 2000
-
-
-class StartFailed(PdfsError):
-    """A daemon ended before its mount could be used; the facts are as it gave them."""
-
-    def __init__(self, event: Event, said: str) -> None:
-        super().__init__(str(event.get("what", "")), remedy=str(event.get("remedy", "")))
-        self.kind = str(event.get("kind", "PdfsError"))
-        self.exit_code = int(event.get("exit_code", 1))  # type: ignore[misc]  # any error's
-        self.refusal = str(event.get("refusal") or "").lower()
-        self.said = said
-        """What it and its helpers (fusermount3) printed."""
 
 
 @dataclass(slots=True)
@@ -72,7 +60,7 @@ def start_daemon(request: MountRequest, on_event: Callable[[Event], None]) -> Ou
             raise
         if outcome.mounted is None and outcome.closed is None:
             _end(process)
-            raise StartFailed(outcome.failed or _unheard(log, process), log.tail())
+            raise _start_failed(outcome.failed or _unheard(log, process), log.tail())
         # It goes on without us: its exit is nobody's to wait for.
         process.returncode = process.returncode if outcome.mounted is None else 0
         return outcome
@@ -115,6 +103,17 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             process.wait(_ENDING)
         except subprocess.TimeoutExpired:
             process.returncode = 0  # still publishing: it is on its own now
+
+
+def _start_failed(event: Event, said: str) -> StartFailed:
+    return StartFailed(
+        str(event.get("kind", "PdfsError")),
+        int(event.get("exit_code", 1)),
+        str(event.get("what", "")),
+        str(event.get("remedy", "")),
+        refusal=str(event.get("refusal") or "").lower(),
+        said=said,
+    )
 
 
 def _unheard(log: "_Log", process: "subprocess.Popen[bytes]") -> Event:

@@ -10,7 +10,7 @@ import click
 from pdfs.cli import mountpoint as mountpoints
 from pdfs.cli.control import Control, Event
 from pdfs.cli.crashed import look_at
-from pdfs.cli.daemon import StartFailed, start_daemon
+from pdfs.cli.daemon import start_daemon
 from pdfs.cli.discarding import discard_session
 from pdfs.cli.options import (
     bucket_words,
@@ -30,7 +30,7 @@ from pdfs.config import Configuration
 from pdfs.core.ids import SessionId
 from pdfs.core.keys import StageKeys
 from pdfs.core.states import State
-from pdfs.errors import LockError, MountError, PdfsError, UsageError
+from pdfs.errors import LockError, MountError, PdfsError, StartFailed, UsageError
 from pdfs.mount import MountRequest, run
 
 _ASKED: Final = ("ask", "work_waits")

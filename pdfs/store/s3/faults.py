@@ -18,6 +18,7 @@ import obstore.exceptions as obstore
 from pdfs.errors import (
     ClockSkewed,
     KeyClash,
+    NoSuchUpload,
     ObjectNotFound,
     PreconditionFailed,
     StoreError,
@@ -42,10 +43,6 @@ class Refusal:
     headers: Mapping[str, str] = field(default_factory=dict)
     """Names in lower case; empty where the client does not show them."""
     body: str = ""
-
-
-class NoSuchUpload(ObjectNotFound):
-    """The upload is gone, whatever has become of the object."""
 
 
 Meaning = Callable[[Refusal], StoreError]

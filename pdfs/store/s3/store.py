@@ -9,7 +9,14 @@ from typing import Final, TypeVar
 import trio
 
 from pdfs.core.content import ETag
-from pdfs.errors import KeyClash, ObjectNotFound, PreconditionFailed, StoreError, UsageError
+from pdfs.errors import (
+    KeyClash,
+    NoSuchUpload,
+    ObjectNotFound,
+    PreconditionFailed,
+    StoreError,
+    UsageError,
+)
 from pdfs.store.objects import (
     NO_METADATA,
     Condition,
@@ -35,7 +42,6 @@ from pdfs.store.s3.access import Access
 from pdfs.store.s3.bulk import Bulk
 from pdfs.store.s3.clock import StoreClock, uptime
 from pdfs.store.s3.control import Control
-from pdfs.store.s3.faults import NoSuchUpload
 from pdfs.store.s3.signed import DeleteSender
 
 T = TypeVar("T")
