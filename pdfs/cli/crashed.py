@@ -52,5 +52,5 @@ def _left(session: LocalSession, recovered: Recovered) -> Left:
         bytes=unpublished.bytes,
         changed=tuple(changed_files(tree)),
         edits=tree.edits - tree.published_edits,
-        damage="" if recovered.end.damage is None else str(recovered.end.damage),
+        damage=recovered.damage,
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from pdfs.cli.control import Control, DaemonSilent, Event, TimedOut
+from pdfs.cli.control import Control, Event
 from pdfs.cli.mountpoint import mount_at, remove_dead_mount
 from pdfs.cli.options import (
     bucket_words,
@@ -19,7 +19,15 @@ from pdfs.cli.progress import Progress
 from pdfs.cli.sessions import LocalSession, find_session, full_path, local_sessions
 from pdfs.cli.words import amount
 from pdfs.config import Configuration
-from pdfs.errors import ConflictsMade, DamageFound, SessionNotFound, UnpublishedWork, UsageError
+from pdfs.errors import (
+    ConflictsMade,
+    DaemonSilent,
+    DamageFound,
+    SessionNotFound,
+    TimedOut,
+    UnpublishedWork,
+    UsageError,
+)
 
 _SHOWN = 20
 """So many paths are listed; the rest is counted."""
@@ -168,7 +176,8 @@ def report_end(found: LocalSession, result: Event, done: str) -> None:
 def _damage(found: LocalSession, damage: str, missing: int) -> DamageFound:
     published = f"{found.name} was published, but "
     if damage:
-        return DamageFound(published + damage)
+        lacking = f"; and the bytes of {missing} files are missing" if missing else ""
+        return DamageFound(published + damage + lacking)
     return DamageFound(
         f"{published}the bytes of {missing} files are missing",
         remedy="bring them back from a backup of the bucket",

@@ -29,7 +29,7 @@ from pdfs.core.node import Node
 from pdfs.core.record import Drop, Kind, Record, Write
 from pdfs.core.tree import Tree
 from pdfs.disk import Buffer
-from pdfs.errors import DamageFound, DiskError, LockLost
+from pdfs.errors import ContentLost, DamageFound, DiskError, LockLost
 from pdfs.fs import plan, xattrs
 from pdfs.fs.clock import Clock
 from pdfs.fs.commits import Commits
@@ -78,6 +78,8 @@ class StageFilesystem:
         self._commits = Commits(ledger, self.upward)
         self.read_only: LockLost | None = None
         """Why nothing new can be changed; set from above, for good."""
+        self._lost: dict[Inode, str] = {}
+        """What files whose bytes are nowhere were called when that was found."""
 
     @property
     def tree(self) -> Tree:
@@ -261,7 +263,12 @@ class StageFilesystem:
         file to a program.
         """
         node = self._in_use.file(handle).node
-        found = await self._ledger.read(node, offset, offset + size)
+        try:
+            found = await self._ledger.read(node, offset, offset + size)
+        except ContentLost as error:
+            raise ContentLost(
+                f"{self._name_of_lost(node)!r} can't be read: {error.what}", remedy=error.remedy
+            ) from error
         wanted = max(0, min(size, node.size - offset))
         if len(found) != wanted:
             raise DamageFound(f"{len(found)} bytes of {wanted} came for inode {node.ino}")
@@ -378,6 +385,13 @@ class StageFilesystem:
             self._commits.commit(Drop(ino=ino))
         except DiskError:
             return
+
+    def _name_of_lost(self, node: Node) -> str:
+        """A path of the file, for people; looked for once, since a node doesn't know its names."""
+        if node.ino not in self._lost:
+            names = (path for path, other in self.tree.walk() if other is node)
+            self._lost[node.ino] = next(names, f"inode {node.ino}, which has no name")
+        return self._lost[node.ino]
 
     def _note_first_write(self, node: Node) -> None:
         if node.limit and not node.extents:

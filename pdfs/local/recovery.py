@@ -16,6 +16,7 @@ The snapshot is `<Q` (number of the newest record that it includes) and `core.sn
 
 import contextlib
 import struct
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -46,6 +47,8 @@ class Recovered:
     tree: Tree
     end: End
     """How its journal ends: whole, torn, or damaged."""
+    damage: str
+    """What is damaged, and what was lost by that, for people; empty for a sound journal."""
     highest_segment: int
     header: Header | None
 
@@ -58,8 +61,9 @@ def write_checkpoint(directory: SessionDirectory, tree: Tree, after: int) -> Non
 def recover(disk: Disk, directory: SessionDirectory) -> Recovered | None:
     """The tree as of the last record that can be trusted; changes nothing.
 
-    None where the session died before it could take any work. Raises JournalDamaged where not even
-    the snapshot can be read, UsageError for a journal of another version, DiskError.
+    That is also the last one before a record that contradicts it. None where the session died
+    before it could take any work. Raises JournalDamaged where not even the snapshot can be read,
+    UsageError for a journal of another version, DiskError.
     """
     raw = directory.read_snapshot()
     if raw is None:
@@ -69,10 +73,17 @@ def recover(disk: Disk, directory: SessionDirectory) -> Recovered | None:
     (after,) = _AFTER.unpack(raw[: _AFTER.size])
     tree = snapshot.decode(raw[_AFTER.size :])
     loaded = load(disk, directory.descriptor, session=directory.session, after=after)
-    replay(tree, loaded.records())
+    records = loaded.records()
+    contradiction = ""
+    try:
+        replay(tree, records)
+    except JournalDamaged as error:
+        contradiction = str(error)
+        deque(records, maxlen=0)  # numbers behind it are taken, too
     return Recovered(
         tree=tree,
         end=loaded.end,
+        damage=contradiction or str(loaded.end.damage or ""),
         highest_segment=loaded.highest_segment,
         header=loaded.header,
     )
@@ -112,7 +123,7 @@ def reopen(
     )
     try:
         ledger = Ledger(recovered.tree, journal, fetch=fetch, run_blocking=run_blocking)
-        if recovered.end.damage is not None:
+        if recovered.damage:
             directory.note_damage()
         _carry(ledger, journal)
         journal.sync()

@@ -20,7 +20,7 @@ import trio
 
 from pdfs import fuse
 from pdfs.core.content import Content
-from pdfs.core.generation import unpublished_of
+from pdfs.core.generation import changed_files, unpublished_of
 from pdfs.core.lease import Claimant, Lock, moment
 from pdfs.core.node import Node
 from pdfs.core.states import State
@@ -50,6 +50,7 @@ from pdfs.stage.contents import Contents
 from pdfs.stage.context import StageContext
 from pdfs.stage.together import background
 from pdfs.stage.work import Work
+from pdfs.store.objects import Traits
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,11 @@ LARGEST_WHOLE = 5 << 30
 """The same on a store where a file must be put whole: no S3 store takes more in one PUT."""
 _PROGRESS = 0.2
 """Seconds between two looks at how far the prefetch is."""
+
+
+def largest_on(traits: Traits) -> int:
+    """Bytes of the largest file that such a store can be given: more is refused at write."""
+    return LARGEST if traits.conditional_complete else LARGEST_WHOLE
 
 
 class Carrier:
@@ -139,6 +145,8 @@ class Carrier:
         except (LockHeld, LockUnreadable) as error:
             self._error = error
             self._workspace.forget()
+        except LockLost as error:
+            self._error = self._kept(error)
         except PdfsError as error:
             self._error = error
         if self._stop.cancelled_caught:
@@ -146,6 +154,15 @@ class Carrier:
                 "the session was stopped before everything was published",
                 remedy="nothing is lost: mount the stage again, or pdfs recover resume",
             )
+
+    def _kept(self, error: LockLost) -> PdfsError:
+        """What a lost stage means to who unmounts: work that remains here, if there is any."""
+        work = self._workspace.work
+        if work is None or not (work.tree.has_edits or changed_files(work.tree)):
+            return error
+        return UnpublishedWork(
+            error.what, remedy=error.remedy or "everything is kept here: pdfs recover list"
+        )
 
     def _seal(self) -> None:
         """Whatever happened: the journal is whole, and the session free for whoever resumes it."""
@@ -163,8 +180,11 @@ class Carrier:
     @property
     def _damage(self) -> str:
         """What was found damaged here or in the bucket, in words."""
-        left = self._session.left_lock
-        return self._workspace.torn or ("" if left is None else str(left))
+        torn, left = self._workspace.torn, self._session.left_lock
+        if torn:
+            session = self._ctx.owner.session[:8]
+            return f"its journal is damaged ({torn}): it is kept, see pdfs recover undo {session}"
+        return "" if left is None else str(left)
 
     def _left_behind(self) -> dict[str, object]:
         return {
@@ -182,7 +202,7 @@ class Carrier:
             work.ledger,
             now_ns=lambda: time.clock_gettime_ns(_COARSE_CLOCK),
             room=lambda: os.statvfs(self._state_path),
-            largest=LARGEST if self._ctx.store.traits.conditional_complete else LARGEST_WHOLE,
+            largest=largest_on(self._ctx.store.traits),
             upward=Upward(first_write=self._first_write, failed=self._journal_failed),
         )
         self._session.busy = filesystem.busy
@@ -297,9 +317,7 @@ class Carrier:
     async def _abort(self) -> Result:
         """End the session without publishing."""
         self._session.abort()
-        if self._request.mountpoint is not None:
-            await detach(self._request.mountpoint)
-        self._serving.cancel()
+        await self._cut_off()
         return await self._outcome()
 
     async def _outcome(self) -> Result:
@@ -319,12 +337,15 @@ class Carrier:
                     if heard > 1:
                         self._stop.cancel()
                     elif self._session.state is State.ACTIVE:
-                        nursery.start_soon(self._unmount_on_signal)
+                        nursery.start_soon(self._cut_off)
                     elif self._session.state is not State.UPLOADING:
                         self._stop.cancel()
 
-    async def _unmount_on_signal(self) -> None:
-        """Also when programs use the mount: what they do from here on fails, visibly to them."""
+    async def _cut_off(self) -> None:
+        """End the mount also when programs use it: what they do from here on fails, visibly.
+
+        What can't be done in order is logged, and done by force: who asked for an end gets one.
+        """
         if self._request.mountpoint is not None:
             try:
                 await detach(self._request.mountpoint)

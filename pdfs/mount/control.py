@@ -2,7 +2,7 @@
 
 `{runtime}/{session}.sock`, a unix stream socket, 0600. Both sides send lines of JSON.
 
-    → {"v": 1, "id": n, "do": "status" | "umount" | "abort" | "subscribe"}
+    → {"v": 1, "id": n, "do": "status" | "umount" | "abort" | "subscribe"}      n: number or text
     ← {"v": 1, "id": n, "ok": true, "result": {…}}
     ← {"v": 1, "id": n, "ok": false, "error": {"kind", "exit_code", "what", "remedy"}}
     ← {"v": 1, "event": "state_changed", "state": …}            after subscribe
@@ -106,7 +106,7 @@ class ControlServer:
         number: object = None
         try:
             request = _parsed(line)
-            number = request.get("id")
+            number = _number_of(request)
             if request.get("v") != VERSION:
                 raise UsageError(f"this daemon speaks version {VERSION} of the control protocol")
             call = request.get("do")
@@ -163,3 +163,12 @@ def _parsed(line: bytes) -> dict[str, object]:
     if not isinstance(request, dict):
         raise UsageError("a request is a JSON object")
     return request
+
+
+def _number_of(request: Mapping[str, object]) -> object:
+    """What the answer is to be told by; it goes back as it came, so it must be no tree of things
+    that can be read but not written."""
+    number = request.get("id")
+    if number is not None and not isinstance(number, int | str):
+        raise UsageError("the id of a request is a number or a text")
+    return number

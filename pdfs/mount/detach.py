@@ -34,9 +34,16 @@ async def unmount(mountpoint: str) -> None:
 
 
 async def detach(mountpoint: str) -> None:
-    """Take the mount out of the tree of files at once, also while programs use it."""
-    await sync_mount(mountpoint)
-    await _run(["fusermount3", "-u", "-z", mountpoint])
+    """Take the mount out of the tree of files at once, also while programs use it.
+
+    Raises MountError where something of that could not be done.
+    """
+    try:
+        await sync_mount(mountpoint)
+    finally:
+        result = await _run(["fusermount3", "-u", "-z", mountpoint])
+    if result.returncode and is_mounted(mountpoint):
+        raise MountError(f"{mountpoint} can't be detached: {_said(result)}")
 
 
 def is_mounted(mountpoint: str) -> bool:

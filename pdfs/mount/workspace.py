@@ -131,8 +131,8 @@ class DiskWorkspace:
             self._state.remove(self._directory)
             self._directory = None
             return None
-        if recovered.end.damage is not None:
-            self.torn = str(recovered.end.damage)
+        if recovered.damage:
+            self.torn = recovered.damage
         elif self._directory.has_damage:
             self.torn = "an earlier recovery of this session found damage in its journal"
         self._directory.describe(self._description)

@@ -25,6 +25,16 @@ def test_umount_ends_with_0_when_the_daemon_says_that_all_is_published(
     [
         ({**CLEAN, "exit_code": 10, "conflicts": ["a (conflict).dxf"]}, 10, "1 conflict copies"),
         ({**CLEAN, "exit_code": 11, "missing": ["b.dxf"]}, 11, "bytes of 1 files are missing"),
+        (
+            {**CLEAN, "exit_code": 11, "damage": "its journal is damaged"},
+            11,
+            "was published, but its journal is damaged\n",
+        ),
+        (
+            {**CLEAN, "exit_code": 11, "damage": "its journal is damaged", "missing": ["b.dxf"]},
+            11,
+            "its journal is damaged; and the bytes of 1 files are missing",
+        ),
         ({**CLEAN, "exit_code": 9}, 9, "pdfs recover list"),
     ],
 )
@@ -45,6 +55,16 @@ def test_umount_hands_on_what_the_daemon_refuses(run: Run, configuration: Config
         said = run("umount", "/mnt/plant")
     assert said.exit_code == 7
     assert said.stderr == "pdfs: /mnt/plant is in use by vim (12); do this\n"
+
+
+def test_umount_of_a_stage_that_was_lost_ends_with_9_where_work_remains_here(
+    run: Run, configuration: Configuration
+) -> None:
+    lost = refusal("UnpublishedWork", 9, "the stage has another owner by now")
+    with daemon(configuration, {"subscribe": SUBSCRIBED, "umount": lost}):
+        said = run("umount", "/mnt/plant")
+    assert said.exit_code == 9
+    assert "another owner" in said.stderr
 
 
 def test_umount_ends_with_9_when_its_time_is_over(run: Run, configuration: Configuration) -> None:

@@ -49,7 +49,7 @@ def replayed(path: Path) -> Tree:
         ):
             recovered = recover(OsDisk(), directory)
         assert recovered is not None
-        assert recovered.end.damage is None
+        assert not recovered.damage
         return recovered.tree
 
 
@@ -76,7 +76,7 @@ def ledger_of(
         if recovered is None:
             made = begin(disk, directory, header, start(), fetch=fetch, run_blocking=run_blocking)
         else:
-            assert recovered.end.damage is None, recovered.end.damage
+            assert not recovered.damage, recovered.damage
             made = reopen(
                 disk, directory, header, recovered, fetch=fetch, run_blocking=run_blocking
             )

@@ -1,4 +1,4 @@
-"""A full disk, a failed journal, a lost stage."""
+"""A full disk, a failed journal, a lost stage, lost bytes."""
 
 import os
 from errno import EIO, ENOSPC, EROFS
@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pdfs.core.ids import TOP
-from pdfs.core.record import Unlink
-from pdfs.errors import DiskFull, JournalDamaged, JournalFailed, LockLost
+from pdfs.core.content import Content
+from pdfs.core.ids import TOP, Inode
+from pdfs.core.ids import Path as StagePath
+from pdfs.core.record import Found, Unlink
+from pdfs.errors import ContentLost, DiskFull, JournalDamaged, JournalFailed, LockLost
 from pdfs.fs.plan import Change
 from tests.fs.sessions import replayed
 from tests.fs.stage import Stage
@@ -172,3 +174,41 @@ def test_a_handle_for_reading_changes_no_size_of_a_lost_stage(stage: Stage, hand
     stage.fs.read_only = LockLost("taken over by bernd")
     with stage.refuses(EROFS):
         stage.ftruncate(reading, 0)
+
+
+# --- bytes that are nowhere
+
+
+async def test_a_file_whose_bytes_are_nowhere_is_eio_and_named(stage: Stage) -> None:
+    stage.mkdir("pumps")
+    stage.fs.commit_from_below(a_lost(stage, "P-101.dwg", stage.stat("pumps").ino))
+    for _ in range(2):
+        with pytest.raises(ContentLost, match=r"^'pumps/P-101\.dwg' can't be read") as lost:
+            await stage.read_file("pumps/P-101.dwg")
+        assert lost.value.errno == EIO
+
+
+async def test_what_is_written_to_a_file_whose_bytes_are_nowhere_can_be_read(stage: Stage) -> None:
+    stage.fs.commit_from_below(a_lost(stage, "f", TOP))
+    handle = stage.open("f", os.O_RDWR)
+    stage.pwrite(handle, b"new", 2)
+    assert await stage.pread(handle, 3, 2) == b"new"
+    with pytest.raises(ContentLost, match="'f' can't be read"):
+        await stage.pread(handle, 4, 2)
+    assert len(stage.first_writes) == 1
+
+
+def a_lost(stage: Stage, name: str, parent: Inode) -> Found:
+    """A file of ten bytes that no fetch can get."""
+    return Found(
+        parent=parent,
+        name=name,
+        path=StagePath(name),
+        ino=stage.ledger.new_inode(),
+        mode=0o644,
+        uid=0,
+        gid=0,
+        mtime=7,
+        time=stage.now,
+        content=Content(size=10, digest=None),
+    )

@@ -1,0 +1,302 @@
+"""One session in a process: what it is told at its end, and that it comes to one."""
+
+import signal
+from collections.abc import Mapping
+from dataclasses import replace
+from errno import EFBIG
+from pathlib import Path
+
+import pytest
+import trio
+
+from pdfs.core.ids import Fence
+from pdfs.core.ids import Path as StagePath
+from pdfs.core.tree import new_tree
+from pdfs.disk import OsDisk
+from pdfs.errors import LockLost, MountError, PdfsError, UnpublishedWork
+from pdfs.fs.error import FsError
+from pdfs.local.journal_format import HEADER_SIZE
+from pdfs.local.state import StateDirectory
+from pdfs.mount import carrier as carrier_module
+from pdfs.mount.carrier import LARGEST, LARGEST_WHOLE, largest_on
+from pdfs.mount.workspace import DiskWorkspace
+from pdfs.stage.context import StageContext
+from pdfs.stage.start import start
+from pdfs.store.memory import ALL_TRAITS, MemoryStore
+from pdfs.store.objects import Fetched
+from tests.conftest import ExpectedWarnings
+from tests.fs.process import Process
+from tests.local.journals import HEADER
+from tests.mount.carriers import Desk, draw, idle, stand_in_for_fuse
+from tests.mount.test_control import peer_at
+from tests.stage.contexts import SIZES, Site, claimant_of
+
+pytestmark = pytest.mark.real_clock
+
+WHOLE_ONLY = replace(ALL_TRAITS, conditional_complete=False)
+READ = 0.01
+"""Seconds that a program's read may take; each answer of a slow store takes five times as long."""
+MOST_GETS = 400
+
+
+def desk_of(path: Path, site: Site | None = None) -> Desk:
+    return Desk(path, site or Site())
+
+
+# --- the largest file -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("traits", "largest"), [(ALL_TRAITS, LARGEST), (WHOLE_ONLY, LARGEST_WHOLE)]
+)
+async def test_a_file_larger_than_the_store_can_take_is_refused_at_write(
+    traits: object, largest: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def grow(process: Process) -> None:
+        process.write_file("f", b"before")
+        handle = process.open("f", 2)
+        for call in (
+            lambda: process.pwrite(handle, b"ab", largest - 1),
+            lambda: process.ftruncate(handle, largest + 1),
+        ):
+            with pytest.raises(FsError) as refused:
+                call()
+            assert refused.value.errno == EFBIG
+        assert process.stat("f").size == 6
+        process.ftruncate(handle, largest)
+        process.ftruncate(handle, 6)
+        process.close(handle)
+        await trio.lowlevel.checkpoint()
+
+    assert isinstance(traits, type(ALL_TRAITS))
+    assert largest_on(traits) == largest
+    stand_in_for_fuse(monkeypatch, grow)
+    desk = desk_of(tmp_path, Site(traits=traits))
+    assert await desk.carry() == 0
+    assert desk.plain("f") == b"before"
+
+
+# --- a slow link ----------------------------------------------------------------------------------
+
+
+class SlowStore(MemoryStore):
+    """Each answer with bytes takes longer than a program may wait, and comes."""
+
+    gets = 0
+
+    async def get(
+        self, key: str, *, span: tuple[int, int] | None = None, if_match: object = None
+    ) -> Fetched:
+        if "/planning/" in key and "/.pdfs/" not in key:
+            self.gets += 1
+            assert self.gets < MOST_GETS, "the same bytes are asked for again and again"
+            await trio.sleep(5 * READ)
+        return await super().get(key, span=span, if_match=if_match)  # type: ignore[arg-type]  # as given
+
+
+def slow_site() -> Site:
+    site = Site()
+    site.store = SlowStore(now=site.now, page_size=3)
+    return site
+
+
+def impatient(site: Site) -> StageContext:
+    """Programs wait for an instant, and so does who tries again."""
+    timing = replace(site.timing, read=READ, backoff=READ, backoff_limit=READ)
+    return replace(site.context(), timing=timing)
+
+
+async def big_file(site: Site) -> bytes:
+    data = bytes(range(256)) * (6 * SIZES.part // 256)
+    await site.store.put(site.keys.plain(CHANGED), data, condition=None)
+    return data
+
+
+CHANGED = StagePath("big.dwg")
+
+
+async def listed(process: Process, name: str) -> None:
+    while name not in process.listdir():  # noqa: ASYNC110 - no event says it
+        await trio.sleep(0.001)
+
+
+async def test_a_publish_over_a_link_too_slow_for_programs_is_a_matter_of_time_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def change(process: Process) -> None:
+        await listed(process, CHANGED)
+        handle = process.open(CHANGED, 2)
+        process.pwrite(handle, b"!", 300)
+        process.close(handle)
+
+    site = slow_site()
+    data = await big_file(site)
+    stand_in_for_fuse(monkeypatch, change)
+    desk = desk_of(tmp_path, site)
+    assert await desk.carry(impatient(site)) == 0
+    assert desk.plain(CHANGED) == data[:300] + b"!" + data[301:]
+
+
+async def test_the_first_write_to_a_big_file_waits_for_nothing_and_starts_the_fetch_of_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_warnings: ExpectedWarnings
+) -> None:
+    async def change(process: Process) -> None:
+        await listed(process, CHANGED)
+        handle = process.open(CHANGED, 2)
+        process.pwrite(handle, b"!", 300)
+        assert await process.pread(handle, 1, 300) == b"!"
+        for offset in range(0, len(data), SIZES.part):
+            await until_readable(process, handle, offset)
+        process.close(handle)
+
+    async def until_readable(process: Process, handle: int, offset: int) -> None:
+        while True:
+            assert not expected_warnings.records, expected_warnings.messages()
+            try:
+                await process.pread(handle, SIZES.part, offset)
+            except PdfsError:
+                await trio.sleep(READ)
+            else:
+                return
+
+    site = slow_site()
+    data = await big_file(site)
+    stand_in_for_fuse(monkeypatch, change)
+    assert await desk_of(tmp_path, site).carry(impatient(site)) == 0
+
+
+# --- damage ---------------------------------------------------------------------------------------
+
+
+async def leave_damaged(desk: Desk) -> bytes:
+    """A crashed session on that machine with damage in its journal; the damaged segment."""
+
+    async def no_fetch(*_: object) -> bytes:
+        raise AssertionError
+
+    with StateDirectory(OsDisk(), desk.configuration.state) as state:
+        workspace = DiskWorkspace(OsDisk(), state, HEADER, {}, no_fetch, no_fetch)
+        work = await workspace.begin(new_tree(uid=0, gid=0), Fence(1))
+        draw(work.ledger, *"abcd")
+        await work.sync()
+        draw(work.ledger, *"efgh")
+        workspace.close()
+    segment = desk.sessions()[HEADER.session] / "journal-1.wal.__partial__"
+    raw = bytearray(segment.read_bytes())
+    raw[HEADER_SIZE + (len(raw.rstrip(b"\0")) - HEADER_SIZE) // 3] ^= 0xFF
+    segment.write_bytes(raw)
+    return bytes(raw)
+
+
+@pytest.mark.parametrize("mountpoint", [None, "/mnt/plant"], ids=["recover resume", "mount"])
+async def test_a_damaged_journal_ends_with_11_and_goes_to_the_trash(
+    mountpoint: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    expected_warnings: ExpectedWarnings,
+) -> None:
+    desk = desk_of(tmp_path)
+    raw = await leave_damaged(desk)
+    stand_in_for_fuse(monkeypatch, idle)
+    ctx = desk.site.context(session=HEADER.session)
+    assert await desk.carry(ctx, resumes=True, mountpoint=mountpoint) == 11
+    expected_warnings.take("the journal is damaged")
+    assert [event["event"] for event in desk.events].count("damage") == 1
+    assert desk.carrier is not None
+    closed = desk.carrier.closed()
+    assert closed["exit_code"] == 11
+    assert "its journal is damaged" in str(closed["damage"])
+    assert desk.plain("a") == b"a"
+    assert not desk.sessions()
+    trashed = desk.sessions("trash")[HEADER.session]
+    assert raw in [path.read_bytes() for path in trashed.rglob("journal-*")]
+
+
+# --- a lost stage ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("works", "error", "code"), [(True, UnpublishedWork, 9), (False, LockLost, 4)]
+)
+async def test_a_lost_stage_ends_with_9_where_work_remains_here_and_with_4_where_none_does(
+    works: bool,
+    error: type[Exception],
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site = Site()
+
+    async def lose(process: Process) -> None:
+        if works:
+            process.write_file("f", b"drawn")
+        bert = site.context("bert", machine="ws8")
+        await start(bert, claimant_of(bert, take_over=True))
+
+    stand_in_for_fuse(monkeypatch, lose)
+    desk = desk_of(tmp_path, site)
+    with pytest.raises(error) as lost:
+        await desk.carry()
+    assert isinstance(lost.value, PdfsError)
+    assert lost.value.exit_code == code
+    assert "owner" in lost.value.what or "bert" in lost.value.what
+    assert "kept" in lost.value.remedy
+    assert len(desk.sessions()) == 1
+    assert not desk.has_plain("f")
+
+
+# --- the end of the mount -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_detach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fusermount3 is missing, or refuses."""
+
+    async def refuse(mountpoint: str) -> None:
+        await trio.lowlevel.checkpoint()
+        raise MountError("fusermount3 can't be run")
+
+    monkeypatch.setattr(carrier_module, "detach", refuse)
+
+
+@pytest.mark.usefixtures("no_detach")
+async def test_a_signal_ends_the_mount_and_publishes_also_where_it_can_not_be_detached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_warnings: ExpectedWarnings
+) -> None:
+    async def work(process: Process) -> None:
+        process.write_file("f", b"drawn")
+        signal.raise_signal(signal.SIGTERM)
+        await trio.sleep_forever()
+
+    stand_in_for_fuse(monkeypatch, work)
+    desk = desk_of(tmp_path)
+    assert await desk.carry() == 0
+    expected_warnings.take("programs may not have been cut off in order")
+    assert desk.plain("f") == b"drawn"
+
+
+@pytest.mark.usefixtures("no_detach")
+async def test_an_abort_that_can_not_detach_ends_the_session_and_is_no_failed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_warnings: ExpectedWarnings
+) -> None:
+    """Were it called failed, the next umount would discard what the user believes published."""
+    desk = desk_of(tmp_path)
+    answers: list[Mapping[str, object]] = []
+
+    async def ask() -> None:
+        async with peer_at(desk.socket()) as peer:
+            answers.append(await peer.ask("abort"))
+
+    async def work(process: Process) -> None:
+        process.write_file("f", b"drawn")
+        asking.start_soon(ask)
+        await trio.sleep_forever()
+
+    stand_in_for_fuse(monkeypatch, work)
+    async with trio.open_nursery() as asking:
+        assert await desk.carry() == 0
+    expected_warnings.take("programs may not have been cut off in order")
+    assert [answer["ok"] for answer in answers] == [True]
+    assert not desk.has_plain("f")
+    assert not desk.sessions()
+    assert len(desk.sessions("trash")) == 1

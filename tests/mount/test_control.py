@@ -1,0 +1,126 @@
+"""The control socket: whatever a peer sends, it gets an answer, and the daemon lives."""
+
+import json
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from pdfs.core.ids import SessionId
+from pdfs.mount.control import ControlServer, Result
+from pdfs.stage.together import background
+
+pytestmark = pytest.mark.real_clock
+
+SESSION = SessionId("5e55105e55105e55105e55105e551000")
+NESTED = b"[" * 60_000
+
+
+async def status() -> Result:
+    await trio.lowlevel.checkpoint()
+    return {"state": "ACTIVE"}
+
+
+class Peer:
+    """A program at the socket."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self._rest = b""
+
+    async def send(self, line: bytes) -> Mapping[str, Any]:
+        """Send a line; the answer to it."""
+        await self.stream.send_all(line + b"\n")
+        while b"\n" not in self._rest:
+            received = await self.stream.receive_some()
+            assert received, "the daemon ended the connection"
+            self._rest += received
+        answer, _, self._rest = self._rest.partition(b"\n")
+        found: Mapping[str, Any] = json.loads(answer)
+        return found
+
+    async def ask(self, do: object, number: object = 1) -> Mapping[str, Any]:
+        return await self.send(json.dumps({"v": 1, "id": number, "do": do}).encode())
+
+
+@asynccontextmanager
+async def peer_at(socket: Path) -> AsyncIterator[Peer]:
+    """By descriptor: a socket's own path may have no more than 107 bytes."""
+    directory = os.open(socket.parent, os.O_RDONLY)
+    try:
+        place = f"/proc/self/fd/{directory}/{socket.name}"
+        async with await trio.open_unix_socket(place) as stream:
+            yield Peer(stream)
+    finally:
+        os.close(directory)
+
+
+@asynccontextmanager
+async def peer_of_a_daemon(path: Path) -> AsyncIterator[Peer]:
+    server = ControlServer(path, SESSION, {"status": status})
+    async with background(server.serve):
+        while not (path / f"{SESSION}.sock").exists():  # noqa: ASYNC110 - no event says it
+            await trio.sleep(0.001)
+        async with peer_at(path / f"{SESSION}.sock") as peer:
+            yield peer
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        NESTED,
+        b'{"v": 1, "id": ' + NESTED,
+        b'{"a":' * 10_000,
+        b'{"v": 1, "id": ' + b"9" * 5000 + b"}",
+        b"",
+        b"no JSON",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"v": 2, "id": 1, "do": "status"}',
+        b'{"v": 1, "id": 1}',
+        b'{"v": 1, "id": 1, "do": ["status"]}',
+        b'{"v": 1, "id": 1, "do": "\\ud800"}',
+        b'{"v": 1, "id": 1, "do": "die"}',
+        b'{"v": 1, "id": [[[[1]]]], "do": "status"}',
+        b'{"v": 1, "id": {"a": 1}, "do": "status"}',
+    ],
+    ids=lambda line: repr(line[:30]),
+)
+async def test_nonsense_gets_an_error_and_the_daemon_answers_on(
+    line: bytes, tmp_path: Path
+) -> None:
+    async with peer_of_a_daemon(tmp_path) as peer:
+        answer = await peer.send(line)
+        assert (answer["ok"], answer["error"]["kind"]) == (False, "UsageError")
+        assert answer["error"]["what"]
+        assert await peer.ask("status", 2) == {
+            "v": 1,
+            "id": 2,
+            "ok": True,
+            "result": {"state": "ACTIVE"},
+        }
+
+
+@pytest.mark.parametrize("depth", [200, 900, 960, 980, 990])
+async def test_what_can_just_be_read_but_hardly_be_written_is_refused(
+    depth: int, tmp_path: Path
+) -> None:
+    async with peer_of_a_daemon(tmp_path) as peer:
+        nested = b"[" * depth + b"]" * depth
+        answer = await peer.send(b'{"v": 1, "do": "status", "id": ' + nested + b"}")
+        assert answer["ok"] is False
+        assert (await peer.ask("status"))["ok"] is True
+
+
+@pytest.mark.parametrize("number", [0, -1, 1 << 70, "a text", None])
+async def test_an_answer_is_told_by_the_number_or_text_of_its_request(
+    number: object, tmp_path: Path
+) -> None:
+    async with peer_of_a_daemon(tmp_path) as peer:
+        assert (await peer.ask("status", number))["id"] == number

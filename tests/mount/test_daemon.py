@@ -1,0 +1,101 @@
+"""The daemon's main function: one request, one end, and that is told when all of it is over."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import trio
+
+from pdfs.config import Configuration
+from pdfs.core.ids import SessionId
+from pdfs.mount.daemon import run
+from pdfs.mount.request import MountRequest
+from pdfs.mount.workspace import DiskWorkspace
+from tests.fs.process import Process
+from tests.mount.carriers import Story, configuration_of, stand_in_for_fuse
+
+Events = list[Mapping[str, object]]
+
+
+def writes(name: str) -> Story:
+    async def story(process: Process) -> None:
+        process.write_file(name, name.encode())
+        await trio.lowlevel.checkpoint()
+
+    return story
+
+
+def request_of(
+    configuration: Configuration, *, mountpoint: str | None, crashed: SessionId | None = None
+) -> MountRequest:
+    return MountRequest(
+        configuration=configuration,
+        project="Plant",
+        stage="planning",
+        mountpoint=mountpoint,
+        create=True,
+        crashed=crashed,
+    )
+
+
+def ends(events: Events) -> list[int]:
+    """Where among the events the session is called closed."""
+    return [at for at, event in enumerate(events) if event["event"] == "closed"]
+
+
+def sessions(configuration: Configuration) -> list[str]:
+    return [path.name for path in Path(configuration.state, "sessions").iterdir()]
+
+
+async def dies(self: DiskWorkspace) -> None:
+    """Everything is in the bucket, and the process dies before it has removed the journal."""
+    await trio.lowlevel.checkpoint()
+
+
+def test_closed_is_the_last_word_and_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration, events = configuration_of(tmp_path), Events()
+    gone: list[bool] = []
+
+    def report(event: Mapping[str, object]) -> None:
+        events.append(event)
+        if event["event"] == "closed":
+            sockets = list(Path(configuration.runtime).glob("*.sock"))
+            gone.append(not sockets and not sessions(configuration))
+
+    stand_in_for_fuse(monkeypatch, writes("a"))
+    assert run(request_of(configuration, mountpoint="/mnt/plant"), report) == 0
+    assert ends(events) == [len(events) - 1]
+    assert gone == [True], "closed was said before everything was over"
+    assert (events[-1]["exit_code"], events[-1]["conflicts"]) == (0, [])
+
+
+def test_a_session_that_is_published_already_is_not_the_end_of_who_wants_to_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two sessions are carried, one after the other: the first one's end is nobody's news."""
+    configuration, events = configuration_of(tmp_path), Events()
+    stand_in_for_fuse(monkeypatch, writes("a"), writes("b"), writes("c"))
+    with monkeypatch.context() as patch:
+        patch.setattr(DiskWorkspace, "retire", dies)
+        assert run(request_of(configuration, mountpoint="/mnt/plant"), lambda _: None) == 0
+    (crashed,) = sessions(configuration)
+    assert run(request_of(configuration, mountpoint="/mnt/plant"), lambda _: None) == 0
+    request = request_of(configuration, mountpoint="/mnt/plant", crashed=SessionId(crashed))
+    assert run(request, events.append) == 0
+    kinds = [event["event"] for event in events]
+    assert kinds.count("mounted") == 1
+    assert ends(events) == [len(events) - 1]
+    assert kinds.index("mounted") < ends(events)[0]
+    assert sessions(configuration) == []
+
+
+def test_a_session_that_fails_is_called_failed_and_not_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration, events = configuration_of(tmp_path), Events()
+    request = request_of(configuration, mountpoint="/mnt/plant", crashed=SessionId("0" * 32))
+    assert run(request, events.append) == 3
+    assert [event["event"] for event in events] == ["failed"]
+    assert events[0]["exit_code"] == 3
