@@ -18,6 +18,7 @@ from pdfs.core.ids import Fence, Inode, Path, first_inode
 from pdfs.core.lease import Claimant, Lock, LockState, Unpublished
 from pdfs.core.manifest import Top, never_published
 from pdfs.core.merge import Warned
+from pdfs.core.rebase import unpublished_copies
 from pdfs.core.states import Event, State, next_state
 from pdfs.core.tree import Tree
 from pdfs.errors import (
@@ -31,7 +32,7 @@ from pdfs.errors import (
     StoreError,
     UnpublishedWork,
 )
-from pdfs.stage.catch_up import Standing, catch_up, moved, standing
+from pdfs.stage.catch_up import Standing, catch_up, rebase_onto, standing
 from pdfs.stage.context import StageContext
 from pdfs.stage.end import end_session
 from pdfs.stage.load import list_stage, merge_foreign, read_tree
@@ -179,8 +180,9 @@ class StageSession:
             return await self._open_new()
         stands = await standing(self._ctx, self._root.root, self._resumed)
         if stands is Standing.MOVED:
-            await self._release(unpublished_of(self._resumed.tree, self._ctx.is_visible))
-            raise moved(self._root.root)
+            await rebase_onto(self._ctx, self._root.root, self._resumed)
+        owner = self._ctx.owner
+        self.conflicts += unpublished_copies(self._resumed.tree, owner.user, owner.machine)
         return None if stands is Standing.SUPERSEDED else self._resumed
 
     async def _open_new(self) -> Work:

@@ -114,10 +114,9 @@ class ConflictNames:
 
     def _free(self, directory: Path, name: str) -> Path:
         moment = datetime.fromtimestamp(self.time, UTC).strftime("%Y-%m-%d %H.%M")
-        who = _cut(f"{self.user} {self.machine}".replace("/", "-"), _WHO_LIMIT)
-        number = 1
+        mark, number = _mark(self.user, self.machine), 1
         while True:
-            label = f" (conflict {who} {moment}{f' {number}' if number > 1 else ''})"
+            label = f"{mark}{moment}{f' {number}' if number > 1 else ''})"
             found = join(directory, _labelled(name, label))
             if not self.is_visible(found):
                 found = join(directory, _labelled(name[:1], label))
@@ -125,6 +124,16 @@ class ConflictNames:
                 self.taken.add(found)
                 return found
             number += 1
+
+
+def is_conflict_copy(name: str, user: str, machine: str) -> bool:
+    """Whether this is how a conflict copy of that user's file, made on that machine, is called."""
+    return _mark(user, machine) in name
+
+
+def _mark(user: str, machine: str) -> str:
+    who = _cut(f"{user} {machine}".replace("/", "-"), _WHO_LIMIT)
+    return f" (conflict {who} "
 
 
 def _labelled(name: str, label: str) -> str:

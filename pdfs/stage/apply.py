@@ -15,7 +15,7 @@ from typing import assert_never
 
 import trio
 
-from pdfs.core.ids import Path
+from pdfs.core.ids import Path, PublishId
 from pdfs.core.plan import Delete, Plan, Put, Step
 from pdfs.core.settle import Deleted, Done, Moved, Outcome, SourceLost, Stays, Theirs
 from pdfs.errors import (
@@ -24,6 +24,7 @@ from pdfs.errors import (
     LockLost,
     ObjectNotFound,
     PreconditionFailed,
+    StoreError,
     StoreUnavailable,
 )
 from pdfs.stage.context import StageContext
@@ -43,14 +44,14 @@ async def apply(ctx: StageContext, seen: SeenRoot, plan: Plan) -> dict[Path, Out
     delete that it sent may still be carried out.
 
     Raises LockLost when the root is another's by now, and StoreError when the bucket doesn't do its
-    part; steps that are done stay done, and calling it again goes on.
+    part. A step that is refused holds up no other of its round; and what is done stays done: this
+    process doesn't do it again when it is called again.
     """
     if plan.run != ctx.owner.run:
         await trio.sleep(ctx.timing.foreign_plan_wait)
     applying = _Applying(ctx, seen, plan)
     for steps_of_round in plan.rounds():
-        for batch in _batches(steps_of_round, ctx.sizes.parallel):
-            await applying.carry_out(batch)
+        await applying.carry_out(steps_of_round)
     return applying.outcomes
 
 
@@ -58,28 +59,52 @@ def _batches(steps: Sequence[Step], size: int) -> list[Sequence[Step]]:
     return [steps[start : start + size] for start in range(0, len(steps), size)]
 
 
+def _done_before(ctx: StageContext, publish: PublishId) -> dict[Path, Outcome]:
+    """What an earlier try of this process brought about; of another plan, nothing is kept."""
+    if publish not in ctx.applied:
+        ctx.applied.clear()
+    done = ctx.applied.setdefault(publish, {})
+    lost = [path for path, outcome in done.items() if isinstance(outcome, SourceLost)]
+    for path in lost:
+        del done[path]  # it may have come back
+    return done
+
+
 class _Applying:
-    """One run over a plan."""
+    """One try at a plan."""
 
     def __init__(self, ctx: StageContext, seen: SeenRoot, plan: Plan) -> None:
         self._ctx = ctx
         self._seen = seen
         self._plan = plan
-        self.outcomes: dict[Path, Outcome] = {}
+        self.outcomes = _done_before(ctx, plan.publish)
+        self._errors: list[StoreError] = []
 
-    async def carry_out(self, batch: Sequence[Step]) -> None:
-        """Steps of one round, together."""
-        await self._check_root()
-        await together(
-            (partial(self._carry_out, step) for step in batch), most=self._ctx.sizes.parallel
-        )
+    async def carry_out(self, steps_of_round: Sequence[Step]) -> None:
+        """The steps of one round that are not done yet. Raises the first error of a step."""
+        left = [step for step in steps_of_round if step.path not in self.outcomes]
+        for batch in _batches(left, self._ctx.sizes.parallel):
+            await self._check_root()
+            await together(
+                (partial(self._carry_out, step) for step in batch), most=self._ctx.sizes.parallel
+            )
+            if any(isinstance(error, StoreUnavailable) for error in self._errors):
+                break  # the bucket is away: the next batch would fare no better
+        if self._errors:
+            raise self._errors[0]
 
     async def _carry_out(self, step: Step) -> None:
+        try:
+            self.outcomes[step.path] = await self._outcome_of(step)
+        except StoreError as error:
+            self._errors.append(error)
+
+    async def _outcome_of(self, step: Step) -> Outcome:
         match step:
             case Put():
-                self.outcomes[step.path] = await self._put(step)
+                return await self._put(step)
             case Delete():
-                self.outcomes[step.path] = await self._delete(step)
+                return await self._delete(step)
             case _:
                 assert_never(step)
 

@@ -14,6 +14,9 @@ from typing import assert_never
 from pdfs.core.generation import changed_files
 from pdfs.core.ids import Path, PublishId, object_name, publish_name
 from pdfs.core.manifest import Manifest
+from pdfs.core.plan import ConflictNames
+from pdfs.core.rebase import rebase
+from pdfs.core.record import Settled
 from pdfs.core.root import Root
 from pdfs.core.settle import Moved, SourceLost, settle, settled_record
 from pdfs.core.tree import InFlight, Tree
@@ -174,10 +177,69 @@ async def _tell(ctx: StageContext, work: Work, root: Root, *, is_own: bool) -> N
     await work.sync()
 
 
+async def rebase_onto(ctx: StageContext, root: Root, work: Work) -> None:
+    """Bring a tree that has MOVED onto the generation of `root`; see `core.rebase`.
+
+    Nobody else may look at the tree meanwhile. Survives a crash once it returns; before that, it is
+    begun again. Raises StoreError, DiskError, ObjectDamaged.
+    """
+    tree, time = work.tree, round(ctx.now() * 1_000_000_000)
+    with step.at(Step.LOAD_TREE):
+        theirs = await read_tree(ctx, root.tree)
+        flight = tree.in_flight
+        settled = None if flight is None else await _find_publish(ctx, theirs, flight, tree)
+        if flight is not None and settled is not None:
+            committed = await read_tree(ctx, publish_name(flight.record.publish))
+            work.commit(_own_commit(tree, committed, settled, flight, time))
+        base = await read_tree(ctx, tree.base)
+    assert root.tree is not None, "a generation that others published has a tree"
+    ours = {path for path, _ in tree.walk()}
+    rebase(
+        tree,
+        base,
+        theirs,
+        root.tree,
+        commit=work.commit,
+        new_inode=work.new_inode,
+        names=ConflictNames(
+            user=ctx.owner.user,
+            machine=ctx.owner.machine,
+            time=ctx.now(),
+            taken=ours | {entry.path for entry in theirs.entries},
+            is_visible=ctx.is_visible,
+        ),
+        time=time,
+    )
+    await work.sync()
+
+
+def _own_commit(
+    tree: Tree, committed: Manifest, settled: Manifest, flight: InFlight, time: int
+) -> Settled:
+    """What this session itself committed is what its tree stands on: not yet how it was settled.
+
+    Of the settle only this counts: a file whose bytes it found nowhere keeps those that are here.
+    """
+    publish = flight.record.publish
+    lost = {entry.ino for entry in settled.entries if entry.lost}
+    entries = tuple(
+        replace(entry, lost=entry.lost or entry.ino in lost) for entry in committed.entries
+    )
+    return settled_record(
+        tree,
+        committed,
+        replace(committed, entries=entries),
+        publish_name(publish),
+        publish=publish,
+        sequence=flight.record.sequence,
+        time=time,
+    )
+
+
 def moved(root: Root) -> StageMoved:
     """The error for work that stands on a generation which is no longer the current one."""
     return StageMoved(
         f"generation {root.generation} was published by somebody else meanwhile, and there is work"
         " of this session that is in no generation",
-        remedy="it is kept here: pdfs recover rescue copies it out",
+        remedy="it is kept here: pdfs recover resume, or another mount, merges the two",
     )

@@ -1,13 +1,14 @@
 """What every step of the protocols needs to know, as one value."""
 
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pdfs.core.content import PART_SIZE
-from pdfs.core.ids import ObjectName, Path, RunId, SessionId
+from pdfs.core.ids import ObjectName, Path, PublishId, RunId, SessionId
 from pdfs.core.keys import StageKeys
 from pdfs.core.manifest import Manifest
 from pdfs.core.plan import Plan
+from pdfs.core.settle import Outcome
 from pdfs.core.timing import Timing
 from pdfs.store.objects import ObjectStore
 from pdfs.store.retry import Patience
@@ -61,6 +62,8 @@ class StageContext:
     trees: MutableMapping[ObjectName, Manifest]
     """Manifests read or written lately; they are immutable."""
     plans: MutableMapping[ObjectName, Plan]
+    applied: dict[PublishId, dict[Path, Outcome]] = field(default_factory=dict)
+    """Steps of the plan that is being applied which this process has done."""
 
     def is_visible(self, path: Path) -> bool:
         """Whether a plain object can have this path."""

@@ -58,11 +58,40 @@ def test_the_same_user_elsewhere_takes_the_stage_after_a_while_and_a_yes(
     second.mount("--yes")
     (second.mountpoint / "other.dxf").write_text("other\n")
     second.pdfs("umount", PROJECT)
-    ended = first.run("recover", "resume", PROJECT)
-    assert ended.code == 9
-    rescued = first.home / "rescued"
-    first.pdfs("recover", "rescue", PROJECT, rescued)
-    assert (rescued / "drawing.dxf").read_text() == "drawn\n"
+    assert "drawing.dxf" in first.pdfs("recover", "show", PROJECT)
+
+
+def test_work_that_waited_while_others_published_is_merged(
+    bucket: Bucket, machine: MakeMachine
+) -> None:
+    anna, berta = machine(bucket), machine(bucket, "ws8", user="berta")
+    mounted = anna.mount("--create")
+    for name in ("both.dxf", "hers.dxf", "mine.dxf"):
+        (mounted / name).write_text("base\n")
+    anna.pdfs("umount", PROJECT)
+    anna.mount()
+    for name in ("both.dxf", "mine.dxf", "new.dxf"):
+        (mounted / name).write_text("by anna\n")
+    anna.kill()
+    berta.mount("--take-over")
+    for name in ("both.dxf", "hers.dxf"):
+        (berta.mountpoint / name).write_text("by berta\n")
+    berta.pdfs("umount", PROJECT)
+    ended = anna.run("recover", "resume", PROJECT)
+    assert ended.code == 10
+    assert "both (conflict anna ws7" in ended.err
+    berta.mount()
+    texts = {path.name: path.read_text() for path in berta.mountpoint.iterdir()}
+    (copy,) = (name for name in texts if "(conflict anna ws7" in name)
+    assert texts == {
+        "both.dxf": "by berta\n",
+        copy: "by anna\n",
+        "hers.dxf": "by berta\n",
+        "mine.dxf": "by anna\n",
+        "new.dxf": "by anna\n",
+    }
+    assert bucket.directory is not None
+    assert (bucket.directory / PROJECT / "planning" / copy).read_text() == "by anna\n"
 
 
 def test_a_lock_that_was_damaged_meanwhile_holds_up_no_publish_and_is_told(

@@ -103,6 +103,72 @@ async def test_what_was_written_after_the_publish_is_in_none() -> None:
     assert await anna.standing() is Standing.MOVED
 
 
+# --- others have published since ------------------------------------------------------------------
+
+
+def plain(site: Site, path: Path) -> bytes:
+    return site.store.objects[site.keys.plain(path)].body
+
+
+def copies(site: Site) -> list[bytes]:
+    return [stored.body for key, stored in site.store.objects.items() if "(conflict " in key]
+
+
+@pytest.mark.parametrize("later", [b"", b"and later"])
+async def test_what_another_tool_wrote_over_a_committed_file_survives_the_merge(
+    later: bytes,
+) -> None:
+    """bert finishes her plan and makes the conflict copy; her journal knows nothing of it."""
+    site = Site()
+    anna = await sit_down(site, site.context())
+    anna.editor.write(PLAN, b"base")
+    await anna.save()
+    await anna.begin_again()
+    anna.editor.write(PLAN, BYTES)
+    await anna.publish()
+    await site.store.put(site.keys.plain(PLAN), b"foreign", condition=None)
+    if later:
+        anna.editor.write(PLAN, later)
+    anna.editor.write(LIST, b"and a list")
+    await other_publishes(site)
+    await anna.resume()
+    await anna.save()
+    assert plain(site, PLAN) == b"foreign"
+    assert plain(site, LIST) == b"and a list"
+    assert sorted(copies(site)) == sorted({BYTES, later or BYTES})
+
+
+async def test_a_file_that_bert_changed_since_is_his_and_ours_lies_beside_it() -> None:
+    site = Site()
+    anna = await sit_down(site, site.context())
+    anna.editor.write(PLAN, b"base")
+    await anna.save()
+    await anna.begin_again()
+    anna.editor.write(PLAN, BYTES)
+    bert = await sit_down(site, site.context("bert", machine="ws8"))
+    bert.editor.write(PLAN, b"by bert")
+    await bert.save()
+    await anna.resume()
+    await anna.save()
+    assert plain(site, PLAN) == b"by bert"
+    assert copies(site) == [BYTES]
+
+
+async def test_a_file_whose_bytes_bert_found_nowhere_keeps_those_that_are_here() -> None:
+    site = Site()
+    anna = await sit_down(site, site.context())
+    anna.editor.write(PLAN, BYTES)
+    await anna.publish()
+    await take_away_contents(site)
+    await other_publishes(site)
+    assert site.keys.plain(PLAN) not in site.store.objects
+    await anna.resume()
+    assert await anna.editor.read(PLAN) == BYTES
+    await anna.save()
+    assert plain(site, PLAN) == BYTES
+    assert copies(site) == []
+
+
 # --- what is lost ---------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from pdfs.core.ids import Path
 from pdfs.core.manifest import Top, never_published
 from pdfs.core.tree import Tree
 from pdfs.local.ledger import Ledger
-from pdfs.stage.catch_up import CaughtUp, Standing, catch_up, standing
+from pdfs.stage.catch_up import CaughtUp, Standing, catch_up, rebase_onto, standing
 from pdfs.stage.context import StageContext
 from pdfs.stage.end import end_session
 from pdfs.stage.fetch import fetch_span
@@ -70,6 +70,11 @@ class Person:
         started = await start(self.ctx, claimant_of(self.ctx, take_over=True))
         self.root = started.root
         self.work.adopt(started.fence)
+
+    async def resume(self) -> None:
+        """Begin again, and be merged into what others have published since."""
+        await self.begin_again()
+        await rebase_onto(self.ctx, self.root.root, self.work)
 
     async def is_in_root(self) -> bool:
         root = await read_root(self.ctx)

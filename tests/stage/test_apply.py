@@ -1,0 +1,135 @@
+"""Apply: what is done stays done, what is refused holds up nothing else."""
+
+from dataclasses import replace
+
+import pytest
+import trio
+
+from pdfs.core.content import EMPTY, ETag
+from pdfs.core.ids import Path, PublishId
+from pdfs.core.plan import Delete, Plan, Put
+from pdfs.core.settle import Deleted, Done, SourceLost
+from pdfs.errors import LockLost, StoreRefused, StoreUnavailable
+from pdfs.stage.apply import apply
+from pdfs.stage.context import StageContext
+from pdfs.stage.start import start
+from pdfs.store.faulty import Fate, Request
+from pdfs.store.memory import ALL_TRAITS
+from tests.core.test_plan import put
+from tests.stage.contexts import SIZES, Site, claimant_of
+
+PUBLISH = PublishId("000000000001-p")
+PATHS = [Path(f"f{number}") for number in range(2 * SIZES.parallel + 1)]
+
+
+def plan_for(ctx: StageContext, *puts: Put, deletes: tuple[Delete, ...] = ()) -> Plan:
+    owner = ctx.owner
+    return Plan(
+        publish=PUBLISH,
+        session=owner.session,
+        run=owner.run,
+        user=owner.user,
+        machine=owner.machine,
+        time=0.0,
+        puts=puts,
+        deletes=deletes,
+    )
+
+
+def empty_puts() -> tuple[Put, ...]:
+    return tuple(replace(put(path), content=EMPTY) for path in PATHS)
+
+
+class Weather:
+    """What becomes of requests; `seen` are those of the plain objects."""
+
+    def __init__(self) -> None:
+        self.bad: dict[str, Fate] = {}
+        self.seen: list[Request] = []
+
+    def fate_of(self, request: Request) -> Fate:
+        name = request.key.rpartition("/")[2]
+        if name in PATHS and request.is_write:
+            self.seen.append(request)
+        return self.bad.get(name, Fate.FINE)
+
+
+async def test_a_step_that_is_refused_holds_up_no_other_and_is_all_that_is_tried_again() -> None:
+    site, weather = Site(), Weather()
+    async with trio.open_nursery() as late:
+        ctx = site.context(store=site.behind(late, weather.fate_of))
+        started = await start(ctx, claimant_of(ctx))
+        plan = plan_for(ctx, *empty_puts())
+        weather.bad = {"f0": Fate.REFUSED}
+        with pytest.raises(StoreRefused):
+            await apply(ctx, started.root, plan)
+        there = {key.rpartition("/")[2] for key in site.store.objects}
+        assert there >= set(PATHS) - {"f0"}
+        assert "f0" not in there
+        weather.bad, weather.seen = {}, []
+        outcomes = await apply(ctx, started.root, plan)
+        assert all(isinstance(outcomes[path], Done) for path in PATHS)
+        assert [request.key for request in weather.seen] == [site.keys.plain(Path("f0"))]
+
+
+async def test_a_bucket_that_is_away_is_not_asked_for_every_step() -> None:
+    site, weather = Site(), Weather()
+    async with trio.open_nursery() as late:
+        ctx = site.context(store=site.behind(late, weather.fate_of))
+        started = await start(ctx, claimant_of(ctx))
+        weather.bad = dict.fromkeys(PATHS, Fate.REQUEST_LOST)
+        with pytest.raises(StoreUnavailable):
+            await apply(ctx, started.root, plan_for(ctx, *empty_puts()))
+        assert len({request.key for request in weather.seen}) == SIZES.parallel
+
+
+async def test_what_another_tool_does_after_a_step_was_done_is_left_alone() -> None:
+    site, weather = Site(), Weather()
+    async with trio.open_nursery() as late:
+        ctx = site.context(store=site.behind(late, weather.fate_of))
+        old = await site.store.put(site.keys.plain(Path("gone")), b"old", condition=None)
+        started = await start(ctx, claimant_of(ctx))
+        plan = plan_for(
+            ctx, *empty_puts(), deletes=(Delete(path=Path("gone"), expect=ETag(old.etag)),)
+        )
+        weather.bad = {"f0": Fate.REFUSED}
+        with pytest.raises(StoreRefused):
+            await apply(ctx, started.root, plan)
+        assert site.keys.plain(Path("gone")) in site.store.objects, "deletes come after all puts"
+        await site.store.put(site.keys.plain(Path("f1")), b"theirs", condition=None)
+        weather.bad = {}
+        outcomes = await apply(ctx, started.root, plan)
+        assert isinstance(outcomes[Path("f1")], Done)
+        assert isinstance(outcomes[Path("gone")], Deleted)
+        assert site.store.objects[site.keys.plain(Path("f1"))].body == b"theirs"
+
+
+async def test_a_source_that_was_lost_is_looked_for_again() -> None:
+    site = Site()
+    ctx = site.context()
+    started = await start(ctx, claimant_of(ctx))
+    plan = plan_for(ctx, *empty_puts())
+    ctx.applied[PUBLISH] = {Path("f0"): SourceLost()}
+    assert isinstance((await apply(ctx, started.root, plan))[Path("f0")], Done)
+
+
+async def test_nothing_is_kept_of_another_plan() -> None:
+    site = Site()
+    ctx = site.context()
+    started = await start(ctx, claimant_of(ctx))
+    ctx.applied[PublishId("000000000001-q")] = {path: Deleted() for path in PATHS}
+    outcomes = await apply(ctx, started.root, plan_for(ctx, *empty_puts()))
+    assert all(isinstance(outcomes[path], Done) for path in PATHS)
+    assert list(ctx.applied) == [PUBLISH]
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+async def test_whoever_lost_the_stage_stops_before_the_next_batch(conditional: bool) -> None:
+    site = Site(traits=replace(ALL_TRAITS, conditional_delete=conditional))
+    ctx = site.context()
+    started = await start(ctx, claimant_of(ctx))
+    bert = site.context("bert")
+    await start(bert, claimant_of(bert, take_over=True))
+    with pytest.raises(LockLost):
+        await apply(ctx, started.root, plan_for(ctx, *empty_puts()))
+    assert not any(site.keys.plain(path) in site.store.objects for path in PATHS)
