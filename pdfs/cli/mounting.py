@@ -227,6 +227,8 @@ def _tell_event(event: Event) -> None:
         case "closed":
             for path in (*event.get("conflicts", ()), *event.get("missing", ())):
                 click.echo(f"look at: {path}", err=True)
+            if event.get("damage"):
+                click.echo(f"pdfs: {event['damage']}", err=True)
         case _:
             pass
 

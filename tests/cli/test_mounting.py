@@ -176,3 +176,13 @@ def test_a_stage_that_is_mounted_here_is_refused_and_says_where(
 def test_resume_and_discard_exclude_each_other(play: Play, place: Path, run: Run) -> None:
     play()
     assert run("mount", "Plant", place, "--resume", "--discard").exit_code == 2
+
+
+def test_a_foreground_mount_names_what_its_end_left_to_look_at(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    closed = {"event": "closed", "exit_code": 11, "conflicts": ["a"], "missing": ["b"]}
+    mounting._tell_event({**closed, "damage": "its journal is damaged"})
+    assert capsys.readouterr().err == "look at: a\nlook at: b\npdfs: its journal is damaged\n"
+    mounting._tell_event({**closed, "damage": ""})
+    assert "pdfs" not in capsys.readouterr().err
