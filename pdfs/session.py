@@ -18,6 +18,7 @@ from pdfs.core.ids import Fence, Inode, Path, first_inode
 from pdfs.core.lease import Claimant, Lock, LockState, Unpublished
 from pdfs.core.manifest import Top, never_published
 from pdfs.core.merge import Warned
+from pdfs.core.progress import Phase
 from pdfs.core.rebase import unpublished_copies
 from pdfs.core.states import Event, State, next_state
 from pdfs.core.tree import Tree
@@ -281,6 +282,9 @@ class StageSession:
 
     async def _upload(self, work: Work) -> None:
         """Publish until nothing of this session is unpublished."""
+        left = unpublished_of(work.tree, self._ctx.is_visible)
+        uploads = self._ctx.uploads
+        uploads.begin(Phase.UPLOAD, files=left.files, size=left.bytes, is_first=True)
         with self._uploading:
             await self._insist(self._say_draining)
             async with self._root_turn:
@@ -350,6 +354,7 @@ class StageSession:
                 await attempt()
             except StoreError as error:
                 self.trouble = error
+                self._ctx.uploads.failed(error)
                 number += 1
                 await trio.sleep(self._ctx.timing.wait_before_try(number))
             else:

@@ -21,6 +21,7 @@ from pdfs.cli.options import (
     stage_option,
     with_configuration,
 )
+from pdfs.cli.progress import Progress
 from pdfs.cli.reading import Read, Reading
 from pdfs.cli.sessions import sessions_of, state_of
 from pdfs.cli.words import amount
@@ -33,8 +34,10 @@ from pdfs.disk import OsDisk
 from pdfs.errors import ConflictsMade, PdfsError, UnpublishedWork, UsageError
 from pdfs.local.journal_format import Header
 from pdfs.local.state import StateDirectory
+from pdfs.mount.progress import ProgressTeller
 from pdfs.mount.workspace import DiskWorkspace, ServedWork
 from pdfs.session import StageSession
+from pdfs.stage.contents import Prefetch
 from pdfs.stage.context import StageContext
 from pdfs.stage.fetch import fetch_span
 from pdfs.stage.root import read_root
@@ -135,7 +138,10 @@ class _Import:
         owner = self._ctx.owner
         claimant = Claimant(user=owner.user, session=owner.session, run=owner.run)
         try:
-            await self._session.run(claimant, self._read)
+            with Progress() as progress:
+                teller = ProgressTeller(Prefetch, self._ctx.uploads, progress.show)
+                async with background(teller.run):
+                    await self._session.run(claimant, self._read)
         finally:
             self._workspace.close()
         if self._error is not None:

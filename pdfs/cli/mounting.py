@@ -21,7 +21,7 @@ from pdfs.cli.options import (
     with_configuration,
     yes_option,
 )
-from pdfs.cli.progress import Progress
+from pdfs.cli.progress import Lines, Progress
 from pdfs.cli.sessions import LocalSession, sessions_of
 from pdfs.cli.status import status_of
 from pdfs.cli.umounting import finish
@@ -104,7 +104,7 @@ def mount_command(
         allow_other=allow_other,
     )
     if foreground:
-        raise click.exceptions.Exit(run(request, _tell_event))
+        raise click.exceptions.Exit(_run_here(request))
     mounted = _mount(request)
     if wait:
         _wait_prefetch(configuration, SessionId(str(mounted["session"])))
@@ -211,6 +211,17 @@ def _tell_mounted(request: MountRequest, mounted: Event) -> None:
     click.echo(f"bucket:   {where}")
     click.echo(f"session:  {mounted['session']}")
     click.echo(f"publish:  {shlex.join(['pdfs', 'umount', place])}")
+
+
+def _run_here(request: MountRequest) -> int:
+    """Be the daemon, with lines for who looks on; the exit code."""
+    lines = Lines()
+
+    def tell(event: Event) -> None:
+        lines.show(event)
+        _tell_event(event)
+
+    return run(request, tell)
 
 
 def _tell_event(event: Event) -> None:

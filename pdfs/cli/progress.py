@@ -1,56 +1,136 @@
-"""How far a daemon is: a bar on a terminal, nothing elsewhere."""
+"""How far a daemon is: a bar on a terminal, a line now and then elsewhere."""
 
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from pdfs.cli.words import count, size
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-_WORDS = {"fetch": "fetching", "upload": "uploading", "publish": "publishing"}
+_WORDS: Final = {
+    "fetch": "fetching",
+    "upload": "uploading",
+    "publish": "publishing",
+    "complete": "completing",
+}
+QUIET: Final = 10.0
+"""Seconds between two lines, where there is no terminal."""
+_LONGEST_PATH: Final = 40
+
+Event = Mapping[str, Any]
 
 
 class Progress:
     """Shows `progress` events on stderr while it is open. A context manager."""
 
     def __init__(self) -> None:
-        self._bar: Bar | None = None
-        self._tasks: dict[str, TaskID] = {}
+        self._shown: _Bars | Lines = Lines()
 
     def __enter__(self) -> "Progress":
         if sys.stderr.isatty():
-            self._bar = _bar()
-            self._bar.start()
+            self._shown = _Bars()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._shown.close()
 
-    def show(self, event: Mapping[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         """Take in an event; other kinds than `progress` and `state_changed` mean nothing here."""
-        if self._bar is None:
-            return
+        self._shown.show(event)
+
+
+class Lines:
+    """One line when a phase has gone on for a while, and then now and then.
+
+    What takes no time is not worth a line, and a script's log should stay short.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float] = time.monotonic,
+        say: Callable[[str], None] = lambda line: click.echo(line, err=True),
+    ) -> None:
+        self._now = now
+        self._say = say
+        self._next = now() + QUIET
+
+    def show(self, event: Event) -> None:
+        """Take in an event."""
+        if event.get("event") == "progress" and self._now() >= self._next:
+            self._next = self._now() + QUIET
+            self._say(line_of(event))
+
+    def close(self) -> None:
+        """Nothing is left to be put right."""
+
+
+class _Bars:
+    """One bar for each phase, gone at the end."""
+
+    def __init__(self) -> None:
+        self._bar = _bar()
+        self._bar.start()
+        self._tasks: dict[str, TaskID] = {}
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        self._bar.stop()
+
+    def show(self, event: Event) -> None:
+        """Take in an event."""
         match event.get("event"):
             case "state_changed":
                 self._bar.console.print(f"[dim]{str(event.get('state', '')).lower()}…[/dim]")
             case "progress":
-                self._advance(self._bar, event)
+                self._advance(event)
             case _:
                 pass
 
-    def _advance(self, bar: "Bar", event: Mapping[str, Any]) -> None:
+    def _advance(self, event: Event) -> None:
         what = str(event.get("message", ""))
         if what not in self._tasks:
-            self._tasks[what] = bar.add_task(_WORDS.get(what, what), total=None, files="")
-        done, total = event.get("files", 0), event.get("of_files", 0)
-        bar.update(
+            self._tasks[what] = self._bar.add_task(
+                _WORDS.get(what, what), total=None, files="", detail=""
+            )
+        self._bar.update(
             self._tasks[what],
             completed=event.get("bytes", 0),
             total=event.get("of_bytes") or None,
-            files=f"{done}/{total} files",
+            files=f"{event.get('files', 0)}/{event.get('of_files', 0)} files",
+            detail=_detail(event),
         )
+
+
+def line_of(event: Event) -> str:
+    """`uploading: 3 of 14 files, 1.0 MiB of 3.2 MiB; drawings/a.dxf; 2 retries, the last: …`."""
+    what = str(event.get("message", ""))
+    files = f"{event.get('files', 0)} of {count(event.get('of_files', 0), 'file')}"
+    moved = f"{size(event.get('bytes', 0))} of {size(event.get('of_bytes', 0))}"
+    detail = _detail(event)
+    return f"{_WORDS.get(what, what)}: {files}, {moved}" + (f"; {detail}" if detail else "")
+
+
+def _detail(event: Event) -> str:
+    """The file that is under way, and what is in its way."""
+    path, retries = _short(str(event.get("path") or "")), int(event.get("retries") or 0)
+    said = [path] if path else []
+    if retries:
+        tried = f"{retries} {'retry' if retries == 1 else 'retries'}"
+        trouble = event.get("trouble")
+        said.append(f"{tried}, the last: {trouble}" if trouble else tried)
+    return "; ".join(said)
+
+
+def _short(path: str) -> str:
+    """The end of a long path, and nothing that a terminal would obey."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in path)
+    return shown if len(shown) <= _LONGEST_PATH else f"…{shown[1 - _LONGEST_PATH :]}"
 
 
 def _bar() -> "Bar":
@@ -62,9 +142,10 @@ def _bar() -> "Bar":
     return Bar(
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(),
+        DownloadColumn(binary_units=True),
         TransferSpeedColumn(),
         TextColumn("{task.fields[files]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
         console=Console(stderr=True),
         transient=True,
     )

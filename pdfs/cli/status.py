@@ -10,8 +10,9 @@ from pdfs.cli.control import Control, Event
 from pdfs.cli.crashed import look_at
 from pdfs.cli.options import bucket_words, configuration_of, json_option, with_configuration
 from pdfs.cli.output import print_json
+from pdfs.cli.progress import line_of
 from pdfs.cli.sessions import LocalSession, find_session, local_sessions
-from pdfs.cli.words import amount, span
+from pdfs.cli.words import amount, size, span
 from pdfs.config import Configuration
 from pdfs.core.lease import seconds_of
 from pdfs.errors import PdfsError
@@ -106,6 +107,7 @@ def _lines(configuration: Configuration, session: LocalSession, status: Event) -
         ("bucket", bucket_words(session.bucket, is_default=False) if session.bucket else ""),
         ("unpublished", _unpublished(status)),
         ("fetched", _fetched(status)),
+        ("progress", _moved(status)),
         ("lock", _lock(status)),
         ("lost", status.get("lost")),
         ("trouble", status.get("trouble")),
@@ -136,6 +138,15 @@ def _fetched(status: Event) -> str:
         return ""
     here = amount(found["files"], found["bytes"])
     return f"{here} of {amount(found['of_files'], found['of_bytes'])}"
+
+
+def _moved(status: Event) -> str:
+    """How far an upload is; nothing where none is under way."""
+    found = status.get("upload")
+    if not found or (status["state"] != "UPLOADING" and found["files"] >= found["of_files"]):
+        return ""
+    left = max(0, found["of_bytes"] - found["bytes"])
+    return f"{line_of(found)}; {size(left)} left"
 
 
 def _lock(status: Event) -> str:

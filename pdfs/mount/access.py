@@ -22,6 +22,7 @@ from pdfs.core.plan import Plan
 from pdfs.disk import OsDisk, make_path, opened, read_fully, replace_file
 from pdfs.errors import ProjectNotFound
 from pdfs.stage.context import Owner, Sizes, StageContext
+from pdfs.stage.uploads import Uploads
 from pdfs.store.directory import DirectoryStore
 from pdfs.store.objects import ObjectStore, Traits
 from pdfs.store.open import StoreOptions, open_store
@@ -117,6 +118,7 @@ def stage_context(
     timing = configuration.timing
     trees: LRUCache[ObjectName, Manifest] = LRUCache(4)
     plans: LRUCache[ObjectName, Plan] = LRUCache(4)
+    uploads = Uploads()
     return StageContext(
         store=store,
         keys=keys,
@@ -127,12 +129,13 @@ def stage_context(
         sizes=Sizes(),
         now=time.time,
         new_id=new_id,
-        patience=Patience(timing, random.random),
+        patience=Patience(timing, random.random, uploads.failed),
         uid=os.geteuid(),
         gid=os.getegid(),
         version=__version__,
         trees=trees,
         plans=plans,
+        uploads=uploads,
     )
 
 

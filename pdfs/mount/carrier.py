@@ -43,6 +43,7 @@ from pdfs.local.journal_format import Header
 from pdfs.local.state import StateDirectory
 from pdfs.mount.control import ControlServer, Result
 from pdfs.mount.detach import detach, unmount
+from pdfs.mount.progress import ProgressTeller, fetch_fields, upload_fields
 from pdfs.mount.request import MountRequest
 from pdfs.mount.workspace import DiskWorkspace, ServedWork
 from pdfs.session import StageSession
@@ -61,8 +62,6 @@ LARGEST = 160 << 30
 """Bytes of the largest file: above it, parts would be too big to be held ten at a time."""
 LARGEST_WHOLE = 5 << 30
 """The same on a store where a file must be put whole: no S3 store takes more in one PUT."""
-_PROGRESS = 0.2
-"""Seconds between two looks at how far the prefetch is."""
 
 
 def largest_on(traits: Traits) -> int:
@@ -99,6 +98,7 @@ class Carrier:
             ctx.owner.session,
             {"status": self._status, "umount": self._umount, "abort": self._abort},
         )
+        self._progress = ProgressTeller(lambda: self._contents.prefetched, ctx.uploads, self._tell)
         self._session: StageSession
         self._to_fetch, self._fetches = trio.open_memory_channel[Content](math.inf)
         self._stop = trio.CancelScope()
@@ -123,8 +123,13 @@ class Carrier:
         self._session = StageSession(self._ctx, self._workspace, resumed=resumed)
         self._session.on_state = self._note_state
         try:
-            async with background(self._control.serve), background(self._hear_signals):
+            async with (
+                background(self._control.serve),
+                background(self._hear_signals),
+                background(self._progress.run),
+            ):
                 await self._run_session(claimant)
+                self._progress.tell()
                 self._ended.set()
                 await self._control.finish()
         finally:
@@ -213,7 +218,6 @@ class Carrier:
                 background(partial(self._flush, filesystem)),
                 background(partial(self._prefetch, work)),
                 background(self._fetch_opened),
-                background(self._show_progress),
             ):
                 await self._mount(filesystem)
         finally:
@@ -276,7 +280,7 @@ class Carrier:
         configuration = self._request.configuration
         work = self._workspace.work
         unpublished = None if work is None else unpublished_of(work.tree, self._ctx.is_visible)
-        prefetched = self._contents.prefetched
+        prefetched, progress = self._contents.prefetched, self._ctx.uploads.progress
         return {
             "schema": 1,
             "session": owner.session,
@@ -298,13 +302,8 @@ class Carrier:
             "lost": None if session.lost is None else str(session.lost),
             "conflicts": session.conflicts,
             "warnings": [[warned.path, warned.why] for warned in session.warnings],
-            "prefetch": {
-                "files": prefetched.files,
-                "of_files": prefetched.of_files,
-                "bytes": prefetched.bytes,
-                "of_bytes": prefetched.of_bytes,
-                "is_over": prefetched.is_over,
-            },
+            "prefetch": {**fetch_fields(prefetched), "is_over": prefetched.is_over},
+            "upload": None if progress is None else upload_fields(progress),
             "timing": dict(configuration.timing_overrides),
         }
 
@@ -361,21 +360,6 @@ class Carrier:
     def _tell(self, event: Mapping[str, object]) -> None:
         self._report(event)
         self._control.tell(event)
-
-    async def _show_progress(self) -> None:
-        state = self._contents.prefetched
-        while not state.is_over:
-            await trio.sleep(_PROGRESS)
-            self._tell(
-                {
-                    "event": "progress",
-                    "message": "fetch",
-                    "files": state.files,
-                    "of_files": state.of_files,
-                    "bytes": state.bytes,
-                    "of_bytes": state.of_bytes,
-                }
-            )
 
     # --- what others may know ---------------------------------------------------------------------
 

@@ -6,7 +6,7 @@
     ← {"v": 1, "id": n, "ok": true, "result": {…}}
     ← {"v": 1, "id": n, "ok": false, "error": {"kind", "exit_code", "what", "remedy"}}
     ← {"v": 1, "event": "state_changed", "state": …}            after subscribe
-    ← {"v": 1, "event": "progress", "message", "files", "of_files", "bytes", "of_bytes"}
+    ← {"v": 1, "event": "progress", …}                          see `mount.progress`
 
 A peer that sends nonsense gets an error and keeps its connection; one that doesn't read what it
 asked for is dropped. Requests of one connection are answered in order.

@@ -17,6 +17,7 @@ import trio
 
 from pdfs.core.ids import Path, PublishId
 from pdfs.core.plan import Delete, Plan, Put, Step
+from pdfs.core.progress import Phase
 from pdfs.core.settle import Deleted, Done, Moved, Outcome, SourceLost, Stays, Theirs
 from pdfs.errors import (
     ContentLost,
@@ -32,6 +33,7 @@ from pdfs.stage.load import PUBLISH
 from pdfs.stage.plain import PlainPut
 from pdfs.stage.root import SeenRoot, read_root
 from pdfs.stage.together import together
+from pdfs.stage.upload import Sent
 from pdfs.store import step as steps
 from pdfs.store.objects import Condition, IfAbsent, IfMatch, ObjectInfo
 from pdfs.store.retry import MOST_TRIES
@@ -50,6 +52,10 @@ async def apply(ctx: StageContext, seen: SeenRoot, plan: Plan) -> dict[Path, Out
     if plan.run != ctx.owner.run:
         await trio.sleep(ctx.timing.foreign_plan_wait)
     applying = _Applying(ctx, seen, plan)
+    puts = [put for put in plan.puts if put.path not in applying.outcomes]
+    deletes = [step for step in plan.deletes if step.path not in applying.outcomes]
+    size = sum(put.content.size for put in puts)
+    ctx.uploads.begin(Phase.PUBLISH, files=len(puts) + len(deletes), size=size)
     for steps_of_round in plan.rounds():
         await applying.carry_out(steps_of_round)
     return applying.outcomes
@@ -102,9 +108,11 @@ class _Applying:
     async def _outcome_of(self, step: Step) -> Outcome:
         match step:
             case Put():
-                return await self._put(step)
+                with self._ctx.uploads.item(step.path, step.content.size) as sent:
+                    return await self._put(step, sent)
             case Delete():
-                return await self._delete(step)
+                with self._ctx.uploads.item(step.path, 0):
+                    return await self._delete(step)
             case _:
                 assert_never(step)
 
@@ -119,9 +127,9 @@ class _Applying:
 
     # --- put ------------------------------------------------------------------------------------
 
-    async def _put(self, put: Put) -> Outcome:
+    async def _put(self, put: Put, sent: Sent) -> Outcome:
         expect: Condition = IfAbsent() if put.expect is None else IfMatch(put.expect)
-        sending = PlainPut(self._ctx, self._plan.publish, put)
+        sending = PlainPut(self._ctx, self._plan.publish, put, sent)
         try:
             return await self._put_until_judged(sending, put, expect)
         except KeyClash:

@@ -10,6 +10,7 @@ from pdfs.core.manifest import Manifest
 from pdfs.core.plan import Plan
 from pdfs.core.settle import Outcome
 from pdfs.core.timing import Timing
+from pdfs.stage.uploads import Uploads
 from pdfs.store.objects import ObjectStore
 from pdfs.store.retry import Patience
 
@@ -64,6 +65,8 @@ class StageContext:
     plans: MutableMapping[ObjectName, Plan]
     applied: dict[PublishId, dict[Path, Outcome]] = field(default_factory=dict)
     """Steps of the plan that is being applied which this process has done."""
+    uploads: Uploads = field(default_factory=Uploads)
+    """How far the bytes are that go up; `patience` tells it of requests that failed."""
 
     def is_visible(self, path: Path) -> bool:
         """Whether a plain object can have this path."""

@@ -19,7 +19,7 @@ from pdfs.errors import ContentLost, ObjectNotFound, PreconditionFailed, StoreUn
 from pdfs.stage.context import StageContext
 from pdfs.stage.fetch import fetch_parts, fetch_whole
 from pdfs.stage.load import DIGEST, MTIME, PUBLISH
-from pdfs.stage.upload import send_in_parts
+from pdfs.stage.upload import Sent, send_in_parts, unheard
 from pdfs.store.objects import Condition, Stored
 from pdfs.store.retry import MOST_TRIES
 from pdfs.store.step import Step
@@ -28,10 +28,13 @@ from pdfs.store.step import Step
 class PlainPut:
     """One put of a plan, which may have to be sent to more than one path."""
 
-    def __init__(self, ctx: StageContext, publish: PublishId, put: Put) -> None:
+    def __init__(
+        self, ctx: StageContext, publish: PublishId, put: Put, sent: Sent = unheard
+    ) -> None:
         self._ctx = ctx
         self._publish = publish
         self._put = put
+        self._sent = sent
         self._md5: ETag | None = None
         """The ETag that a store which uses MD5 gives to what was sent last."""
 
@@ -115,6 +118,7 @@ class PlainPut:
             condition=condition,
             content_type=self._content_type(),
             metadata=self._metadata(),
+            sent=self._sent,
         )
         joined = b"".join(sums[number] for number in range(count))
         self._md5 = ETag(f"{md5(joined, usedforsecurity=False).hexdigest()}-{count}")

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 
 from pdfs.core.generation import Draft, draft_of, manifest_of
-from pdfs.core.ids import Fence, Inode, PublishId, Sequence, object_name, publish_name
+from pdfs.core.ids import Fence, Inode, Path, PublishId, Sequence, object_name, publish_name
 from pdfs.core.lease import Unpublished
 from pdfs.core.manifest import Manifest
 from pdfs.core.plan import ConflictNames, Plan, plan_steps
@@ -57,13 +57,14 @@ async def publish(ctx: StageContext, seen: SeenRoot, work: Work) -> SeenRoot:
 
 
 async def _stage(ctx: StageContext, fence: Fence, work: Work, draft: Draft) -> Staged:
-    files = {ino: _unstaged(work, ino) for ino in draft.changed}
+    paths = {entry.ino: entry.path for entry in draft.entries}
+    files = {ino: _unstaged(work, paths[ino], ino) for ino in draft.changed}
     return await stage_contents(ctx, fence, files, draft.displaced)
 
 
-def _unstaged(work: Work, ino: Inode) -> Unstaged:
+def _unstaged(work: Work, path: Path, ino: Inode) -> Unstaged:
     node = work.tree.nodes[ino]
-    return Unstaged(node.size, partial(work.read, node))
+    return Unstaged(path, node.size, partial(work.read, node))
 
 
 def _plan(ctx: StageContext, tree: Tree, manifest: Manifest, publish_id: PublishId) -> Plan:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from pdfs.core.content import Content, Digest, Packed, content_of, described, digest_of, part_spans
-from pdfs.core.ids import Fence, Inode, ObjectName, object_name
+from pdfs.core.ids import Fence, Inode, ObjectName, Path, object_name
+from pdfs.core.progress import Phase
 from pdfs.errors import ContentLost
 from pdfs.stage.context import StageContext
 from pdfs.stage.fetch import fetch_parts
 from pdfs.stage.immutable import put_immutable
 from pdfs.stage.together import together
-from pdfs.stage.upload import send_in_parts
+from pdfs.stage.upload import Sent, send_in_parts
 from pdfs.store import step
 from pdfs.store.step import Step
 
@@ -27,6 +28,8 @@ Read = Callable[[int, int], Awaitable[bytes]]
 class Unstaged:
     """One content that needs a home."""
 
+    path: Path
+    """What to call it when it is shown."""
     size: int
     read: Read
 
@@ -67,7 +70,8 @@ def _of_content(ctx: StageContext, content: Content) -> Unstaged:
         number = spans.index((start, stop))
         return (await fetch_parts(ctx, content, number, number + 1))[0]
 
-    return Unstaged(content.size, read)
+    path = content.plain[0].path if content.plain else Path("")
+    return Unstaged(path, content.size, read)
 
 
 class _Staging:
@@ -81,6 +85,8 @@ class _Staging:
     async def stage(self, contents: list[Unstaged]) -> list[Content | None]:
         """The contents with a packed home each, in the same order; None where bytes are lost."""
         self._homes = [None] * len(contents)
+        total = sum(content.size for content in contents)
+        self._ctx.uploads.begin(Phase.UPLOAD, files=len(contents), size=total)
         packs = [partial(self._stage_pack, contents, pack) for pack in self._packs(contents)]
         big = [
             partial(self._stage_big, index, content)
@@ -105,6 +111,12 @@ class _Staging:
         return packs
 
     async def _stage_pack(self, contents: list[Unstaged], pack: list[int]) -> None:
+        total = sum(contents[index].size for index in pack)
+        path = contents[pack[0]].path
+        with self._ctx.uploads.item(path, total, files=len(pack)):
+            await self._send_pack(contents, pack)
+
+    async def _send_pack(self, contents: list[Unstaged], pack: list[int]) -> None:
         name = self._name()
         body = bytearray()
         for index in pack:
@@ -120,20 +132,26 @@ class _Staging:
     async def _stage_big(self, index: int, content: Unstaged) -> None:
         name = self._name()
         send = self._send_whole if content.size <= self._ctx.sizes.whole else self._send_parts
-        digests = await send(name, content)
+        with self._ctx.uploads.item(content.path, content.size) as sent:
+            digests = await send(name, content, sent)
         if digests is not None:
             staged = described(content.size, digests)
             self._homes[index] = replace(staged, packed=(Packed(name, 0),))
 
-    async def _send_whole(self, name: ObjectName, content: Unstaged) -> tuple[Digest, ...] | None:
+    async def _send_whole(
+        self, name: ObjectName, content: Unstaged, sent: Sent
+    ) -> tuple[Digest, ...] | None:
         data = await _whole(self._ctx, content)
         if data is None:
             return None
         await put_immutable(self._ctx, self._ctx.keys.content(name), data)
+        sent(len(data))
         spans = part_spans(content.size, self._ctx.sizes.part)
         return tuple(digest_of(memoryview(data)[start:stop]) for start, stop in spans)
 
-    async def _send_parts(self, name: ObjectName, content: Unstaged) -> tuple[Digest, ...] | None:
+    async def _send_parts(
+        self, name: ObjectName, content: Unstaged, sent: Sent
+    ) -> tuple[Digest, ...] | None:
         key, digests = self._ctx.keys.content(name), list[Digest]()
 
         async def part(start: int, stop: int) -> bytes:
@@ -144,7 +162,7 @@ class _Staging:
         spans = part_spans(content.size, self._ctx.sizes.part)
         try:
             stored = await send_in_parts(
-                self._ctx, key, [partial(part, *span) for span in spans], condition=None
+                self._ctx, key, [partial(part, *span) for span in spans], condition=None, sent=sent
             )
         except ContentLost:
             return None

@@ -8,6 +8,12 @@ from pdfs.stage.context import StageContext
 from pdfs.store.objects import NO_METADATA, Condition, Stored, UploadId
 
 Part = Callable[[], Awaitable[bytes]]
+Sent = Callable[[int], None]
+"""Hears how many more bytes have arrived in the bucket."""
+
+
+def unheard(count: int) -> None:
+    """For who needs not know."""
 
 
 async def send_in_parts(
@@ -18,6 +24,7 @@ async def send_in_parts(
     condition: Condition | None,
     content_type: str = "application/octet-stream",
     metadata: Mapping[str, str] = NO_METADATA,
+    sent: Sent = unheard,
 ) -> Stored | None:
     """Make the parts, all but the last of equal size, the object `key`.
 
@@ -30,7 +37,7 @@ async def send_in_parts(
     )
     try:
         etags = [
-            await _send(ctx, key, upload, number, await part())
+            await _send(ctx, key, upload, number, await part(), sent)
             for number, part in enumerate(parts, 1)
         ]
         return await _complete(ctx, key, upload, etags, condition)
@@ -39,10 +46,14 @@ async def send_in_parts(
         raise
 
 
-async def _send(ctx: StageContext, key: str, upload: UploadId, number: int, body: bytes) -> ETag:
-    return await ctx.patience.ask(
+async def _send(
+    ctx: StageContext, key: str, upload: UploadId, number: int, body: bytes, sent: Sent
+) -> ETag:
+    etag = await ctx.patience.ask(
         lambda: ctx.store.upload_part(key, upload, number, body), size=len(body)
     )
+    sent(len(body))
+    return etag
 
 
 async def _complete(

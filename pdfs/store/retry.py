@@ -18,6 +18,10 @@ MOST_TRIES = 10
 T = TypeVar("T")
 
 
+def _unheard(error: StoreUnavailable) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long one request is waited for, and how often and how long it is sent again."""
@@ -25,6 +29,8 @@ class Patience:
     timing: Timing
     random: Callable[[], float]
     """Uniform in 0 … 1."""
+    on_failure: Callable[[StoreUnavailable], None] = _unheard
+    """Hears of each request that is to be sent again, or given up."""
 
     async def ask(self, attempt: Callable[[], Awaitable[T]], *, size: int = 0) -> T:
         """Await `attempt()` until it answers; sent again for `timing.patience` s and ten tries.
@@ -53,5 +59,6 @@ class Patience:
 
     def wait_after(self, number: int, error: StoreUnavailable) -> float:
         """Seconds to wait after failed try `number` (from 1): full jitter above a half."""
+        self.on_failure(error)
         wait = self.timing.wait_before_try(number) * (0.5 + self.random() / 2)
         return max(wait, error.retry_after or 0.0)

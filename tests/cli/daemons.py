@@ -142,5 +142,6 @@ STATUS: dict[str, Any] = {
     "conflicts": [],
     "warnings": [],
     "prefetch": {"files": 1, "of_files": 4, "bytes": 10, "of_bytes": 40},
+    "upload": None,
     "timing": {},
 }

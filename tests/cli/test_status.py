@@ -26,6 +26,32 @@ def test_status_shows_state_bucket_unpublished_work_fetch_and_lock(
     assert "pdfs umount /mnt/plant" in said
 
 
+def test_status_shows_what_is_left_of_an_upload_while_it_lasts(
+    run: Run, configuration: Configuration
+) -> None:
+    upload = {
+        "message": "upload",
+        "files": 1,
+        "of_files": 2,
+        "bytes": 1 << 20,
+        "of_bytes": 3 << 20,
+        "path": "a.dxf",
+        "retries": 0,
+        "trouble": "",
+    }
+    with daemon(configuration, {"status": result(**{**STATUS, "upload": upload})}):
+        said = run("status").output
+    assert "uploading: 1 of 2 files, 1.0 MiB of 3.0 MiB; a.dxf; 2.0 MiB left" in said
+
+
+def test_status_says_nothing_of_an_upload_that_is_over(
+    run: Run, configuration: Configuration
+) -> None:
+    over = {"message": "publish", "files": 2, "of_files": 2, "bytes": 3, "of_bytes": 3}
+    with daemon(configuration, {"status": result(**{**STATUS, "upload": over})}):
+        assert "publishing" not in run("status").output
+
+
 def test_status_shows_what_is_wrong(run: Run, configuration: Configuration) -> None:
     troubled = {
         **STATUS,

@@ -30,6 +30,7 @@ def test_umount_ends_with_9_while_the_bucket_is_away_and_with_0_when_it_is_back(
         (session,) = here.sessions()
         assert session["state"] == "UPLOADING"
         assert session["unpublished"] == {"files": 1, "bytes": 6}
+        assert (session["upload"]["bytes"], session["upload"]["of_bytes"]) == (0, 6)
         waiting = subprocess.Popen(
             [PDFS, "umount", PROJECT], env=here.environ, stdout=subprocess.PIPE, text=True
         )
