@@ -23,8 +23,7 @@ from pdfs.cli.options import (
 )
 from pdfs.cli.progress import Lines, Progress
 from pdfs.cli.sessions import LocalSession, sessions_of
-from pdfs.cli.status import status_of
-from pdfs.cli.umounting import finish
+from pdfs.cli.waiting import is_draining, wait_for_publish
 from pdfs.cli.words import amount, span
 from pdfs.config import Configuration
 from pdfs.core.ids import SessionId
@@ -62,6 +61,14 @@ class _Choices:
 @yes_option
 @click.option("--resume", is_flag=True, help="Go on with what a crash left here; ask nothing.")
 @click.option("--discard", is_flag=True, help="Put what a crash left here into the trash first.")
+@click.option(
+    "--wait-lock",
+    type=click.FloatRange(min=0),
+    default=3600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Wait at most so long for a stage that is unmounted, but still being published. 0: don't.",
+)
 @click.option("--foreground", is_flag=True, help="Do not go to the background.")
 @click.option("--wait", is_flag=True, help="Return only when all contents are on this machine.")
 @click.option("--allow-other", is_flag=True, help="Let other users of this machine in, too.")
@@ -78,6 +85,7 @@ def mount_command(
     discard: bool,
     foreground: bool,
     wait: bool,
+    wait_lock: float,
     allow_other: bool,
 ) -> None:
     """Mount a stage of PROJECT at MOUNTPOINT, and lock it for others.
@@ -90,7 +98,7 @@ def mount_command(
         raise UsageError("--resume and --discard exclude each other")
     place = mountpoints.check_mountpoint(mountpoint)
     mountpoints.check_fuse()
-    _wait_until_free(configuration, keys)
+    _wait_until_free(configuration, keys, wait_lock)
     choices = _Choices(yes=yes, resume=resume, discard=discard)
     request = MountRequest(
         configuration=configuration,
@@ -102,6 +110,7 @@ def mount_command(
         take_over=take_over,
         crashed=_crashed(configuration, keys, choices),
         allow_other=allow_other,
+        wait_lock=wait_lock,
     )
     if foreground:
         raise click.exceptions.Exit(_run_here(request))
@@ -114,21 +123,20 @@ def mount_command(
 # --- what a crash left ------------------------------------------------------------------------
 
 
-def _wait_until_free(configuration: Configuration, keys: StageKeys) -> None:
+def _wait_until_free(configuration: Configuration, keys: StageKeys, limit: float) -> None:
     """Wait for a session of this stage that was unmounted here and is still being published.
 
-    Raises LockError, saying where, if one is mounted.
+    What becomes of it is told; what it leaves is a crashed session like others. Raises LockError,
+    saying where, if one is mounted, or takes longer than `limit` s.
     """
     for found in sessions_of(configuration, keys):
-        if not found.is_held:
-            continue
-        if status_of(configuration, found).get("state") != State.UPLOADING:
+        if found.is_held and not is_draining(configuration, found):
             raise LockError(
                 f"{found.name} is mounted on this machine already, at {found.mountpoint}",
                 remedy=f"use it there; or {shlex.join(['pdfs', 'umount', found.mountpoint])}",
             )
-        click.echo(f"{found.name} is still being published by session {found.short} …", err=True)
-        finish(configuration, found, "umount", None)
+        if found.is_held:
+            wait_for_publish(configuration, found, limit)
 
 
 def _crashed(configuration: Configuration, keys: StageKeys, choices: _Choices) -> SessionId | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from pdfs.cli.words import count, size
+from pdfs.cli.words import amount, count, size, span
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -41,7 +41,7 @@ class Progress:
         self._shown.close()
 
     def show(self, event: Event) -> None:
-        """Take in an event; other kinds than `progress` and `state_changed` mean nothing here."""
+        """Take in an event; kinds that are nothing to look at mean nothing here."""
         self._shown.show(event)
 
 
@@ -62,9 +62,14 @@ class Lines:
 
     def show(self, event: Event) -> None:
         """Take in an event."""
-        if event.get("event") == "progress" and self._now() >= self._next:
-            self._next = self._now() + QUIET
-            self._say(line_of(event))
+        match event.get("event"):
+            case "waiting":
+                self._say(waiting_line(event))
+            case "progress" if self._now() >= self._next:
+                self._next = self._now() + QUIET
+                self._say(line_of(event))
+            case _:
+                pass
 
     def close(self) -> None:
         """Nothing is left to be put right."""
@@ -87,6 +92,8 @@ class _Bars:
         match event.get("event"):
             case "state_changed":
                 self._bar.console.print(f"[dim]{str(event.get('state', '')).lower()}…[/dim]")
+            case "waiting":
+                self._bar.console.print(waiting_line(event), markup=False, highlight=False)
             case "progress":
                 self._advance(event)
             case _:
@@ -114,6 +121,16 @@ def line_of(event: Event) -> str:
     moved = f"{size(event.get('bytes', 0))} of {size(event.get('of_bytes', 0))}"
     detail = _detail(event)
     return f"{_WORDS.get(what, what)}: {files}, {moved}" + (f"; {detail}" if detail else "")
+
+
+def waiting_line(event: Event) -> str:
+    """Whose publish is waited for, and what is left of it."""
+    left = amount(int(event.get("files", 0)), int(event.get("bytes", 0)))
+    return (
+        f"{event.get('project')}/{event.get('stage')} is still being published by "
+        f"{event.get('user')} on {event.get('machine')}: {left} left there, last seen "
+        f"{span(float(event.get('age', 0)))} ago; waiting (Ctrl-C ends that)"
+    )
 
 
 def _detail(event: Event) -> str:

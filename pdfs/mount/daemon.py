@@ -5,12 +5,13 @@ store, probe, state directory ─▶ `carrier.Carrier`, one for each session tha
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import trio
 
 from pdfs.core.ids import RunId, SessionId
 from pdfs.core.keys import StageKeys
-from pdfs.core.lease import Claimant
+from pdfs.core.lease import Claimant, Lock
 from pdfs.disk import OsDisk, make_path
 from pdfs.errors import DiskError, LockHeld, PdfsError
 from pdfs.local.cache import PartCache, default_quota
@@ -20,6 +21,7 @@ from pdfs.mount.carrier import Carrier
 from pdfs.mount.control import described
 from pdfs.mount.request import MountRequest
 from pdfs.stage.context import StageContext
+from pdfs.stage.draining import wait_while_draining
 from pdfs.store.objects import ObjectStore
 
 Report = Callable[[Mapping[str, object]], None]
@@ -66,6 +68,9 @@ async def _carry(
     ctx = stage_context(request.configuration, store, keys, session, RunId(new_id()))
     if crashed is None and not request.create:
         await check_exists(ctx)
+    await wait_while_draining(
+        ctx, _claimant(request, ctx, state), request.wait_lock, partial(_tell_waiting, ctx, report)
+    )
     cache = _opened_cache(request)
     try:
         carrier = Carrier(request, report, ctx, state, cache)
@@ -73,6 +78,21 @@ async def _carry(
         return carrier, code
     finally:
         cache.close()
+
+
+def _tell_waiting(ctx: StageContext, report: Report, lock: Lock, age: float) -> None:
+    report(
+        {
+            "event": "waiting",
+            "project": ctx.keys.project,
+            "stage": ctx.keys.stage,
+            "user": lock.user,
+            "machine": lock.machine,
+            "age": age,
+            "files": lock.pending.files,
+            "bytes": lock.pending.bytes,
+        }
+    )
 
 
 def _opened_cache(request: MountRequest) -> PartCache:

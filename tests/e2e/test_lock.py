@@ -2,10 +2,22 @@
 
 import json
 import re
+import subprocess
 import time
+from functools import partial
+from pathlib import Path
 
+import pytest
+import trio
+
+from pdfs.cli.bucket import opened_stage
+from pdfs.config import configure
+from pdfs.core.keys import StageKeys
+from pdfs.core.lease import Claimant, LockState, Unpublished
+from pdfs.disk import read_path
+from pdfs.stage.start import start
 from tests.e2e.conftest import MakeMachine
-from tests.e2e.machines import PROJECT, Bucket
+from tests.e2e.machines import LIMIT, PDFS, PROJECT, Bucket
 
 AGE = 2.0
 
@@ -109,6 +121,41 @@ def test_a_lock_that_was_damaged_meanwhile_holds_up_no_publish_and_is_told(
     assert berta.run("mount", PROJECT, berta.mountpoint).code == 4
     berta.mount("--take-over")
     assert (berta.mountpoint / "drawing.dxf").read_text() == "drawn\n"
+
+
+@pytest.mark.real_clock
+async def test_a_stage_that_is_still_being_published_elsewhere_is_waited_for(
+    bucket: Bucket, machine: MakeMachine, project: Path
+) -> None:
+    anna, berta = machine(bucket), machine(bucket, "ws8", user="berta")
+    anna.pdfs("import", project, PROJECT)
+    configuration = configure(anna.environ, {}, read_path)
+    async with opened_stage(configuration, StageKeys(PROJECT, "planning")) as ctx:
+        owner = ctx.owner
+        claimant = Claimant(user=owner.user, session=owner.session, run=owner.run)
+        lock = (await start(ctx, claimant)).lock
+        await lock.renew(state=LockState.DRAINING, pending=Unpublished(files=2, bytes=2048))
+        mount = ("mount", PROJECT, berta.mountpoint)
+        refused = await trio.to_thread.run_sync(partial(berta.run, *mount, "--wait-lock", "1"))
+        assert (refused.code, "(draining)" in refused.err) == (4, True)
+        await lock.renew()
+        waiting = await trio.to_thread.run_sync(
+            partial(
+                subprocess.Popen,
+                [PDFS, *mount],
+                env=berta.environ,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        assert waiting.stderr is not None
+        said = await trio.to_thread.run_sync(waiting.stderr.readline)
+        assert "still being published by anna on ws7: 2 files (2.0 KiB) left there" in said
+        await lock.release(Unpublished())
+        with waiting:
+            assert await trio.to_thread.run_sync(waiting.wait, LIMIT) == 0
+    assert berta.mountpoint.is_mount()
+    berta.pdfs("umount", PROJECT)
 
 
 def test_a_broken_lock_frees_the_stage_and_its_former_owner_keeps_the_work(

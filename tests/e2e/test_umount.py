@@ -58,6 +58,8 @@ def test_a_mount_of_a_stage_that_still_drains_waits_for_it(
         )
         assert waiting.stderr is not None
         assert "is still being published" in waiting.stderr.readline()
+        impatient = here.run("mount", PROJECT, mounted, "--wait-lock", "0")
+        assert (impatient.code, "is still being published" in impatient.err) == (4, True)
     with waiting:
         assert waiting.wait(LIMIT) == 0
     assert (mounted / "drawing.dxf").read_text() == "drawn\n"

@@ -1,0 +1,45 @@
+"""Waiting for a stage whose owner has unmounted it and is still publishing.
+
+Only looks at the lock. Whether it may be taken is decided by Start, which comes after.
+"""
+
+from collections.abc import Callable
+
+import trio
+
+from pdfs.core.lease import Claimant, Lock, LockState, Refusal, judge
+from pdfs.stage.context import StageContext
+from pdfs.stage.lock import SeenLock, read_lock
+
+_LOOK = 2.0
+"""Seconds between two looks."""
+_RENEWALS = 5
+"""Who has missed so many renewals is not waited for: nobody may be publishing there any more."""
+
+Tell = Callable[[Lock, float], None]
+"""Hears the lock and its age: at first, and whenever less is left."""
+
+
+async def wait_while_draining(
+    ctx: StageContext, claimant: Claimant, limit: float, tell: Tell
+) -> None:
+    """Return when there is nothing to wait for, or after `limit` s. Raises StoreError."""
+    deadline = trio.current_time() + limit
+    told = None
+    while True:
+        seen = await read_lock(ctx)
+        lock = None if seen is None else seen.lock
+        left = deadline - trio.current_time()
+        if seen is None or lock is None or left <= 0 or not _is_draining(ctx, seen, claimant):
+            return
+        if lock.pending != told:
+            told = lock.pending
+            tell(lock, seen.age)
+        await trio.sleep(min(_LOOK, left))
+
+
+def _is_draining(ctx: StageContext, seen: SeenLock, claimant: Claimant) -> bool:
+    if seen.lock is None or seen.lock.state is not LockState.DRAINING:
+        return False
+    is_refused = isinstance(judge(seen.lock, seen.age, claimant, ctx.timing), Refusal)
+    return is_refused and seen.age < _RENEWALS * ctx.timing.renewal
