@@ -34,6 +34,7 @@ from pdfs.errors import (
     UnpublishedWork,
 )
 from pdfs.stage.catch_up import Standing, catch_up, rebase_onto, standing
+from pdfs.stage.complete import Ranges, complete
 from pdfs.stage.context import StageContext
 from pdfs.stage.end import end_session
 from pdfs.stage.load import list_stage, merge_foreign, read_tree
@@ -106,6 +107,8 @@ class StageSession:
         """Files of the current generation whose bytes are nowhere to be found."""
         self.left_lock: LockUnreadable | None = None
         """Why the lock could not be released, though everything is in the bucket."""
+        self.incomplete: dict[Path, Ranges] = {}
+        """Files of an aborted session that can't be made whole, and what they lack."""
         self.warnings: list[Warned] = []
 
     async def run(self, claimant: Claimant, serve: Serve | None) -> None:
@@ -126,6 +129,8 @@ class StageSession:
                 self._move(Event.PUBLISHING)
                 await self._upload(work)
             else:
+                if work is not None:
+                    await self._insist(partial(self._complete, work))
                 await self._insist(self._end, restarts=True)
         await self._release(Unpublished())
         if self._is_aborted:
@@ -335,6 +340,10 @@ class StageSession:
             self.left_lock = error
         except LockError as error:
             self.trouble = error
+
+    async def _complete(self, work: Work) -> None:
+        """What is given up shall need nothing of the bucket, should it be wanted back."""
+        self.incomplete = await complete(self._ctx, work)
 
     # --- going on ---------------------------------------------------------------------------------
 

@@ -1,15 +1,19 @@
-"""Giving up a crashed session: the stage is given back, its work goes to the trash."""
+"""Giving up a crashed session: what its files need of the bucket is brought here, the stage is
+given back, its work goes to the trash.
+"""
 
+import click
 import trio
 
 from pdfs.cli.bucket import opened_stage
+from pdfs.cli.completing import Incomplete, complete_session
 from pdfs.cli.sessions import LocalSession, state_of
 from pdfs.config import Configuration
 from pdfs.core.ids import publish_name
 from pdfs.core.keys import StageKeys
 from pdfs.core.lease import Claimant, Unpublished
 from pdfs.core.root import Root
-from pdfs.errors import UnpublishedWork, UsageError
+from pdfs.errors import DamageFound, UnpublishedWork, UsageError
 from pdfs.stage.context import StageContext
 from pdfs.stage.end import end_session
 from pdfs.stage.lock import read_lock
@@ -17,42 +21,56 @@ from pdfs.stage.root import read_root
 from pdfs.stage.start import start
 
 
-def discard_session(configuration: Configuration, session: LocalSession) -> None:
-    """Give the stage back in the bucket, then move the session to the trash.
+def discard_session(configuration: Configuration, session: LocalSession) -> Incomplete:
+    """Make the session whole, give the stage back in the bucket, move the session to the trash.
 
-    Raises StoreError where the bucket can't be reached, and UnpublishedWork after a commit point;
-    nothing was changed then.
+    Returns what its changed files lack all the same. Raises StoreError where the bucket can't be
+    reached, and UnpublishedWork after a commit point; the session is where it was then.
     """
+    incomplete: Incomplete = {}
     if session.project:
         if not session.is_of(configuration):
             raise UsageError(
                 f"session {session.short} belongs to the bucket {session.bucket}",
                 remedy=f"name it: --bucket {session.bucket}",
             )
-        trio.run(_give_back, configuration, session)
+        incomplete = trio.run(_complete_and_give_back, configuration, session)
     with state_of(configuration) as state:
         state.discard(session.session)
+    return incomplete
 
 
-async def _give_back(configuration: Configuration, session: LocalSession) -> None:
+async def _complete_and_give_back(
+    configuration: Configuration, session: LocalSession
+) -> Incomplete:
     """Release the lock if it is still this session's, and take the session out of the root."""
     keys = StageKeys(session.project, session.stage)
     async with opened_stage(configuration, keys, session=session.session, changes=True) as ctx:
         root = await read_root(ctx)
         if root is not None:
             _check_not_committed(ctx, root.root)
-        seen = await read_lock(ctx)
-        if seen is None or seen.lock is None or seen.lock.session != session.session:
-            return  # another owner's by now; what it says about us tells it whose work it was
-        claimant = Claimant(
-            user=seen.lock.user,
-            session=ctx.owner.session,
-            run=ctx.owner.run,
-            crashed=frozenset({session.session}),
-        )
-        started = await start(ctx, claimant)
-        await end_session(ctx, started.root)
-        await started.lock.release(Unpublished())
+        incomplete: Incomplete = {}
+        try:
+            incomplete = await complete_session(configuration, session, ctx)
+        except DamageFound as error:
+            click.echo(f"it is kept as it is: {error.what}", err=True)
+        await _give_back(ctx, session)
+        return incomplete
+
+
+async def _give_back(ctx: StageContext, session: LocalSession) -> None:
+    seen = await read_lock(ctx)
+    if seen is None or seen.lock is None or seen.lock.session != session.session:
+        return  # another owner's by now; what it says about us tells it whose work it was
+    claimant = Claimant(
+        user=seen.lock.user,
+        session=ctx.owner.session,
+        run=ctx.owner.run,
+        crashed=frozenset({session.session}),
+    )
+    started = await start(ctx, claimant)
+    await end_session(ctx, started.root)
+    await started.lock.release(Unpublished())
 
 
 def _check_not_committed(ctx: StageContext, root: Root) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from pdfs.cli import mountpoint as mountpoints
+from pdfs.cli.completing import tell_incomplete
 from pdfs.cli.control import Control, Event
 from pdfs.cli.crashed import look_at
 from pdfs.cli.daemon import start_daemon
@@ -148,7 +149,7 @@ def _crashed(configuration: Configuration, keys: StageKeys, choices: _Choices) -
         return None
     if choices.discard or (not choices.resume and _wants_discard(configuration, found[0], choices)):
         for each in found:
-            discard_session(configuration, each)
+            tell_incomplete(discard_session(configuration, each))
             click.echo(f"discarded; pdfs recover undo {each.short} brings it back", err=True)
         return None
     for other in found[1:]:

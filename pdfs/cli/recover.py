@@ -7,6 +7,7 @@ import click
 import trio
 
 from pdfs.cli.bucket import opened_stage
+from pdfs.cli.completing import check_complete
 from pdfs.cli.crashed import Left, look_at
 from pdfs.cli.daemon import start_daemon
 from pdfs.cli.discarding import discard_session
@@ -141,14 +142,19 @@ def resume_command(configuration: Configuration, session: str, take_over: bool, 
 @yes_option
 @with_configuration
 def discard_command(configuration: Configuration, session: str, yes: bool) -> None:
-    """Give up what a crashed session left: the lock is released, the work goes to the trash."""
+    """Give up what a crashed session left: the lock is released, the work goes to the trash.
+
+    Files that were changed in part are completed from the bucket first; what can't be had is
+    named, and the command then ends with 11. The trash keeps a session for 30 days.
+    """
     found = _crashed(configuration, session)
     what = f"{_amount(configuration, found)} of {found.name}"
     if not yes and not is_interactive():
         raise UsageError(f"discard takes {what} out of reach of a publish", remedy="add --yes")
     if not yes and not confirm(f"Discard {what}?"):
         raise click.Abort
-    discard_session(configuration, found)
+    incomplete = discard_session(configuration, found)
+    check_complete(f"discarded {what}", incomplete, found)
     click.echo(f"discarded {what}; pdfs recover undo {found.short} brings it back")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from pdfs.cli.completing import check_complete
 from pdfs.cli.control import Control, Event
 from pdfs.cli.mountpoint import mount_at, remove_dead_mount
 from pdfs.cli.options import (
@@ -67,14 +68,18 @@ def umount_command(configuration: Configuration, target: str, timeout: float) ->
 def abort_command(configuration: Configuration, target: str, yes: bool) -> None:
     """End the session TARGET and release its lock without publishing.
 
-    What was not published goes to the trash of this machine: `pdfs recover undo` brings it back.
+    What was not published goes to the trash of this machine, where it is kept for 30 days: `pdfs
+    recover undo` brings it back. Files that were changed in part are completed from the bucket
+    first; what can't be had is named, and the command then ends with 11.
     TARGET is a mountpoint, a session's id or its beginning, or PROJECT[/STAGE].
     """
     found = _found(configuration, target)
     if not yes:
         _ask_abort(configuration, found)
     result = finish(configuration, found, "abort", None)
-    report_end(found, result, f"{found.name} was ended without publishing; the lock is released")
+    done = f"{found.name} was ended without publishing; the lock is released"
+    check_complete(done, result.get("incomplete", {}), found)
+    report_end(found, result, done)
     click.echo(f"pdfs recover undo {found.short} brings back what was not published")
 
 

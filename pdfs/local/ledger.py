@@ -17,7 +17,7 @@ from pdfs.core.content import Content
 from pdfs.core.ids import Fence, Inode, Sequence, first_inode
 from pdfs.core.intervals import Position
 from pdfs.core.node import Based, Node, Written, Zeros
-from pdfs.core.record import Record
+from pdfs.core.record import Carried, Record
 from pdfs.core.tree import Tree
 from pdfs.disk import Buffer
 from pdfs.errors import JournalFailed
@@ -25,6 +25,9 @@ from pdfs.local.journal import Appended, SyncPoint
 
 Fetch = Callable[[Content, int, int], Awaitable[bytes]]
 """Bytes start … stop of a base. Raises ContentLost, StoreError."""
+
+PIECE = 1 << 20
+"""Bytes that one `Carried` record holds at most."""
 
 RunBlocking = Callable[[Callable[[], None]], Awaitable[None]]
 """Runs a call that waits for the disk where it holds nobody up."""
@@ -91,6 +94,16 @@ class Ledger:
             self._refused = error
             raise
         return Sequence(appended.sequence)
+
+    def keep(self, node: Node, start: int, data: bytes) -> None:
+        """Journal bytes that a file has from its base: it reads as before, also without that.
+
+        A replay passes these records over, until a checkpoint of the tree makes them count. Raises
+        as `commit` does; a part of them may count then.
+        """
+        for offset in range(0, len(data), PIECE):
+            record = Carried(ino=node.ino, start=start + offset)
+            self.commit(record, data[offset : offset + PIECE])
 
     async def sync(self) -> None:
         """Return when every record so far survives a power cut; callers share one fdatasync.

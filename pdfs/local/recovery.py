@@ -31,13 +31,11 @@ from pdfs.errors import JournalDamaged, PdfsError
 from pdfs.local.journal import Journal
 from pdfs.local.journal_format import Header, segment_name
 from pdfs.local.journal_loader import End, load
-from pdfs.local.ledger import Fetch, Ledger, RunBlocking
+from pdfs.local.ledger import PIECE, Fetch, Ledger, RunBlocking
 from pdfs.local.replay import replay
 from pdfs.local.state import SessionDirectory
 
 _AFTER = struct.Struct("<Q")
-_PIECE = 1 << 20
-"""Bytes that one `Carried` record holds at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,8 +165,8 @@ def _extents(tree: Tree) -> Iterator[tuple[Inode, Extent]]:
     """Every written range of every file, in pieces of at most 1 MiB."""
     for node in list(tree.nodes.values()):
         for extent in list(node.extents):
-            for start in range(extent.start, extent.stop, _PIECE):
-                yield node.ino, extent.within(start, min(start + _PIECE, extent.stop))
+            for start in range(extent.start, extent.stop, PIECE):
+                yield node.ino, extent.within(start, min(start + PIECE, extent.stop))
 
 
 def written_bytes(node: Node) -> int:

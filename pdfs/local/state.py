@@ -7,7 +7,8 @@
                             journal-…        see `journal_format`
                             aside/           segments that a recovery has copied; not read again
                             damaged/         the same, once damage was found; never deleted
-      trash/{session}/      a discarded session, as it was
+      trash/{session}/      a discarded session, as it was; for 30 days at least
+      trash/{session}.old/  one that is being deleted
       logs/
 
 Directories are 0700 and belong to this user, files are 0600. Symlinks are followed on the way to
@@ -60,6 +61,7 @@ _DESCRIPTION: Final = "session.json"
 _SNAPSHOT: Final = "snapshot"
 _ASIDE: Final = "aside"
 _DAMAGED: Final = "damaged"
+_OLD: Final = ".old"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,7 +287,9 @@ class StateDirectory(_Descriptors):
         Raises as `open_session` does.
         """
         _check_id(session)
-        with self._guarded(f"discard session {session}"), self._hold(session):
+        with self._guarded(f"discard session {session}"), self._hold(session) as held:
+            # Not every file system stamps a directory that is renamed; its age in the trash counts.
+            self._disk.utime(held.descriptor)
             self._move(session, self._sessions, self._trash)
 
     def undo(self, session: SessionId) -> None:
@@ -293,6 +297,31 @@ class StateDirectory(_Descriptors):
         _check_id(session)
         with self._guarded(f"bring back session {session}"):
             self._move(session, self._trash, self._sessions)
+
+    def empty_trash(self, before: float, *, most: int) -> list[SessionId]:
+        """Delete sessions that were discarded before that time (s since 1970), `most` at once.
+
+        Returns which, the oldest first. One that is half deleted by a crash is deleted by the next
+        call, and can't be brought back. Raises DiskError.
+        """
+        with self._guarded("look through the trash"):
+            listed = self._list(self._trash, self.path / "trash")
+            old = sorted((each for each in listed if 0 < each.changed < before), key=_changed)
+            gone = [each.session for each in old[:most]]
+            for session in gone:
+                self._disk.rename(self._trash, session, self._trash, session + _OLD)
+        with _words("empty the trash"):
+            for name in os.listdir(self._trash):
+                if name.endswith(_OLD) and is_uuid(name.removesuffix(_OLD)):
+                    self._delete_old(name)
+        return gone
+
+    def _delete_old(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):  # another process was at it, too
+            path = self.path / "trash" / name
+            with SessionDirectory(self._disk, path, self._open_below(self._trash, path)) as old:
+                old._empty()
+            self._disk.rmdir(self._trash, name)
 
     def _move(self, session: SessionId, source: int, target: int) -> None:
         try:
@@ -346,7 +375,7 @@ class StateDirectory(_Descriptors):
                 SessionDirectory(self._disk, path, self._open_below(parent, path)) as directory,
             ):
                 is_held = self._is_held(directory.descriptor)
-                changed = os.fstat(directory.descriptor).st_ctime
+                changed = _changed_at(directory.descriptor)
                 description = directory.description()
         except PdfsError as error:
             problem = str(error)
@@ -401,6 +430,15 @@ class StateDirectory(_Descriptors):
             )
         if stat.S_IMODE(found.st_mode) & ~DIRECTORY_MODE:
             self._disk.fchmod(descriptor, DIRECTORY_MODE)
+
+
+def _changed_at(directory: int) -> float:
+    status = os.fstat(directory)
+    return max(status.st_ctime, status.st_mtime)
+
+
+def _changed(listed: Listed) -> float:
+    return listed.changed
 
 
 def _check_id(session: str) -> None:

@@ -178,9 +178,10 @@ class Carrier:
         self._workspace.close()
 
     def _exit_code(self) -> int:
-        if self._session.missing or self._damage:
+        session = self._session
+        if session.missing or session.incomplete or self._damage:
             return DamageFound.exit_code
-        return ConflictsMade.exit_code if self._session.conflicts else 0
+        return ConflictsMade.exit_code if session.conflicts else 0
 
     @property
     def _damage(self) -> str:
@@ -195,6 +196,7 @@ class Carrier:
         return {
             "conflicts": self._session.conflicts,
             "missing": self._session.missing,
+            "incomplete": self._session.incomplete,
             "damage": self._damage,
         }
 

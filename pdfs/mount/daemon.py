@@ -3,7 +3,9 @@
 store, probe, state directory ─▶ `carrier.Carrier`, one for each session that is carried
 """
 
+import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -23,6 +25,13 @@ from pdfs.mount.request import MountRequest
 from pdfs.stage.context import StageContext
 from pdfs.stage.draining import wait_while_draining
 from pdfs.store.objects import ObjectStore
+
+logger = logging.getLogger(__name__)
+
+_KEPT = 30 * 86400.0
+"""Seconds for which a discarded session can be brought back, at least."""
+_MOST = 10
+"""Discarded sessions that one mount deletes: it should not be held up."""
 
 Report = Callable[[Mapping[str, object]], None]
 
@@ -47,12 +56,22 @@ async def _main(request: MountRequest, report: Report) -> int:
     async with opened_store(configuration) as store:
         await prove(configuration, store)
         with StateDirectory(disk, configuration.state) as state:
+            await trio.to_thread.run_sync(_empty_trash, state)
             carrier, code = await _carry(request, report, store, state, request.crashed)
             if request.crashed and request.mountpoint and not carrier.was_served:
                 # All of it was in the bucket already: what the user wants is a mount.
                 carrier, code = await _carry(request, report, store, state, None)
             report(carrier.closed())
             return code
+
+
+def _empty_trash(state: StateDirectory) -> None:
+    """A few of the sessions that were discarded long ago; nothing that goes wrong here matters."""
+    try:
+        for session in state.empty_trash(time.time() - _KEPT, most=_MOST):
+            logger.info("session %s, discarded more than 30 days ago, is deleted", session)
+    except PdfsError as error:
+        logger.warning("the trash could not be emptied: %s", error)
 
 
 async def _carry(

@@ -15,7 +15,7 @@ from pdfs.disk import Disk
 from pdfs.local.journal import Journal
 from pdfs.local.journal_format import Header
 from pdfs.local.ledger import Ledger
-from pdfs.local.recovery import begin, recover, reopen
+from pdfs.local.recovery import begin, recover, reopen, write_checkpoint
 from pdfs.local.state import SessionDirectory, StateDirectory
 
 Fetch = Callable[[Content, int, int], Awaitable[bytes]]
@@ -29,6 +29,8 @@ class ServedWork:
         self.ledger = ledger
         self._fetch = fetch
         self._commit: Callable[[Record], Sequence] = ledger.commit
+        self.has_kept = False
+        """Whether the journal has bytes of bases, which only a checkpoint makes count."""
 
     def serve_through(self, commit: Callable[[Record], Sequence]) -> None:
         """From now on commit by this call, until `unmounted`."""
@@ -54,6 +56,10 @@ class ServedWork:
 
     async def read(self, node: Node, start: int, stop: int) -> bytes:
         return await self.ledger.read(node, start, stop, fetch=self._fetch)
+
+    def keep(self, node: Node, start: int, data: bytes) -> None:
+        self.ledger.keep(node, start, data)
+        self.has_kept = True
 
     def adopt(self, fence: Fence) -> None:
         self.ledger.adopt(fence)
@@ -158,7 +164,9 @@ class DiskWorkspace:
             self._directory = None
 
     async def discard(self) -> None:
-        """The user wants none of it: the journal goes to the trash."""
+        """The user wants none of it: the journal goes to the trash, with what was kept for it."""
+        if self.work is not None and self.work.has_kept and self._directory is not None:
+            write_checkpoint(self._directory, self.work.tree, self.work.last)
         self.seal()
         self.close()
         self._state.discard(self._header.session)

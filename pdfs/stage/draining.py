@@ -10,6 +10,7 @@ import trio
 from pdfs.core.lease import Claimant, Lock, LockState, Refusal, judge
 from pdfs.stage.context import StageContext
 from pdfs.stage.lock import SeenLock, read_lock
+from pdfs.stage.root import read_root
 
 _LOOK = 2.0
 """Seconds between two looks."""
@@ -30,7 +31,9 @@ async def wait_while_draining(
         seen = await read_lock(ctx)
         lock = None if seen is None else seen.lock
         left = deadline - trio.current_time()
-        if seen is None or lock is None or left <= 0 or not _is_draining(ctx, seen, claimant):
+        if seen is None or lock is None or left <= 0:
+            return
+        if not await _is_draining(ctx, seen, claimant):
             return
         if lock.pending != told:
             told = lock.pending
@@ -38,8 +41,12 @@ async def wait_while_draining(
         await trio.sleep(min(_LOOK, left))
 
 
-def _is_draining(ctx: StageContext, seen: SeenLock, claimant: Claimant) -> bool:
+async def _is_draining(ctx: StageContext, seen: SeenLock, claimant: Claimant) -> bool:
     if seen.lock is None or seen.lock.state is not LockState.DRAINING:
         return False
-    is_refused = isinstance(judge(seen.lock, seen.age, claimant, ctx.timing), Refusal)
-    return is_refused and seen.age < _RENEWALS * ctx.timing.renewal
+    if seen.age >= _RENEWALS * ctx.timing.renewal:
+        return False
+    root = await read_root(ctx)
+    has_ended = root is not None and root.root.has_ended(seen.lock.session, seen.lock.fence)
+    verdict = judge(seen.lock, seen.age, claimant, ctx.timing, has_ended=has_ended)
+    return isinstance(verdict, Refusal)

@@ -28,6 +28,9 @@ class Work(Protocol):
     async def read(self, node: Node, start: int, stop: int) -> bytes:
         """Bytes of a file as it is now. Raises ContentLost, StoreError, DiskError."""
 
+    def keep(self, node: Node, start: int, data: bytes) -> None:
+        """Journal bytes that a file has from its base; it reads as before. Raises DiskError."""
+
     def adopt(self, fence: Fence) -> None:
         """From now on, inode numbers are those of this fence."""
 

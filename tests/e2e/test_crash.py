@@ -90,14 +90,22 @@ def test_a_crashed_session_is_shown_rescued_discarded_brought_back_and_published
     assert "nothing crashed here" in here.pdfs("recover", "list")
 
 
-def test_a_crashed_session_can_be_discarded_by_the_next_mount(
+def test_a_crashed_session_that_the_next_mount_discards_comes_back_without_the_bucket(
     bucket: Bucket, machine: MakeMachine
 ) -> None:
     here = machine(bucket)
-    mounted = here.mount("--create")
-    (mounted / "drawing.dxf").write_text("drawn\n")
+    (here.mount("--create") / "list.csv").write_text("1;2;3\n")
+    here.pdfs("umount", PROJECT)
+    mounted = here.mount()
+    with (mounted / "list.csv").open("r+b") as file:
+        file.write(b"4")
     here.kill()
-    here.mount("--discard", "--create")
-    assert list(mounted.iterdir()) == []
+    here.mount("--discard")
+    assert (mounted / "list.csv").read_text() == "1;2;3\n"
     here.pdfs("umount", mounted)
     assert "discarded" in here.pdfs("recover", "list")
+    here.pdfs("recover", "undo")
+    assert bucket.directory is not None
+    bucket.directory.rename(bucket.directory.with_name("away"))
+    here.pdfs("recover", "rescue", PROJECT, here.home / "rescued")
+    assert (here.home / "rescued" / "list.csv").read_text() == "4;2;3\n"

@@ -1,5 +1,6 @@
 """How unmounting ends: 0 only when everything is verified in the bucket and the lock released."""
 
+import random
 import signal
 import subprocess
 import time
@@ -129,12 +130,18 @@ def test_who_stops_waiting_for_an_umount_does_not_stop_the_publish(
     assert "drawing.dxf" in here.pdfs("ls", f"{PROJECT}/planning")
 
 
-def test_an_aborted_session_publishes_nothing_and_can_be_brought_back(
-    bucket: Bucket, machine: MakeMachine
+def test_an_aborted_session_publishes_nothing_and_comes_back_without_the_bucket(
+    bucket: Bucket, machine: MakeMachine, seed: int
 ) -> None:
     here = machine(bucket)
-    mounted = here.mount("--create")
+    drawn = random.Random(seed).randbytes(3 << 20)
+    (here.mount("--create") / "big.dwg").write_bytes(drawn)
+    here.pdfs("umount", PROJECT)
+    mounted = here.mount()
     (mounted / "drawing.dxf").write_text("drawn\n")
+    with (mounted / "big.dwg").open("r+b") as file:
+        file.seek(2 << 20)
+        file.write(b"a few bytes")
     assert here.run("abort", mounted).code == 2
     assert mounted.is_mount()
     here.pdfs("abort", mounted, "--yes")
@@ -142,5 +149,11 @@ def test_an_aborted_session_publishes_nothing_and_can_be_brought_back(
     assert "is not locked" in here.pdfs("lock", "show", PROJECT)
     assert "drawing" not in here.pdfs("ls", f"{PROJECT}/planning")
     here.pdfs("recover", "undo")
+    assert bucket.directory is not None
+    away = bucket.directory.rename(bucket.directory.with_name("away"))
+    here.pdfs("recover", "rescue", PROJECT, here.home / "rescued")
+    rescued = (here.home / "rescued" / "big.dwg").read_bytes()
+    assert rescued == drawn[: 2 << 20] + b"a few bytes" + drawn[(2 << 20) + 11 :]
+    away.rename(bucket.directory)
     here.pdfs("recover", "resume", PROJECT)
     assert "drawing" in here.pdfs("ls", f"{PROJECT}/planning")

@@ -425,3 +425,47 @@ def test_at_any_power_cut_a_discarded_session_is_here_or_there(tmp_path: Path, s
                 {f"pdfs/sessions/{SESSION}/snapshot"},
                 {f"pdfs/trash/{SESSION}/snapshot"},
             )
+
+
+def test_the_trash_is_emptied_of_what_is_old_and_never_of_what_is_younger(
+    state: StateDirectory, tmp_path: Path
+) -> None:
+    for session in (SESSION, OTHER):
+        state.create_session(session).close()
+        state.discard(session)
+    trash = tmp_path / "pdfs" / "trash"
+    ages = {listed.session: listed.changed for listed in state.trashed()}
+    assert state.empty_trash(min(ages.values()), most=10) == []
+    assert len(list(trash.iterdir())) == 2
+    assert state.empty_trash(max(ages.values()) + 1, most=1) == [min(ages, key=lambda s: ages[s])]
+    assert len(list(trash.iterdir())) == 1
+    assert len(state.empty_trash(max(ages.values()) + 1, most=1)) == 1
+    assert list(trash.iterdir()) == []
+
+
+def test_the_age_in_the_trash_counts_from_the_discard(
+    state: StateDirectory, tmp_path: Path
+) -> None:
+    state.create_session(SESSION).close()
+    os.utime(tmp_path / "pdfs" / "sessions" / SESSION, ns=(0, 0))
+    state.discard(SESSION)
+    (found,) = state.trashed()
+    assert os.stat(tmp_path / "pdfs" / "trash" / SESSION).st_mtime > 1e9
+    assert state.empty_trash(found.changed, most=10) == []
+
+
+def test_a_deletion_that_a_crash_cut_short_is_finished_by_the_next_one(
+    state: StateDirectory, disk: FaultyDisk, tmp_path: Path
+) -> None:
+    with state.create_session(SESSION) as session:
+        session.write_snapshot(b"the tree")
+    state.discard(SESSION)
+    disk.fault = Fault(at=2, error=errno.EIO, calls=frozenset({"unlink"}))
+    with pytest.raises(DiskError):
+        state.empty_trash(1e12, most=10)
+    disk.fault = None
+    assert state.trashed() == []
+    with pytest.raises(SessionNotFound):
+        state.undo(SESSION)
+    assert state.empty_trash(0.0, most=10) == []
+    assert list((tmp_path / "pdfs" / "trash").iterdir()) == []

@@ -1,0 +1,111 @@
+"""Making a crashed session independent of the bucket before it goes to the trash."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import click
+import trio
+
+from pdfs.cli.progress import Progress
+from pdfs.cli.sessions import LocalSession, state_of
+from pdfs.cli.words import count, size
+from pdfs.config import Configuration
+from pdfs.core.content import Content
+from pdfs.core.ids import Path
+from pdfs.disk import OsDisk
+from pdfs.errors import DamageFound, DiskError
+from pdfs.local.journal_format import Header
+from pdfs.local.recovery import Recovered, recover, reopen, write_checkpoint
+from pdfs.local.state import SessionDirectory
+from pdfs.mount.progress import ProgressTeller
+from pdfs.stage.complete import Ranges, complete, lacking_ranges
+from pdfs.stage.contents import Prefetch
+from pdfs.stage.context import StageContext
+from pdfs.stage.fetch import fetch_span
+from pdfs.stage.together import background
+
+_SHOWN = 20
+
+Incomplete = Mapping[Path, Sequence[Sequence[int]]]
+"""Files, and the ranges of bytes that they lack."""
+
+
+async def complete_session(
+    configuration: Configuration, session: LocalSession, ctx: StageContext
+) -> dict[Path, Ranges]:
+    """Bring here what its changed files need of the bucket; what could not be had, by file.
+
+    A session that is damaged, or for which the disk has no room, stays as it is, and all that it
+    lacks is returned. Raises LockError where a process has it, StoreError, and DamageFound where
+    not even its snapshot can be read.
+    """
+    disk = OsDisk()
+    with state_of(configuration) as state, state.open_session(session.session) as held:
+        recovered = recover(disk, held)
+        lacking = {} if recovered is None else lacking_ranges(recovered.tree)
+        if recovered is None or not lacking or recovered.end.damage is not None:
+            return lacking
+        try:
+            return await _complete(disk, held, recovered, session, ctx)
+        except DiskError as error:
+            click.echo(f"what is missing finds no place here: {error.what}", err=True)
+            return lacking
+
+
+async def _complete(
+    disk: OsDisk,
+    held: SessionDirectory,
+    recovered: Recovered,
+    session: LocalSession,
+    ctx: StageContext,
+) -> dict[Path, Ranges]:
+    async def fetch(content: Content, start: int, stop: int) -> bytes:
+        return await fetch_span(ctx, content, start, stop)
+
+    ledger, journal = reopen(
+        disk, held, _header(session, ctx), recovered, fetch=fetch, run_blocking=_in_thread
+    )
+    try:
+        with Progress() as progress:
+            teller = ProgressTeller(Prefetch, ctx.uploads, progress.show)
+            async with background(teller.run):
+                incomplete = await complete(ctx, ledger)
+        write_checkpoint(held, ledger.tree, journal.last_sequence)
+        journal.close()
+    finally:
+        journal.abandon()
+    return incomplete
+
+
+async def _in_thread(call: Callable[[], None]) -> None:
+    await trio.to_thread.run_sync(call)
+
+
+def _header(session: LocalSession, ctx: StageContext) -> Header:
+    return Header(
+        session=session.session,
+        run=ctx.owner.run,
+        project=session.project,
+        stage=session.stage,
+        user=session.user,
+        machine=session.machine,
+        base={"bucket": session.bucket},
+    )
+
+
+def check_complete(done: str, incomplete: Incomplete, session: LocalSession) -> None:
+    """Name what could not be made whole. Raises DamageFound if there is any."""
+    tell_incomplete(incomplete)
+    if incomplete:
+        raise DamageFound(
+            f"{done}, but {count(len(incomplete), 'changed file')} could not be made whole",
+            remedy=f"the rest is kept: pdfs recover undo {session.short}, then pdfs recover rescue",
+        )
+
+
+def tell_incomplete(incomplete: Incomplete) -> None:
+    """Name what could not be made whole."""
+    for path, ranges in list(incomplete.items())[:_SHOWN]:
+        lacks = sum(stop - start for start, stop in ranges)
+        click.echo(f"not made whole: {path} lacks {size(lacks)} of its bytes", err=True)
+    if len(incomplete) > _SHOWN:
+        click.echo(f"not made whole: {len(incomplete) - _SHOWN} more", err=True)
