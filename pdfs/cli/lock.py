@@ -111,7 +111,8 @@ def break_command(
     """Take the lock of a stage of PROJECT away from its owner, and release it.
 
     The owner can publish nothing any more; what is unpublished there stays on that machine, where
-    `pdfs recover rescue` copies it out. For a machine that is gone; if it lives, ask its user.
+    `pdfs recover rescue` copies it out, and whoever mounts the stage next is told of it. For a
+    machine that is gone; if it lives, ask its user.
     """
     keys = keys_of(project, stage)
     seen = trio.run(_look, configuration, keys)
@@ -170,4 +171,6 @@ async def _break(configuration: Configuration, keys: StageKeys) -> None:
         )
         started = await start(ctx, claimant)
         await end_session(ctx, started.root)
-        await started.lock.release(Unpublished())
+        former = started.previous
+        pending = Unpublished() if former is None else former.pending
+        await started.lock.release(pending, former=former)

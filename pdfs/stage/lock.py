@@ -97,13 +97,16 @@ class HeldLock:
                 )
             )
 
-    async def release(self, pending: Unpublished) -> None:
-        """Give the stage back. The marker goes too, unless it must tell whose work waits where."""
+    async def release(self, pending: Unpublished, *, former: Lock | None = None) -> None:
+        """Give the stage back. The marker goes too, unless it must tell whose work waits where.
+
+        That is this session's work; or that of `former`, from whose owner the stage was taken.
+        """
         now = self._ctx.now()
         with step.at(Step.RELEASE_MARK):
             await self._write(
                 lambda lock: replace(
-                    lock,
+                    lock if former is None else _named_after(lock, former),
                     renewed=now,
                     expires=now - 1.0,
                     state=LockState.RELEASED,
@@ -155,8 +158,23 @@ class HeldLock:
             )
 
 
+def _named_after(lock: Lock, former: Lock) -> Lock:
+    return replace(
+        lock,
+        user=former.user,
+        machine=former.machine,
+        session=former.session,
+        since=former.since,
+    )
+
+
 def lost_to(lock: Lock) -> LockLost:
     """The error that names who took the stage."""
+    if lock.state is LockState.RELEASED:
+        return LockLost(
+            "the lock of the stage was broken, and released",
+            remedy="nothing more is uploaded, everything is kept: pdfs recover list",
+        )
     return LockLost(
         f"the stage was taken over by {lock.user} on {lock.machine}",
         remedy="nothing more is uploaded, everything is kept: pdfs recover list",

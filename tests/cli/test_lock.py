@@ -8,8 +8,9 @@ import trio
 
 from pdfs.cli.bucket import opened_stage
 from pdfs.config import Configuration
+from pdfs.core.ids import RunId, SessionId
 from pdfs.core.keys import StageKeys
-from pdfs.core.lease import Claimant, Unpublished
+from pdfs.core.lease import Claimant, Refusal, Unpublished, decode, judge
 from pdfs.stage.start import start
 from tests.cli.conftest import Run
 
@@ -74,5 +75,25 @@ def test_breaking_a_lock_wants_yes_keeps_a_log_and_frees_the_stage(
     assert "2 files (2.0 KiB) of anna stay unpublished on ws7" in said.stdout
     log = Path(configuration.state) / "logs" / "lock-breaks.log"
     assert json.loads(log.read_text())["reason"] == "laptop was stolen"
-    assert run("lock", "show", "Plant").output == "Plant/planning is not locked\n"
     assert run("lock", "break", "Plant", "--yes").output == "Plant/planning is not locked\n"
+
+
+@pytest.mark.usefixtures("imported")
+def test_a_broken_lock_tells_the_next_owner_whose_unpublished_work_waits_where(
+    run: Run, configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trio.run(take, configuration)
+    before = json.loads(run("lock", "show", "Plant", "--json").output)["lock"]
+    monkeypatch.setenv("PDFS_USER", "berta")
+    monkeypatch.setenv("PDFS_MACHINE", "ws8")
+    assert run("lock", "break", "Plant", "--yes").exit_code == 0
+    said = run("lock", "show", "Plant").output
+    assert said == (
+        "Plant/planning is not locked, but anna left 2 files (2.0 KiB) unpublished on ws7\n"
+    )
+    marker = json.loads(run("lock", "show", "Plant", "--json").output)["lock"]
+    assert marker["session"] == before["session"], "who comes back with it is not asked"
+    assert marker["run"] != before["run"], "its process has lost it"
+    lock = decode(KEYS.lock, json.dumps(marker).encode())
+    berta = Claimant(user="berta", session=SessionId("b" * 32), run=RunId("b" * 32))
+    assert judge(lock, 1.0, berta, configuration.timing) is Refusal.WORK_WAITS

@@ -168,7 +168,11 @@ def test_a_broken_lock_frees_the_stage_and_its_former_owner_keeps_the_work(
     berta.pdfs("lock", "break", PROJECT, "--yes", "--reason", "anna is away")
     log = (berta.home / "state/pdfs/logs/lock-breaks.log").read_text()
     assert json.loads(log)["reason"] == "anna is away"
-    berta.mount("--create")
+    asked = berta.run("mount", PROJECT, berta.mountpoint, "--create")
+    assert asked.code == 4
+    assert "anna on ws7 (released)" in asked.err
+    assert "1 files (6 bytes) unpublished there" in asked.err
+    berta.mount("--create", "--yes")
     berta.pdfs("umount", PROJECT)
     ended = anna.run("umount", mounted)
     assert ended.code == 9
