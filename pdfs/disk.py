@@ -80,6 +80,9 @@ class Disk(Protocol):
 
     def link(self, old_directory: int, old: str, new_directory: int, new: str) -> None: ...
 
+    def symlink(self, target: str, directory: int, name: str) -> None:
+        """symlinkat(2): `name` points to `target`, which is not looked at."""
+
     def unlink(self, directory: int, name: str) -> None: ...
 
     def mkdir(self, directory: int, name: str, mode: int = DIRECTORY_MODE) -> None: ...
@@ -92,6 +95,9 @@ class Disk(Protocol):
 
     def utime(self, descriptor: int, mtime_ns: int | None = None) -> None:
         """Set both times; None = now, by the clock of the file system."""
+
+    def utime_at(self, directory: int, name: str, mtime_ns: int) -> None:
+        """The same by name; of a symlink itself, which has no descriptor."""
 
 
 class OsDisk:
@@ -136,6 +142,9 @@ class OsDisk:
     def link(self, old_directory: int, old: str, new_directory: int, new: str) -> None:
         os.link(old, new, src_dir_fd=old_directory, dst_dir_fd=new_directory, follow_symlinks=False)
 
+    def symlink(self, target: str, directory: int, name: str) -> None:
+        os.symlink(target, name, dir_fd=directory)
+
     def unlink(self, directory: int, name: str) -> None:
         os.unlink(name, dir_fd=directory)
 
@@ -156,6 +165,9 @@ class OsDisk:
             os.utime(descriptor)
         else:
             os.utime(descriptor, ns=(mtime_ns, mtime_ns))
+
+    def utime_at(self, directory: int, name: str, mtime_ns: int) -> None:
+        os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=directory, follow_symlinks=False)
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from collections.abc import Sequence
 
 import click
 import trio
@@ -20,7 +21,7 @@ from pdfs.cli.options import (
 )
 from pdfs.cli.output import print_json
 from pdfs.cli.progress import Progress
-from pdfs.cli.rescue import INCOMPLETE, Fetch, Rescue, Rescued, Segments, empty_directory
+from pdfs.cli.rescue import Fetch, Rescue, Rescued, Segments, empty_directory
 from pdfs.cli.sessions import (
     LocalSession,
     discarded_sessions,
@@ -182,19 +183,22 @@ def undo_command(configuration: Configuration, session: str | None) -> None:
 def rescue_command(
     configuration: Configuration, session: str, directory: str, everything: bool
 ) -> None:
-    """Copy the files that a crashed session changed into DIRECTORY, which is made.
+    """Copy what a crashed session changed into DIRECTORY, which is new or empty.
 
-    The session stays as it is. What it changed only in part is completed from the bucket; a file
-    whose rest can't be had is named, and written as NAME.incomplete.
+    The session stays as it is. Changed and renamed files are copied with modes, times and user.*
+    attributes, and every symlink and empty directory of the stage. What was changed only in part is
+    completed from the bucket; a file whose rest can't be had is named, and written as
+    NAME.incomplete. What can't be copied is named, and so is what was removed.
     """
     found = _crashed(configuration, session)
     rescued = trio.run(_rescue, configuration, found, directory, everything)
     click.echo(f"{count(len(rescued.files), 'file')} copied to {directory}")
-    for path, target in rescued.symlinks.items():
-        click.echo(f"a symlink, not made: {path} -> {target}")
+    _list("renamed", [f"{old} -> {new}" for new, old in rescued.renamed.items()])
+    _list("removed by the session", rescued.removed)
+    _list("not copied", [f"{path} ({what})" for path, what in rescued.left_out.items()])
     for path, ranges in rescued.incomplete.items():
         lacking = sum(stop - start for start, stop in ranges)
-        click.echo(f"incomplete: {path}{INCOMPLETE} lacks {size(lacking)} at {ranges}", err=True)
+        click.echo(f"incomplete: {path} lacks {size(lacking)} at {ranges}", err=True)
     if rescued.incomplete:
         raise DamageFound(
             f"{count(len(rescued.incomplete), 'file')} could not be made whole",
@@ -216,13 +220,21 @@ async def _rescue(
         recovered = recover(disk, held)
         if recovered is None:
             return Rescued()
+        tree = recovered.tree
         try:
             async with opened_stage(configuration, keys) as ctx:
-                rescue = Rescue(disk, target, Segments(disk, held), _fetch_of(ctx))
-                return await rescue.copy(recovered.tree, everything=everything)
+                rescue = Rescue(disk, target, tree, Segments(disk, held), _fetch_of(ctx))
+                return await rescue.copy(everything=everything)
         except StoreError as error:  # not even to be opened
-            rescue = Rescue(disk, target, Segments(disk, held), _refuse(error))
-            return await rescue.copy(recovered.tree, everything=everything)
+            rescue = Rescue(disk, target, tree, Segments(disk, held), _refuse(error))
+            return await rescue.copy(everything=everything)
+
+
+def _list(title: str, said: Sequence[str]) -> None:
+    for each in said[:_SHOWN]:
+        click.echo(f"{title}: {each}")
+    if len(said) > _SHOWN:
+        click.echo(f"{title}: {len(said) - _SHOWN} more")
 
 
 def _fetch_of(ctx: StageContext) -> Fetch:

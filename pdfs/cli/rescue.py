@@ -1,8 +1,11 @@
 """Copying what a crashed session holds out of its journal into an ordinary directory.
 
 Changed files are written whole: bytes that are in the journal come from there, the rest of the
-file from the bucket. A file whose rest can't be had is written as `{name}.incomplete`, with zeros
-where bytes are missing, and named. Nothing of the session is changed.
+file from the bucket; so are files that have a new name. A file whose rest can't be had is written
+as `{name}.incomplete`, with zeros where bytes are missing, and named. Every symlink and every empty
+directory of the stage is made: the journal does not tell those of this session from others. Modes,
+times and `user.*` attributes are kept. What can't be made here is named. Nothing of the session is
+changed, and nothing is written through a symlink.
 """
 
 import errno
@@ -11,16 +14,19 @@ import stat
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Final
 
 from pdfs.core.content import Content
-from pdfs.core.ids import Path
+from pdfs.core.ids import Inode, Path
 from pdfs.core.intervals import Extent
-from pdfs.core.keys import leaf, parent
+from pdfs.core.keys import COMPONENT_LIMIT, join, leaf, parent
 from pdfs.core.node import Based, Layer, Node, Written, Zeros
+from pdfs.core.record import Kind
 from pdfs.core.tree import Tree
 from pdfs.disk import (
     Disk,
+    disk_error,
     make_path,
     opened,
     opened_directory,
@@ -44,8 +50,12 @@ class Rescued:
     files: list[Path] = field(default_factory=list)
     incomplete: dict[Path, list[tuple[int, int]]] = field(default_factory=dict)
     """Byte ranges that are missing."""
-    symlinks: dict[Path, str] = field(default_factory=dict)
-    """Links that this session made or may have made; they are told, not written."""
+    renamed: dict[Path, Path] = field(default_factory=dict)
+    """New names of unchanged files, which are copied too, and the old ones."""
+    removed: list[Path] = field(default_factory=list)
+    """Names in the bucket that this session took away."""
+    left_out: dict[Path, str] = field(default_factory=dict)
+    """What can't be made in a directory, and what it is."""
 
 
 @contextmanager
@@ -83,39 +93,135 @@ class Segments:
 
 
 class Rescue:
-    """One copying out. `fetch` gets what the journal doesn't have."""
+    """One copying out of a session's `tree`. `fetch` gets what the journal doesn't have."""
 
-    def __init__(self, disk: Disk, target: int, segments: Segments, fetch: Fetch) -> None:
+    def __init__(
+        self, disk: Disk, target: int, tree: Tree, segments: Segments, fetch: Fetch
+    ) -> None:
         self._disk = disk
         self._target = target
+        self._tree = tree
         self._segments = segments
         self._fetch = fetch
+        self._written: dict[Inode, Path] = {}
+        """Files with several names, by the name that is written."""
+        self._named: dict[Path, Path] = {}
+        """Files that are incomplete, by what they are called."""
+        self._folders: set[Path] = set()
         self.rescued = Rescued()
 
-    async def copy(self, tree: Tree, *, everything: bool) -> Rescued:
-        """Copy the changed files of `tree`, or all of them. Raises DiskError."""
-        for path, node in tree.walk():
-            if node.is_file and (everything or not node.is_clean):
-                await self._copy_file(path, node)
-            elif node.target and (everything or node.ino >> 32 == _newest_fence(tree)):
-                self.rescued.symlinks[path] = node.target
+    async def copy(self, *, everything: bool) -> Rescued:
+        """Copy what the session changed, or all there is. Raises DiskError."""
+        for path, node in self._tree.walk():
+            try:
+                await self._copy(path, node, everything)
+            except OSError as error:
+                raise disk_error(error, f"write {path!r}") from error
+        for path in sorted(self._folders, reverse=True):  # writing into them changes their times
+            self._finish_folder(path)
+        self.rescued.removed = self._removed()
         return self.rescued
 
+    async def _copy(self, path: Path, node: Node, everything: bool) -> None:
+        match node.kind:
+            case Kind.FILE:
+                if everything or not node.is_clean or self._is_moved(path, node):
+                    await self._copy_file(path, node)
+            case Kind.DIRECTORY:
+                if everything or not node.entries:
+                    with self._folder(path):
+                        pass
+            case Kind.SYMLINK:
+                self._make_symlink(path, node)
+            case _:
+                self.rescued.left_out[path] = node.kind.name.lower()
+
+    # --- names ------------------------------------------------------------------------------------
+
+    def _is_moved(self, path: Path, node: Node) -> bool:
+        """Whether the bucket knows the bytes of a file by another name than this one."""
+        known = self._tree.known.get(path)
+        if known is not None and known.is_same(node.base):
+            return False
+        old = next((home.path for home in node.base.plain if home.path != path), None)
+        if old is not None:
+            self.rescued.renamed[path] = old
+        return True
+
+    def _removed(self) -> list[Path]:
+        old = set(self.rescued.renamed.values())
+        here = {path for path, node in self._tree.walk() if node.is_file}
+        return sorted(path for path in self._tree.known if path not in here | old)
+
+    def _incomplete_name(self, path: Path) -> str:
+        """A name beside `path` that nothing else has."""
+        for number in count():
+            end = INCOMPLETE if not number else f"{INCOMPLETE}.{number}"
+            stem = os.fsencode(leaf(path))[: COMPONENT_LIMIT - len(end)]
+            there = join(parent(path), os.fsdecode(stem) + end)
+            if self._tree.find(there) is None and there not in self._named.values():
+                self._named[path] = there
+                break
+        return leaf(self._named[path])
+
+    # --- making -----------------------------------------------------------------------------------
+
     async def _copy_file(self, path: Path, node: Node) -> None:
+        first = self._written.setdefault(node.ino, path)
+        if first != path:
+            self._link(path, first)
+            return
         missing: list[tuple[int, int]] = []
         with self._folder(parent(path)) as folder:
             name = leaf(path)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             with opened(self._disk, folder, name, flags) as descriptor:
                 await self._fill(descriptor, node, missing)
-                self._disk.fchmod(descriptor, stat.S_IMODE(node.mode) & 0o777)
-                self._disk.utime(descriptor, node.mtime)
+                self._keep_attributes(descriptor, path, node)
                 self._disk.fsync(descriptor)
             if missing:
-                self._disk.rename(folder, name, folder, name + INCOMPLETE)
+                self._disk.rename(folder, name, folder, self._incomplete_name(path))
                 self.rescued.incomplete[path] = missing
             else:
                 self.rescued.files.append(path)
+
+    def _link(self, path: Path, first: Path) -> None:
+        old, new = leaf(first), leaf(path)
+        if first in self.rescued.incomplete:
+            old, new = leaf(self._named[first]), self._incomplete_name(path)
+            self.rescued.incomplete[path] = self.rescued.incomplete[first]
+        else:
+            self.rescued.files.append(path)
+        with self._folder(parent(first)) as source, self._folder(parent(path)) as target:
+            self._disk.link(source, old, target, new)
+
+    def _make_symlink(self, path: Path, node: Node) -> None:
+        with self._folder(parent(path)) as folder:
+            self._disk.symlink(node.target, folder, leaf(path))
+            self._disk.utime_at(folder, leaf(path), node.mtime)
+
+    def _keep_attributes(self, descriptor: int, path: Path, node: Node) -> None:
+        for name, value in node.xattrs.items():
+            try:
+                self._disk.setxattr(descriptor, name, value)
+            except OSError:
+                self.rescued.left_out[path] = f"attribute {name}"
+        self._disk.fchmod(descriptor, stat.S_IMODE(node.mode) & 0o777)
+        self._disk.utime(descriptor, node.mtime)
+
+    def _finish_folder(self, path: Path) -> None:
+        node = self._tree.find(path)
+        assert node is not None
+        try:
+            with (
+                self._folder(parent(path)) as above,
+                opened_directory(self._disk, above, leaf(path)) as folder,
+            ):
+                self._keep_attributes(folder, path, node)
+        except OSError as error:
+            raise disk_error(error, f"write {path!r}") from error
+
+    # --- bytes ------------------------------------------------------------------------------------
 
     async def _fill(self, descriptor: int, node: Node, missing: list[tuple[int, int]]) -> None:
         for start in range(0, node.size, _PIECE):
@@ -156,9 +262,6 @@ class Rescue:
             except OSError as error:
                 if error.errno != errno.EEXIST:
                     raise
+            self._folders.add(path)
             with opened_directory(self._disk, above, leaf(path)) as folder:
                 yield folder
-
-
-def _newest_fence(tree: Tree) -> int:
-    return max(ino >> 32 for ino in tree.nodes)

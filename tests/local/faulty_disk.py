@@ -103,6 +103,9 @@ class FaultyDisk(OsDisk):
     def link(self, old_directory: int, old: str, new_directory: int, new: str) -> None:
         self._try("link", super().link, old_directory, old, new_directory, new)
 
+    def symlink(self, target: str, directory: int, name: str) -> None:
+        self._try("symlink", super().symlink, target, directory, name)
+
     def unlink(self, directory: int, name: str) -> None:
         self._try("unlink", super().unlink, directory, name)
 
@@ -120,3 +123,6 @@ class FaultyDisk(OsDisk):
 
     def utime(self, descriptor: int, mtime_ns: int | None = None) -> None:
         self._try("utime", super().utime, descriptor, mtime_ns)
+
+    def utime_at(self, directory: int, name: str, mtime_ns: int) -> None:
+        self._try("utime_at", super().utime_at, directory, name, mtime_ns)

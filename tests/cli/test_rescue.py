@@ -1,0 +1,231 @@
+"""What `pdfs recover rescue` writes: everything that the session made, as it was, and no more."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from pdfs.cli.rescue import Fetch, Rescue, Rescued, Segments, empty_directory
+from pdfs.core import snapshot
+from pdfs.core.content import Content, ETag, Plain, content_of
+from pdfs.core.ids import TOP, Inode, SessionId
+from pdfs.core.ids import Path as StagePath
+from pdfs.core.intervals import Extent
+from pdfs.core.record import (
+    Create,
+    Found,
+    Kind,
+    Link,
+    Record,
+    Rename,
+    SetAttributes,
+    SetXattr,
+    Unlink,
+    Write,
+)
+from pdfs.core.tree import new_tree
+from pdfs.disk import OsDisk
+from pdfs.errors import ContentLost, StoreUnavailable, UsageError
+from pdfs.local.ledger import Ledger
+from tests.cli.conftest import Run
+from tests.simulation.machine import SimulatedDisk, SimulatedJournal
+
+DATA = b"as in the bucket\n"
+TIME = 1_600_000_000_123_456_789
+
+
+class JournalInMemory(Segments):
+    """Reads extents of a simulated journal."""
+
+    def __init__(self, disk: SimulatedDisk) -> None:
+        self._simulated = disk
+
+    def read(self, extent: Extent) -> bytes:
+        offset = extent.at.offset
+        return bytes(self._simulated.data[offset : offset + extent.stop - extent.start])
+
+
+async def _at_once(call: Callable[[], None]) -> None:
+    call()
+    await trio.lowlevel.checkpoint()
+
+
+class Crashed:
+    """A session: `clean`, `dir/clean` and `long` come from the bucket."""
+
+    def __init__(self) -> None:
+        tree = new_tree(uid=0, gid=0, mode=0o755, time=0)
+        self.disk = SimulatedDisk(SessionId("5" * 32), snapshot.encode(tree))
+        self.tree = tree
+        self._ledger = Ledger(
+            tree,
+            SimulatedJournal(self.disk, lambda: False),
+            fetch=self.fetch,
+            run_blocking=_at_once,
+        )
+        self._create(2, "dir", Kind.DIRECTORY)
+        for ino, parent, name in ((3, TOP, "clean"), (4, 2, "clean"), (5, TOP, "long")):
+            path = StagePath(name if parent == TOP else f"dir/{name}")
+            content = content_of(DATA).with_plain(Plain(path, ETag(f"etag-{ino}")))
+            self.commit(
+                Found(
+                    parent=Inode(parent),
+                    name=name,
+                    path=path,
+                    ino=Inode(ino),
+                    mode=0o644,
+                    uid=0,
+                    gid=0,
+                    mtime=TIME,
+                    time=TIME,
+                    content=content,
+                )
+            )
+
+    async def fetch(self, content: Content, start: int, stop: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return DATA[start:stop]
+
+    def commit(self, record: Record, data: bytes = b"") -> None:
+        self._ledger.commit(record, data)
+
+    def _create(self, ino: int, name: str, kind: Kind, target: str = "", parent: int = TOP) -> None:
+        self.commit(
+            Create(
+                parent=Inode(parent),
+                name=name,
+                ino=Inode(ino),
+                kind=kind,
+                mode=0o750,
+                uid=0,
+                gid=0,
+                time=TIME,
+                target=target,
+            )
+        )
+
+    def write(self, ino: int, offset: int, data: bytes) -> None:
+        self.commit(Write(ino=Inode(ino), offset=offset, time=TIME), data)
+
+    async def rescued(
+        self, target: Path, *, everything: bool = False, fetch: Fetch | None = None
+    ) -> Rescued:
+        with empty_directory(OsDisk(), str(target)) as directory:
+            segments = JournalInMemory(self.disk)
+            rescue = Rescue(OsDisk(), directory, self.tree, segments, fetch or self.fetch)
+            return await rescue.copy(everything=everything)
+
+
+def names_in(directory: Path) -> list[str]:
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*"))
+
+
+async def test_changed_files_are_written_whole_with_modes_times_and_attributes(
+    tmp_path: Path,
+) -> None:
+    crashed = Crashed()
+    crashed.write(5, 0, b"AS")
+    crashed.commit(SetXattr(ino=Inode(5), name="user.author", value=b"anna", time=TIME))
+    crashed.commit(SetAttributes(ino=Inode(5), time=TIME, mode=0o640, mtime=TIME))
+    crashed.commit(Link(ino=Inode(5), parent=Inode(2), name="same", time=TIME))
+    crashed.commit(SetAttributes(ino=Inode(2), time=TIME, mode=0o500, mtime=TIME))
+    target = tmp_path / "rescued"
+    rescued = await crashed.rescued(target)
+    assert sorted(rescued.files) == ["dir/same", "long"]
+    assert names_in(target) == ["dir", "dir/same", "long"]
+    assert (target / "long").read_bytes() == b"AS" + DATA[2:]
+    assert (target / "long").stat().st_ino == (target / "dir" / "same").stat().st_ino
+    for name, mode in (("long", 0o640), ("dir", 0o500)):
+        found = (target / name).stat()
+        assert (found.st_mode & 0o7777, found.st_mtime_ns) == (mode, TIME), name
+    assert os.getxattr(target / "long", "user.author") == b"anna"
+
+
+async def test_symlinks_and_empty_directories_are_made_and_other_kinds_named(
+    tmp_path: Path,
+) -> None:
+    crashed = Crashed()
+    crashed._create(10, "link", Kind.SYMLINK, "/etc/passwd")
+    crashed._create(11, "empty", Kind.DIRECTORY)
+    crashed._create(12, "pipe", Kind.FIFO)
+    crashed._create(13, "to-dir", Kind.SYMLINK, "dir")
+    target = tmp_path / "rescued"
+    rescued = await crashed.rescued(target)
+    assert names_in(target) == ["empty", "link", "to-dir"]
+    assert (target / "link").readlink() == Path("/etc/passwd")
+    assert (target / "link").lstat().st_mtime_ns == TIME
+    assert (target / "empty").stat().st_mtime_ns == TIME
+    assert rescued.left_out == {"pipe": "fifo"}
+
+
+async def test_renamed_files_are_copied_and_told_and_removed_ones_are_told(
+    tmp_path: Path,
+) -> None:
+    crashed = Crashed()
+    crashed.commit(
+        Rename(parent=TOP, name="dir", new_parent=TOP, new_name="moved", exchange=False, time=TIME)
+    )
+    crashed.commit(Unlink(parent=TOP, name="long", time=TIME))
+    target = tmp_path / "rescued"
+    rescued = await crashed.rescued(target)
+    assert rescued.renamed == {"moved/clean": "dir/clean"}
+    assert rescued.removed == ["long"]
+    assert names_in(target) == ["moved", "moved/clean"]
+    assert (target / "moved" / "clean").read_bytes() == DATA
+
+
+async def test_all_means_unchanged_files_too(tmp_path: Path) -> None:
+    target = tmp_path / "rescued"
+    rescued = await Crashed().rescued(target, everything=True)
+    assert sorted(rescued.files) == ["clean", "dir/clean", "long"]
+    assert (rescued.renamed, rescued.removed) == ({}, [])
+
+
+@pytest.mark.parametrize("error", [ContentLost("gone"), StoreUnavailable("silent")])
+async def test_a_file_whose_rest_can_not_be_had_is_named_and_takes_nobody_s_name(
+    error: Exception, tmp_path: Path
+) -> None:
+    crashed = Crashed()
+    crashed.write(5, 0, b"AS")
+    crashed.commit(Link(ino=Inode(5), parent=TOP, name="same", time=TIME))
+    crashed._create(10, "long.incomplete", Kind.FILE)
+    crashed.write(10, 0, b"a file of the user's")
+
+    async def fetch(content: Content, start: int, stop: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        raise error
+
+    target = tmp_path / "rescued"
+    rescued = await crashed.rescued(target, fetch=fetch)
+    assert rescued.incomplete == {"long": [(2, 17)], "same": [(2, 17)]}
+    assert rescued.files == ["long.incomplete"]
+    assert (target / "long.incomplete").read_bytes() == b"a file of the user's"
+    assert (target / "long.incomplete.1").read_bytes() == b"AS" + bytes(15)
+    assert (target / "same.incomplete").read_bytes() == b"AS" + bytes(15)
+
+
+def test_a_directory_that_is_not_empty_is_refused(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "there").touch()
+    with pytest.raises(UsageError, match="not empty"), empty_directory(OsDisk(), str(tmp_path)):
+        pass
+    assert names_in(tmp_path) == ["there"]
+
+
+async def test_a_link_that_somebody_puts_there_meanwhile_is_not_followed(tmp_path: Path) -> None:
+    crashed = Crashed()
+    crashed.write(4, 0, b"AS")
+    outside, target = tmp_path / "outside", tmp_path / "rescued"
+    outside.mkdir()
+
+    async def fetch(content: Content, start: int, stop: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return DATA[start:stop]
+
+    with empty_directory(OsDisk(), str(target)) as directory:
+        (target / "dir").symlink_to(outside)
+        rescue = Rescue(OsDisk(), directory, crashed.tree, JournalInMemory(crashed.disk), fetch)
+        with pytest.raises(Exception, match="write 'dir/clean'"):
+            await rescue.copy(everything=False)
+    assert names_in(outside) == []
