@@ -16,16 +16,22 @@ from pdfs.cli.words import one_line
 from pdfs.errors import PdfsError
 
 _COMMANDS = {
-    "mount": "mounting",
-    "umount": "umounting",
-    "status": "status",
-    "abort": "umounting",
-    "lock": "lock",
-    "ls": "listing",
-    "recover": "recover",
-    "import": "importing",
+    "mount": ("mounting", "Mount a stage of PROJECT at MOUNTPOINT, and lock it for others."),
+    "umount": ("umounting", "Unmount TARGET, publish its changes, and wait for that."),
+    "status": ("status", "Show the sessions of this machine, or TARGET alone."),
+    "abort": ("umounting", "End the session TARGET and release its lock without publishing."),
+    "lock": ("lock", "Look at the lock of a stage, or break it."),
+    "ls": (
+        "listing",
+        "List projects, the stages of a project, or the files of a stage, as last published.",
+    ),
+    "recover": (
+        "recover",
+        "Look at, publish, give up or copy out what a crash left on this machine.",
+    ),
+    "import": ("importing", "Create PROJECT from what is in DIRECTORY, which stays as it is."),
 }
-"""Each command, in the order of `pdfs --help`, and the module that has it."""
+"""Each command, in the order of `pdfs --help`: the module that has it, and what it does."""
 
 _INTERRUPTED = 130
 _INTERNAL = 1
@@ -40,9 +46,14 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"pdfs.cli.{_COMMANDS[cmd_name]}")
+        module = importlib.import_module(f"pdfs.cli.{_COMMANDS[cmd_name][0]}")
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them all."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, does) for name, (_, does) in _COMMANDS.items()])
 
     def main(
         self,

@@ -8,10 +8,10 @@ from pdfs.config import Configuration
 from pdfs.core.ids import RunId, SessionId
 from pdfs.core.keys import StageKeys
 from pdfs.errors import ProjectNotFound
-from pdfs.mount import stage_context
-from pdfs.mount.access import new_id, opened_store, prove
+from pdfs.mount.access import new_id, opened_store, prove, stage_context
 from pdfs.stage.context import StageContext
 from pdfs.store.objects import Listed
+from pdfs.store.open import is_there
 
 
 @asynccontextmanager
@@ -25,7 +25,7 @@ async def opened_stage(
     """The stage's context, with a store that was proved if `changes`; that of a new session
     unless one is given.
     """
-    async with opened_store(configuration) as store:
+    async with opened_store(configuration, makes=changes) as store:
         if changes:
             await prove(configuration, store)
         run = RunId(new_id())
@@ -57,6 +57,20 @@ async def names_below(ctx: StageContext, prefix: str) -> list[str]:
         return sorted(found)
 
     return await ctx.patience.ask(look)
+
+
+def has_bucket(configuration: Configuration) -> bool:
+    """False while nobody has made the default bucket, which a look does not make."""
+    return not configuration.is_default_bucket or is_there(configuration.bucket)
+
+
+def check_bucket(configuration: Configuration, project: str) -> None:
+    """Raises ProjectNotFound where there is no bucket for the project to be in."""
+    if not has_bucket(configuration):
+        raise ProjectNotFound(
+            f"there is no project {project!r}: {configuration.bucket} has not been made yet",
+            remedy="pdfs import DIRECTORY PROJECT makes it; --bucket names another bucket",
+        )
 
 
 def no_project(ctx: StageContext) -> ProjectNotFound:

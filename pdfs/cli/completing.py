@@ -1,18 +1,17 @@
 """Making a crashed session independent of the bucket before it goes to the trash."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import click
 import trio
 
 from pdfs.cli.progress import Progress
 from pdfs.cli.sessions import LocalSession, state_of
-from pdfs.cli.words import count, size
 from pdfs.config import Configuration
 from pdfs.core.content import Content
 from pdfs.core.ids import Path
 from pdfs.disk import OsDisk
-from pdfs.errors import DamageFound, DiskError
+from pdfs.errors import DiskError
 from pdfs.local.journal_format import Header
 from pdfs.local.recovery import Recovered, recover, reopen, write_checkpoint
 from pdfs.local.state import SessionDirectory
@@ -22,11 +21,6 @@ from pdfs.stage.contents import Prefetch
 from pdfs.stage.context import StageContext
 from pdfs.stage.fetch import fetch_span
 from pdfs.stage.together import background
-
-_SHOWN = 20
-
-Incomplete = Mapping[Path, Sequence[Sequence[int]]]
-"""Files, and the ranges of bytes that they lack."""
 
 
 async def complete_session(
@@ -90,22 +84,3 @@ def _header(session: LocalSession, ctx: StageContext) -> Header:
         machine=session.machine,
         base={"bucket": session.bucket},
     )
-
-
-def check_complete(done: str, incomplete: Incomplete, session: LocalSession) -> None:
-    """Name what could not be made whole. Raises DamageFound if there is any."""
-    tell_incomplete(incomplete)
-    if incomplete:
-        raise DamageFound(
-            f"{done}, but {count(len(incomplete), 'changed file')} could not be made whole",
-            remedy=f"the rest is kept: pdfs recover undo {session.short}, then pdfs recover rescue",
-        )
-
-
-def tell_incomplete(incomplete: Incomplete) -> None:
-    """Name what could not be made whole."""
-    for path, ranges in list(incomplete.items())[:_SHOWN]:
-        lacks = sum(stop - start for start, stop in ranges)
-        click.echo(f"not made whole: {path} lacks {size(lacks)} of its bytes", err=True)
-    if len(incomplete) > _SHOWN:
-        click.echo(f"not made whole: {len(incomplete) - _SHOWN} more", err=True)

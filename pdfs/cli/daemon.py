@@ -19,7 +19,7 @@ from pdfs.cli.sessions import state_of
 from pdfs.config import Configuration
 from pdfs.disk import OsDisk, opened, read_fully
 from pdfs.errors import StartFailed
-from pdfs.mount import MountRequest, encode_request
+from pdfs.mount.request import MountRequest, encode_request
 
 _COMMAND: Final = (sys.executable, "-m", "pdfs.mount")
 _ENDING: Final = 15.0

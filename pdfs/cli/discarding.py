@@ -6,7 +6,8 @@ import click
 import trio
 
 from pdfs.cli.bucket import opened_stage
-from pdfs.cli.completing import Incomplete, complete_session
+from pdfs.cli.completing import complete_session
+from pdfs.cli.incomplete import Incomplete
 from pdfs.cli.sessions import LocalSession, state_of
 from pdfs.config import Configuration
 from pdfs.core.ids import publish_name

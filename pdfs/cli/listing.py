@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import click
 import trio
 
-from pdfs.cli.bucket import has_keys, names_below, no_project, opened_stage
+from pdfs.cli.bucket import (
+    check_bucket,
+    has_bucket,
+    has_keys,
+    names_below,
+    no_project,
+    opened_stage,
+)
 from pdfs.cli.options import json_option, with_configuration
 from pdfs.cli.output import print_json
 from pdfs.cli.words import moment
@@ -66,6 +73,8 @@ def ls_command(
     """List projects, the stages of a project, or the files of a stage, as last published."""
     project, _, rest = (place or "").strip("/").partition("/")
     stage, _, path = rest.partition("/")
+    if project:
+        check_bucket(configuration, check_name("project", project))
     if not project:
         _show_names("projects", trio.run(_projects, configuration), as_json)
     elif not stage:
@@ -80,6 +89,8 @@ def ls_command(
 
 
 async def _projects(configuration: Configuration) -> list[str]:
+    if not has_bucket(configuration):
+        return []
     async with opened_stage(configuration, _ANY) as ctx:
         return [name for name in await names_below(ctx, "") if _is_name("project", name)]
 

@@ -7,7 +7,7 @@ import time
 import click
 import trio
 
-from pdfs.cli.bucket import has_keys, no_project, opened_stage
+from pdfs.cli.bucket import check_bucket, has_keys, no_project, opened_stage
 from pdfs.cli.options import (
     confirm,
     is_interactive,
@@ -68,6 +68,7 @@ def show_command(configuration: Configuration, project: str, stage: str, as_json
 
 
 async def _look(configuration: Configuration, keys: StageKeys) -> SeenLock | None:
+    check_bucket(configuration, keys.project)
     async with opened_stage(configuration, keys) as ctx:
         seen = await read_lock(ctx)
         if seen is None and not await has_keys(ctx, f"{keys.project}/"):

@@ -8,11 +8,8 @@ from typing import Final
 import click
 
 from pdfs.cli import mountpoint as mountpoints
-from pdfs.cli.completing import tell_incomplete
 from pdfs.cli.control import Control, Event
-from pdfs.cli.crashed import look_at
 from pdfs.cli.daemon import start_daemon
-from pdfs.cli.discarding import discard_session
 from pdfs.cli.options import (
     bucket_words,
     confirm,
@@ -23,15 +20,14 @@ from pdfs.cli.options import (
     yes_option,
 )
 from pdfs.cli.progress import Lines, Progress
-from pdfs.cli.sessions import LocalSession, sessions_of
+from pdfs.cli.sessions import sessions_of
 from pdfs.cli.waiting import is_draining, wait_for_publish
-from pdfs.cli.words import amount, span
 from pdfs.config import Configuration
 from pdfs.core.ids import SessionId
 from pdfs.core.keys import StageKeys
 from pdfs.core.states import State
 from pdfs.errors import LockError, MountError, PdfsError, StartFailed, UsageError
-from pdfs.mount import MountRequest, run
+from pdfs.mount.request import MountRequest
 
 _ASKED: Final = ("ask", "work_waits")
 """Refusals that the user may answer with yes."""
@@ -147,37 +143,15 @@ def _crashed(configuration: Configuration, keys: StageKeys, choices: _Choices) -
         if choices.resume or choices.discard:
             click.echo(f"{keys.project}/{keys.stage} left nothing here to be recovered", err=True)
         return None
-    if choices.discard or (not choices.resume and _wants_discard(configuration, found[0], choices)):
-        for each in found:
-            tell_incomplete(discard_session(configuration, each))
-            click.echo(f"discarded; pdfs recover undo {each.short} brings it back", err=True)
-        return None
-    for other in found[1:]:
-        click.echo(f"an older session waits, too: pdfs recover show {other.short}", err=True)
-    return found[0].session
+    from pdfs.cli.leftover import choose  # a replay and a store, which only a crash needs
 
-
-def _wants_discard(configuration: Configuration, crashed: LocalSession, choices: _Choices) -> bool:
-    """Whether the user says so; without a terminal, or with --yes, what was done is kept."""
-    found = look_at(configuration, crashed)
-    age = span(time.time() - crashed.changed)
-    click.echo(
-        f"a session of {crashed.name} crashed here {age} ago with "
-        f"{amount(found.files, found.bytes)} unpublished",
-        err=True,
+    return choose(
+        configuration,
+        found,
+        yes=choices.yes,
+        resume=choices.resume,
+        discard=choices.discard,
     )
-    if found.damage:
-        click.echo(f"its journal is damaged: {found.damage}", err=True)
-    if choices.yes or not is_interactive():
-        click.echo("it is resumed (--discard would put it into the trash)", err=True)
-        return False
-    answer: str = click.prompt(
-        "Resume it, or discard it?",
-        type=click.Choice(["resume", "discard"]),
-        default="resume",
-        err=True,
-    )
-    return answer == "discard"
 
 
 # --- the daemon -------------------------------------------------------------------------------
@@ -224,6 +198,8 @@ def _tell_mounted(request: MountRequest, mounted: Event) -> None:
 
 def _run_here(request: MountRequest) -> int:
     """Be the daemon, with lines for who looks on; the exit code."""
+    from pdfs.mount.daemon import run  # FUSE and a store; else they are the daemon's alone
+
     lines = Lines()
 
     def tell(event: Event) -> None:

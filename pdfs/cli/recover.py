@@ -8,10 +8,10 @@ import click
 import trio
 
 from pdfs.cli.bucket import opened_stage
-from pdfs.cli.completing import check_complete
 from pdfs.cli.crashed import Left, look_at
 from pdfs.cli.daemon import start_daemon
 from pdfs.cli.discarding import discard_session
+from pdfs.cli.incomplete import check_complete
 from pdfs.cli.options import (
     confirm,
     is_interactive,
@@ -45,7 +45,7 @@ from pdfs.errors import (
     UsageError,
 )
 from pdfs.local.recovery import recover
-from pdfs.mount import MountRequest
+from pdfs.mount.request import MountRequest
 from pdfs.stage.context import StageContext
 from pdfs.stage.fetch import fetch_span
 

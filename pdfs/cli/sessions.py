@@ -70,12 +70,16 @@ def state_of(configuration: Configuration) -> Iterator[StateDirectory]:
 
 def local_sessions(configuration: Configuration) -> list[LocalSession]:
     """Every session of this machine, the oldest first."""
+    if not os.path.isdir(configuration.state / "sessions"):
+        return []  # who only looks makes nothing
     with state_of(configuration) as state:
         return _described(state.sessions())
 
 
 def discarded_sessions(configuration: Configuration) -> list[LocalSession]:
     """Every session in the trash, the one discarded first first."""
+    if not os.path.isdir(configuration.state / "trash"):
+        return []
     with state_of(configuration) as state:
         return sorted(_described(state.trashed()), key=lambda each: each.changed)
 

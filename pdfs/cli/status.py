@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from pdfs.cli.control import Control, Event
-from pdfs.cli.crashed import look_at
 from pdfs.cli.options import bucket_words, configuration_of, json_option, with_configuration
 from pdfs.cli.output import print_json
 from pdfs.cli.progress import line_of
@@ -65,6 +64,8 @@ def status_of(configuration: Configuration, session: LocalSession) -> Event:
                 return {**control.ask("status"), "alive": True}
         except PdfsError as error:
             return {**_known(session), "alive": True, "trouble": str(error)}
+    from pdfs.cli.crashed import look_at  # a replay, which only a crash needs
+
     try:
         left = look_at(configuration, session)
     except PdfsError as error:

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from pdfs.cli.completing import check_complete
 from pdfs.cli.control import Control, Event
+from pdfs.cli.incomplete import check_complete
 from pdfs.cli.mountpoint import mount_at, remove_dead_mount
 from pdfs.cli.options import (
     bucket_words,

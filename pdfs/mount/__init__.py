@@ -6,10 +6,6 @@ workspace   the session's journal on this machine's disk
 daemon      joins session, file system, signals and control socket
 control     the control socket: status, umount, abort, subscribe
 detach      taking the mount away from processes, orderly
+
+Its modules are imported one by one: who only speaks to a daemon loads neither FUSE nor a store.
 """
-
-from pdfs.mount.access import stage_context
-from pdfs.mount.daemon import run
-from pdfs.mount.request import MountRequest, decode_request, encode_request
-
-__all__ = ["MountRequest", "decode_request", "encode_request", "run", "stage_context"]

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 import trio
 from cachetools import LRUCache
@@ -28,7 +29,9 @@ from pdfs.store.objects import ObjectStore, Traits
 from pdfs.store.open import StoreOptions, open_store
 from pdfs.store.probe import probe
 from pdfs.store.retry import Patience
-from pdfs.store.s3 import S3Store
+
+if TYPE_CHECKING:
+    from pdfs.store.s3 import S3Store
 
 PROBE = 2
 """Raised whenever the probe asks more: what an older one proved is proved anew."""
@@ -42,15 +45,20 @@ def new_id() -> str:
 
 
 @asynccontextmanager
-async def opened_store(configuration: Configuration) -> AsyncIterator[S3Store | DirectoryStore]:
-    """The configured store, not yet probed. Raises UsageError, StoreError."""
+async def opened_store(
+    configuration: Configuration, *, makes: bool = True
+) -> "AsyncIterator[S3Store | DirectoryStore]":
+    """The configured store, not yet probed; the default bucket is made if `makes`.
+
+    Raises UsageError, StoreError.
+    """
     store = await open_store(
         configuration.bucket,
         StoreOptions(
             endpoint=configuration.endpoint,
             region=configuration.region,
             profile=configuration.profile,
-            makes_directory=configuration.is_default_bucket,
+            makes_directory=makes and configuration.is_default_bucket,
             answer=configuration.timing.answer,
         ),
     )
@@ -61,7 +69,7 @@ async def opened_store(configuration: Configuration) -> AsyncIterator[S3Store | 
             await store.aclose()
 
 
-async def prove(configuration: Configuration, store: S3Store | DirectoryStore) -> None:
+async def prove(configuration: Configuration, store: "S3Store | DirectoryStore") -> None:
     """Make the store known for what it really does; raises StoreUnsuitable where that won't do.
 
     A proof is kept in the cache for a week, per bucket.

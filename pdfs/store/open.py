@@ -4,9 +4,11 @@ s3://{bucket}[/{prefix}]     the prefix gets one `/` at its end
 file:///{directory}          a directory that plays the bucket
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import trio
@@ -14,7 +16,9 @@ import trio
 from pdfs.disk import OsDisk
 from pdfs.errors import UsageError
 from pdfs.store.directory import DirectoryStore, make_root
-from pdfs.store.s3 import S3Settings, S3Store, open_access
+
+if TYPE_CHECKING:
+    from pdfs.store.s3 import S3Settings, S3Store
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 _LONGEST_PREFIX = 512
@@ -36,7 +40,7 @@ class StoreOptions:
     """Whether a `file:` bucket that is not there is made."""
 
 
-async def open_store(url: str, options: StoreOptions) -> S3Store | DirectoryStore:
+async def open_store(url: str, options: StoreOptions) -> "S3Store | DirectoryStore":
     """The store of that URL, with nothing asked of it yet; an S3 store is yet to be probed.
 
     Raises UsageError for what can't be right, StoreRefused without credentials, StoreUnavailable
@@ -45,15 +49,28 @@ async def open_store(url: str, options: StoreOptions) -> S3Store | DirectoryStor
     return await trio.to_thread.run_sync(_open, url, options, abandon_on_cancel=True)
 
 
-def _open(url: str, options: StoreOptions) -> S3Store | DirectoryStore:
+def _open(url: str, options: StoreOptions) -> "S3Store | DirectoryStore":
     scheme, colon, rest = url.partition("://")
     match scheme if colon else "":
         case "file":
             return _open_directory(url, options)
         case "s3":
-            return S3Store(open_access(s3_settings(rest, options)))
+            return _open_s3(rest, options)
         case _:
             raise UsageError(f"{url!r} names no bucket", remedy=_FORMS)
+
+
+def _open_s3(location: str, options: StoreOptions) -> "S3Store":
+    # Imported here: it takes half a second, and a directory has no use for it.
+    from pdfs.store.s3 import S3Store, open_access
+
+    return S3Store(open_access(s3_settings(location, options)))
+
+
+def is_there(url: str) -> bool:
+    """False for a directory that is to play a bucket and does not exist; asks no server."""
+    parts = urlsplit(url)
+    return parts.scheme != "file" or os.path.isdir(unquote(parts.path))
 
 
 def _open_directory(url: str, options: StoreOptions) -> DirectoryStore:
@@ -68,8 +85,10 @@ def _open_directory(url: str, options: StoreOptions) -> DirectoryStore:
     return DirectoryStore(root)
 
 
-def s3_settings(location: str, options: StoreOptions) -> S3Settings:
+def s3_settings(location: str, options: StoreOptions) -> "S3Settings":
     """The settings for `bucket[/prefix]`."""
+    from pdfs.store.s3 import S3Settings  # as above
+
     bucket, _, prefix = location.partition("/")
     _refuse_secrets(bucket)
     if not _BUCKET.fullmatch(bucket):

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -76,3 +77,14 @@ def test_pdfs_alone_says_what_to_do_first(run: Run) -> None:
     assert said.exit_code == 0
     assert "(only on this machine)" in said.output
     assert "pdfs mount PROJECT MOUNTPOINT" in said.output
+
+
+@pytest.mark.parametrize(
+    "arguments", ["", "status", "ls", "recover list", "lock show Plant", "ls Plant", "ls Plant/x"]
+)
+def test_who_only_looks_makes_nothing(
+    arguments: str, run: Run, environ: dict[str, str], tmp_path: Path
+) -> None:
+    said = run(*arguments.split())
+    assert said.exit_code == (3 if "Plant" in arguments else 0), said.output
+    assert list(tmp_path.iterdir()) == []

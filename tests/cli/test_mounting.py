@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pdfs.cli import daemon as daemon_module
-from pdfs.cli import mounting, mountpoint
+from pdfs.cli import leftover, mounting, mountpoint
 from pdfs.config import Configuration
 from tests.cli.conftest import Run
 from tests.cli.daemons import SESSION, session_of
@@ -54,7 +54,8 @@ def place(tmp_path: Path) -> Path:
 @pytest.fixture
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody is there to be asked."""
-    monkeypatch.setattr(mounting, "is_interactive", lambda: True)
+    for module in (mounting, leftover):
+        monkeypatch.setattr(module, "is_interactive", lambda: True)
 
 
 def test_mount_returns_when_the_daemon_says_that_it_is_mounted(
