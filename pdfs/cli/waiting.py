@@ -4,13 +4,13 @@ import time
 
 import click
 
-from pdfs.cli.control import Control, DaemonError, DaemonSilent, Event, TimedOut
+from pdfs.cli.control import Control, Event
 from pdfs.cli.progress import Progress
 from pdfs.cli.sessions import LocalSession, local_sessions
 from pdfs.cli.words import amount
 from pdfs.config import Configuration
 from pdfs.core.states import State
-from pdfs.errors import LockError
+from pdfs.errors import DaemonError, DaemonSilent, LockError, TimedOut
 
 _ENDING = 10.0
 """Seconds that a daemon gets from its last answer to its end."""
