@@ -49,24 +49,15 @@ from pdfs.mount.workspace import DiskWorkspace, ServedWork
 from pdfs.session import StageSession
 from pdfs.stage.contents import Contents
 from pdfs.stage.context import StageContext
+from pdfs.stage.plain import largest_on
 from pdfs.stage.together import background
 from pdfs.stage.work import Work
-from pdfs.store.objects import Traits
 
 logger = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _COARSE_CLOCK = 5
 """CLOCK_REALTIME_COARSE, which `time` does not name: the kernel's own tick, as on a local disk."""
-LARGEST = 160 << 30
-"""Bytes of the largest file: above it, parts would be too big to be held ten at a time."""
-LARGEST_WHOLE = 5 << 30
-"""The same on a store where a file must be put whole: no S3 store takes more in one PUT."""
-
-
-def largest_on(traits: Traits) -> int:
-    """Bytes of the largest file that such a store can be given: more is refused at write."""
-    return LARGEST if traits.conditional_complete else LARGEST_WHOLE
 
 
 class Carrier:

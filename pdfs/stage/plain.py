@@ -20,9 +20,19 @@ from pdfs.stage.context import StageContext
 from pdfs.stage.fetch import fetch_parts, fetch_whole
 from pdfs.stage.load import DIGEST, MTIME, PUBLISH
 from pdfs.stage.upload import Sent, send_in_parts, unheard
-from pdfs.store.objects import Condition, Stored
+from pdfs.store.objects import Condition, Stored, Traits
 from pdfs.store.retry import MOST_TRIES
 from pdfs.store.step import Step
+
+LARGEST = 160 << 30
+"""Bytes of the largest file: above it, parts would be too big to be held ten at a time."""
+LARGEST_WHOLE = 5 << 30
+"""The same on a store where a file must be put whole: no S3 store takes more in one PUT."""
+
+
+def largest_on(traits: Traits) -> int:
+    """Bytes of the largest file that such a store can be given: more is refused at write."""
+    return LARGEST if traits.conditional_complete else LARGEST_WHOLE
 
 
 class PlainPut:

@@ -18,9 +18,9 @@ from pdfs.fs.error import FsError
 from pdfs.local.journal_format import HEADER_SIZE
 from pdfs.local.state import StateDirectory
 from pdfs.mount import carrier as carrier_module
-from pdfs.mount.carrier import LARGEST, LARGEST_WHOLE, largest_on
 from pdfs.mount.workspace import DiskWorkspace
 from pdfs.stage.context import StageContext
+from pdfs.stage.plain import LARGEST, LARGEST_WHOLE, largest_on
 from pdfs.stage.start import start
 from pdfs.store.memory import ALL_TRAITS, MemoryStore
 from pdfs.store.objects import Fetched
