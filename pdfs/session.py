@@ -139,6 +139,30 @@ class StageSession:
             await self._workspace.retire()
         self._move(Event.ABORTED if self._is_aborted else Event.RELEASED)
 
+    async def break_off(self, seal: Callable[[], None]) -> None:
+        """End a session that was cut short: seal its journal, then give the stage back.
+
+        The lock is released and says what waits here; where the bucket stays silent, or the
+        journal could not be sealed, it is kept. Raises what `seal` raises, and nothing else.
+        """
+        if self.state is State.CLOSED:
+            return
+        self._move(Event.CRASHED)
+        seal()
+        if self._held is not None and self.lost is None:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _GIVE_BACK):
+                await self._leave(self._held)
+        self._move(Event.SEALED)
+
+    async def _leave(self, held: HeldLock) -> None:
+        pending = Unpublished()
+        if self._work is not None:
+            pending = unpublished_of(self._work.tree, self._ctx.is_visible)
+        try:
+            await held.release(pending)
+        except (StoreError, LockError) as error:
+            self.trouble = error
+
     def abort(self) -> None:
         """Publish nothing of this session: when serving ends, it is ended and discarded.
 

@@ -104,6 +104,8 @@ def show_command(configuration: Configuration, session: str, as_json: bool) -> N
     click.echo(f"stage        {found.name}")
     click.echo(f"bucket       {found.bucket}")
     click.echo(f"began        {moment(found.started)} by {found.user} on {found.machine}")
+    if found.why:
+        click.echo(f"cut short    {found.why}")
     click.echo(f"unpublished  {amount(left.files, left.bytes)}, {count(left.edits, 'operation')}")
     for path in left.changed[:_SHOWN]:
         click.echo(f"  {path}")
@@ -303,6 +305,7 @@ def _identity(session: LocalSession) -> dict[str, object]:
         "mountpoint": session.mountpoint,
         "started": session.started,
         "changed": session.changed,
+        "why": session.why,
     }
 
 

@@ -43,6 +43,8 @@ class LocalSession:
     """Seconds since 1970."""
     changed: float
     """When its directory changed last; in the trash: when it was discarded."""
+    why: str
+    """Why it was cut short, where its daemon could still say so; or empty."""
     problem: str
     """Why nothing is known of it but its id; or empty."""
 
@@ -113,6 +115,7 @@ def _read(listed: Listed, reader: Reader, problem: str) -> LocalSession:
         pid=reader.whole("pid", 0),
         started=reader.number("started") if reader.has("started") else listed.changed,
         changed=listed.changed,
+        why=reader.text("why") if reader.has("why") else "",
         problem=problem,
     )
 

@@ -145,11 +145,23 @@ class Carrier:
             self._error = self._kept(error)
         except PdfsError as error:
             self._error = error
+        except BaseException as error:
+            await self._break_off(f"the daemon failed: {error!r}")
+            raise
         if self._stop.cancelled_caught:
             self._error = UnpublishedWork(
                 "the session was stopped before everything was published",
                 remedy="nothing is lost: mount the stage again, or pdfs recover resume",
             )
+            await self._break_off(self._error.what)
+
+    async def _break_off(self, why: str) -> None:
+        """The hooks of a session that is cut short; what they can't do, kill -9 didn't either."""
+        try:
+            self._workspace.note_end(why)
+            await self._session.break_off(self._workspace.seal)
+        except DiskError as error:
+            logger.error("the journal could not be sealed, so the lock is kept: %s", error)
 
     def _kept(self, error: LockLost) -> PdfsError:
         """What a lost stage means to who unmounts: work that remains here, if there is any."""

@@ -171,6 +171,11 @@ class DiskWorkspace:
         self.close()
         self._state.discard(self._header.session)
 
+    def note_end(self, why: str) -> None:
+        """Write down why the session was cut short, for who finds it. Raises DiskError."""
+        if self._directory is not None:
+            self._directory.describe({**self._description, "ended": time.time(), "why": why})
+
     def seal(self) -> None:
         """Make the journal whole, for whoever resumes the session. Raises DiskError."""
         if self._journal is not None:
