@@ -2,6 +2,10 @@
 
 The stage is taken, the directory is read into the journal of a local session, and that is
 published. A reader of the bucket sees the whole project or none of it.
+
+Until all of the directory is read, the session says so (`reading`): killed before, it holds half a
+project, which nobody made and nothing publishes unasked. Killed after that, it is a crashed session
+like others.
 """
 
 import signal
@@ -14,6 +18,7 @@ import trio
 
 from pdfs.cli.app import is_interruption
 from pdfs.cli.bucket import has_keys, opened_stage
+from pdfs.cli.discarding import discard_session
 from pdfs.cli.options import (
     bucket_words,
     is_interactive,
@@ -23,7 +28,7 @@ from pdfs.cli.options import (
 )
 from pdfs.cli.progress import Progress
 from pdfs.cli.reading import Read, Reading
-from pdfs.cli.sessions import sessions_of, state_of
+from pdfs.cli.sessions import LocalSession, sessions_of, state_of
 from pdfs.cli.words import amount
 from pdfs.config import Configuration
 from pdfs.core.content import Content
@@ -31,7 +36,7 @@ from pdfs.core.ids import SessionId
 from pdfs.core.keys import StageKeys
 from pdfs.core.lease import Claimant
 from pdfs.disk import OsDisk
-from pdfs.errors import ConflictsMade, PdfsError, UnpublishedWork, UsageError
+from pdfs.errors import ConflictsMade, LockError, PdfsError, UnpublishedWork, UsageError
 from pdfs.local.journal_format import Header
 from pdfs.local.state import StateDirectory
 from pdfs.mount.progress import ProgressTeller
@@ -56,10 +61,11 @@ def import_command(configuration: Configuration, directory: str, project: str, s
     """Create PROJECT from what is in DIRECTORY, which stays as it is.
 
     Symlinks, hard links, modes, times and user.* attributes are kept. A project that exists is
-    left alone.
+    left alone. An import that was killed while it read is put into the trash, and begins anew.
     """
     keys = keys_of(project, stage)
     _check_not_begun(configuration, keys)
+    _discard_unfinished(configuration, keys)
     try:
         with Reading(OsDisk(), directory) as reading:
             read = trio.run(_import, configuration, keys, reading)
@@ -74,13 +80,28 @@ def import_command(configuration: Configuration, directory: str, project: str, s
 
 
 def _check_not_begun(configuration: Configuration, keys: StageKeys) -> None:
-    left = [each for each in sessions_of(configuration, keys) if not each.is_held]
+    left = [each for each in _left(configuration, keys) if not each.reading]
     if left:
         raise UnpublishedWork(
-            f"an import of {left[0].name}, or another session of it, was cut short here",
-            remedy=f"to publish what there is of it: pdfs recover resume {left[0].short}; to "
-            f"import anew: pdfs recover discard {left[0].short} first",
+            f"a session of {left[0].name} crashed here, and what it did is not published wholly",
+            remedy=f"to publish it: pdfs recover resume {left[0].short}; to import anew: "
+            f"pdfs recover discard {left[0].short} first",
         )
+
+
+def _discard_unfinished(configuration: Configuration, keys: StageKeys) -> None:
+    """An import that did not read its directory to the end is nobody's work: it begins anew."""
+    for each in _left(configuration, keys):
+        discard_session(configuration, each)
+        click.echo(
+            f"an import of {each.name} from {each.reading} was cut short here and is discarded; "
+            f"pdfs recover undo {each.short} brings it back",
+            err=True,
+        )
+
+
+def _left(configuration: Configuration, keys: StageKeys) -> list[LocalSession]:
+    return [each for each in sessions_of(configuration, keys) if not each.is_held]
 
 
 async def _import(configuration: Configuration, keys: StageKeys, reading: Reading) -> Read:
@@ -127,7 +148,7 @@ class _Import:
             OsDisk(),
             state,
             _header(configuration, ctx),
-            _description(configuration, ctx),
+            _description(configuration, ctx, reading.path),
             _fetch(ctx),
             _fetch(ctx),
         )
@@ -137,11 +158,15 @@ class _Import:
         """Returns when all is published. Raises what went wrong; nothing is published then."""
         owner = self._ctx.owner
         claimant = Claimant(user=owner.user, session=owner.session, run=owner.run)
+        self._workspace.prepare()
         try:
             with Progress() as progress:
                 teller = ProgressTeller(Prefetch, self._ctx.uploads, progress.show)
                 async with background(teller.run):
                     await self._session.run(claimant, self._read)
+        except LockError:
+            self._workspace.forget()
+            raise
         finally:
             self._workspace.close()
         if self._error is not None:
@@ -157,6 +182,8 @@ class _Import:
         assert isinstance(work, ServedWork)
         try:
             await _unless_interrupted(lambda: self._reading.copy(work.ledger, self._ctx))
+            await work.sync()
+            self._workspace.describe(reading="")
         except (PdfsError, KeyboardInterrupt) as error:
             self._error = error
             self._session.abort()
@@ -200,7 +227,9 @@ def _header(configuration: Configuration, ctx: StageContext) -> Header:
     )
 
 
-def _description(configuration: Configuration, ctx: StageContext) -> dict[str, object]:
+def _description(
+    configuration: Configuration, ctx: StageContext, reading: str
+) -> dict[str, object]:
     return {
         "project": ctx.keys.project,
         "stage": ctx.keys.stage,
@@ -209,6 +238,7 @@ def _description(configuration: Configuration, ctx: StageContext) -> dict[str, o
         "bucket": configuration.bucket,
         "endpoint": configuration.endpoint or "",
         "mountpoint": "",
+        "reading": reading,
         "run": ctx.owner.run,
     }
 

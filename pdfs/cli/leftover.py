@@ -12,6 +12,7 @@ from pdfs.cli.sessions import LocalSession
 from pdfs.cli.words import amount, span
 from pdfs.config import Configuration
 from pdfs.core.ids import SessionId
+from pdfs.errors import UnpublishedWork
 
 
 def choose(
@@ -22,12 +23,23 @@ def choose(
     resume: bool,
     discard: bool,
 ) -> SessionId | None:
-    """The session to go on with, of these, the newest first; None after all were discarded."""
-    if discard or (not resume and _wants_discard(configuration, found[0], yes=yes)):
+    """The session to go on with, of these, the newest first; None after all were discarded.
+
+    Raises UnpublishedWork for an import that was cut short: it is no user's work.
+    """
+    is_question = not resume and not found[0].reading
+    if discard or (is_question and _wants_discard(configuration, found[0], yes=yes)):
         for each in found:
             tell_incomplete(discard_session(configuration, each))
             click.echo(f"discarded; pdfs recover undo {each.short} brings it back", err=True)
         return None
+    if found[0].reading and not resume:
+        raise UnpublishedWork(
+            f"an import of {found[0].name} was cut short here before it had read all of "
+            f"{found[0].reading}, so it is only a part; nothing of it is published",
+            remedy="import anew: pdfs import; or mount with --discard, or, to go on with that "
+            "part, with --resume",
+        )
     for other in found[1:]:
         click.echo(f"an older session waits, too: pdfs recover show {other.short}", err=True)
     return found[0].session

@@ -127,6 +127,11 @@ def _wait_until_free(configuration: Configuration, keys: StageKeys, limit: float
     saying where, if one is mounted, or takes longer than `limit` s.
     """
     for found in sessions_of(configuration, keys):
+        if found.is_held and found.reading:
+            raise LockError(
+                f"{found.name} is being imported on this machine, by process {found.pid}",
+                remedy="wait until that is over",
+            )
         if found.is_held and not is_draining(configuration, found):
             raise LockError(
                 f"{found.name} is mounted on this machine already, at {found.mountpoint}",

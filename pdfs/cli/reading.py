@@ -50,12 +50,12 @@ class Reading:
     def __init__(self, disk: Disk, path: str) -> None:
         """Open it. Raises NotFoundError, UsageError, DiskError."""
         self._disk = disk
-        self._path = os.path.abspath(path)
+        self.path = os.path.abspath(path)
         self._seen: dict[tuple[int, int], Inode] = {}
         """Files with several names, by device and inode."""
         self.read = Read()
         try:
-            self._top = disk.open_directory(self._path)
+            self._top = disk.open_directory(self.path)
         except FileNotFoundError:
             raise NotFoundError(f"there is no directory {path!r}") from None
         except NotADirectoryError:
@@ -75,7 +75,7 @@ class Reading:
         Raises DiskError for what can't be read, or changes meanwhile, or finds no room.
         """
         self._ledger, self._ctx = ledger, ctx
-        await self._fill(TOP, self._top, self._path)
+        await self._fill(TOP, self._top, self.path)
         self._set_attributes(TOP, os.fstat(self._top), None)
 
     async def _fill(self, parent: Inode, directory: int, path: str) -> None:

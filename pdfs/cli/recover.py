@@ -29,6 +29,7 @@ from pdfs.cli.sessions import (
     local_sessions,
     state_of,
 )
+from pdfs.cli.status import condition_of
 from pdfs.cli.umounting import report_end
 from pdfs.cli.words import amount, count, moment, size, span
 from pdfs.config import Configuration
@@ -79,7 +80,8 @@ def list_command(configuration: Configuration, as_json: bool) -> None:
         return
     for each in crashed:
         click.echo(
-            f"{each.short}  {each.name}  crashed {_ago(each)}  {_amount(configuration, each)}"
+            f"{each.short}  {each.name}  {condition_of(each)} {_ago(each)}  "
+            f"{_amount(configuration, each)}"
         )
     for each in discarded:
         click.echo(
@@ -126,6 +128,7 @@ def resume_command(configuration: Configuration, session: str, take_over: bool, 
     """Publish what a crashed session left, without a mount, and wait for that."""
     found = _crashed(configuration, session)
     _check_bucket(configuration, found)
+    _check_whole(found, yes=yes)
     request = MountRequest(
         configuration=configuration,
         project=found.project,
@@ -274,6 +277,17 @@ def _crashed(configuration: Configuration, target: str) -> LocalSession:
             remedy=shlex.join(["pdfs", "umount", found.mountpoint]),
         )
     return found
+
+
+def _check_whole(found: LocalSession, *, yes: bool) -> None:
+    """Ask before a part of an import is published."""
+    if not found.reading or yes:
+        return
+    what = f"this import of {found.name} had not read all of {found.reading}, so it is only a part"
+    if not is_interactive():
+        raise UsageError(f"{what}; to publish that part", remedy="add --yes")
+    if not confirm(f"{what}. Publish that part?"):
+        raise click.Abort
 
 
 def _check_bucket(configuration: Configuration, found: LocalSession) -> None:

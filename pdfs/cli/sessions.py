@@ -47,6 +47,8 @@ class LocalSession:
     """Why it was cut short, where its daemon could still say so; or empty."""
     problem: str
     """Why nothing is known of it but its id; or empty."""
+    reading: str = ""
+    """The directory that an import has not read to its end; empty for every other session."""
 
     @property
     def name(self) -> str:
@@ -117,6 +119,7 @@ def _read(listed: Listed, reader: Reader, problem: str) -> LocalSession:
         changed=listed.changed,
         why=reader.text("why") if reader.has("why") else "",
         problem=problem,
+        reading=reader.text("reading", ""),
     )
 
 

@@ -16,8 +16,6 @@ from pdfs.config import Configuration
 from pdfs.core.lease import seconds_of
 from pdfs.errors import PdfsError
 
-_WAITS = "crashed"
-
 
 @click.command("status", epilog="\b\nExamples:\n  pdfs status\n  pdfs status /mnt/plant --json\n")
 @click.argument("target", required=False)
@@ -122,8 +120,13 @@ def _lines(configuration: Configuration, session: LocalSession, status: Event) -
 
 
 def _title(session: LocalSession, status: Event) -> str:
-    state = status["state"] if status["alive"] else _WAITS
+    state = status["state"] if status["alive"] else condition_of(session)
     return f"{session.name}  {state}  {session.mountpoint or '(not mounted)'}"
+
+
+def condition_of(session: LocalSession) -> str:
+    """What became of a session that no process has."""
+    return "import cut short" if session.reading else "crashed"
 
 
 def _unpublished(status: Event) -> str:
@@ -168,6 +171,11 @@ def _session(session: LocalSession, status: Event) -> str:
 def _next(configuration: Configuration, session: LocalSession, status: Event) -> str:
     if status.get("lost"):
         return f"unmount, then pdfs recover rescue {session.short} DIR"
+    if session.reading and not session.is_held:
+        return (
+            f"pdfs import {shlex.quote(session.reading)} {session.project} begins anew, "
+            f"pdfs recover discard {session.short} gives it up"
+        )
     if not session.is_held:
         return (
             f"pdfs recover resume {session.short} publishes it, mounting the stage goes on with it"

@@ -103,6 +103,12 @@ class DiskWorkspace:
         self._directory = self._state.create_session(self._header.session)
         self._directory.describe(self._description)
 
+    def describe(self, **fields: object) -> None:
+        """Change what people want to know of the session. Raises DiskError."""
+        assert self._directory is not None
+        self._description |= fields
+        self._directory.describe(self._description)
+
     def forget(self) -> None:
         """The session never got the stage: nothing of it stays."""
         if self._directory is not None and self._journal is None:

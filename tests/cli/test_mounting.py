@@ -153,6 +153,33 @@ def test_a_crashed_session_is_asked_about_on_a_terminal(
     assert SESSION[:8] in run("recover", "list").output
 
 
+def test_half_an_import_is_not_taken_for_somebody_s_work(
+    play: Play, place: Path, run: Run, configuration: Configuration
+) -> None:
+    requests = play({"events": [MOUNTED]}, {"events": [MOUNTED]})
+    with session_of(configuration, is_held=False, reading="/plants/source"):
+        for arguments in ((), ("--yes",)):
+            said = run("mount", "Plant", place, *arguments)
+            assert said.exit_code == 9
+            assert "cut short here before it had read all of /plants/source" in said.stderr
+        assert "import cut short" in run("status").output
+        assert "import cut short" in run("recover", "list").output
+        assert run("recover", "resume", "Plant").exit_code == 2
+        assert run("mount", "Plant", place, "--resume").exit_code == 0
+        assert run("mount", "Plant", place, "--discard").exit_code == 0
+    assert [request["crashed"] for request in requests()] == [SESSION, None]
+
+
+def test_a_stage_that_is_being_imported_here_is_refused_and_says_by_whom(
+    play: Play, place: Path, run: Run, configuration: Configuration
+) -> None:
+    play()
+    with session_of(configuration, reading="/plants/source"):
+        said = run("mount", "Plant", place)
+    assert said.exit_code == 4
+    assert "is being imported on this machine, by process 4711" in said.stderr
+
+
 def test_a_crashed_session_of_another_stage_or_bucket_is_left_alone(
     play: Play, place: Path, run: Run, configuration: Configuration
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pdfs.config import Configuration
+from pdfs.errors import DiskError
 from tests.cli.conftest import Run
 
 
@@ -76,6 +77,27 @@ def test_an_import_that_fails_leaves_no_lock_no_session_and_no_files(
     assert run("recover", "list").output.startswith("nothing crashed here")
     assert run("ls", "Plant/planning").output == ""
     assert run("import", source, "Plant").exit_code == 0
+
+
+def test_an_import_that_ends_after_it_has_read_all_is_a_crashed_session_like_others(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a.dxf").write_text("drawn\n")
+
+    async def fail(*_: object) -> None:
+        raise DiskError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pdfs.session.publish", fail)
+        assert run("import", source, "Plant").exit_code == 8
+    listed = run("recover", "list").output
+    assert "crashed" in listed
+    assert "1 file (6 bytes) unpublished" in listed
+    said = run("import", source, "Plant")
+    assert said.exit_code == 9
+    assert "pdfs recover resume" in said.stderr
 
 
 def test_what_is_missing_is_told(run: Run, imported: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import MakeMachine
-from tests.e2e.machines import DEMO_FILES, LIMIT, PROJECT, Bucket, Machine, end_process
+from tests.e2e.machines import DEMO_FILES, LIMIT, PDFS, PROJECT, Bucket, Machine, end_process
 
 FILES = 1000
 FEWEST_CLOSES = 100
@@ -109,3 +109,29 @@ def test_a_crashed_session_that_the_next_mount_discards_comes_back_without_the_b
     bucket.directory.rename(bucket.directory.with_name("away"))
     here.pdfs("recover", "rescue", PROJECT, here.home / "rescued")
     assert (here.home / "rescued" / "list.csv").read_text() == "4;2;3\n"
+
+
+def test_an_import_that_is_killed_while_it_reads_is_no_project_and_can_begin_anew(
+    bucket: Bucket, machine: MakeMachine, tmp_path: Path
+) -> None:
+    here = machine(bucket)
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "drawing.dxf").write_text("drawn\n")
+    with (source / "endless.bin").open("wb") as file:
+        file.truncate(1 << 42)  # a hole that nobody reads to its end
+    with subprocess.Popen([PDFS, "import", source, PROJECT], env=here.environ) as importing:
+        deadline = time.monotonic() + LIMIT
+        while not list((here.home / "state" / "pdfs" / "sessions").glob("*/snapshot")):
+            assert importing.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        importing.kill()
+    ended = here.run("mount", PROJECT, here.mountpoint, "--yes")
+    assert ended.code == 9
+    assert f"cut short here before it had read all of {source}" in ended.err
+    assert "drawing.dxf" not in here.pdfs("ls", f"{PROJECT}/planning")
+    (source / "endless.bin").unlink()
+    assert here.run("import", source, PROJECT).err.startswith(f"an import of {PROJECT}/planning")
+    assert "drawing.dxf" in here.pdfs("ls", f"{PROJECT}/planning")
+    assert "  discarded " in here.pdfs("recover", "list")
