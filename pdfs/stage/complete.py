@@ -13,7 +13,7 @@ from pdfs.core.ids import Path
 from pdfs.core.node import Based, Node
 from pdfs.core.progress import Phase
 from pdfs.core.tree import Tree
-from pdfs.errors import ContentLost, DiskError
+from pdfs.errors import ContentLost, DiskError, StoreRefused
 from pdfs.stage.context import StageContext
 from pdfs.stage.uploads import Uploads
 from pdfs.stage.work import Work
@@ -24,8 +24,8 @@ Ranges = list[tuple[int, int]]
 async def complete(ctx: StageContext, work: Work) -> dict[Path, Ranges]:
     """Bring here what changed files need; returns what could not be had, by file.
 
-    What was kept survives a power cut when it returns, and a checkpoint. Raises StoreError: what is
-    here by then stays, and calling it again goes on.
+    What was kept survives a power cut when it returns, and a checkpoint. Raises StoreError where
+    the bucket does not answer: what is here by then stays, and calling it again goes on.
     """
     lacking = lacking_ranges(work.tree)
     total = sum(stop - start for ranges in lacking.values() for start, stop in ranges)
@@ -68,7 +68,7 @@ async def _complete_file(
         for start, stop in pieces:
             try:
                 work.keep(node, start, await work.read(node, start, stop))
-            except (ContentLost, DiskError):
+            except (ContentLost, StoreRefused, DiskError):
                 continue
             arrived(stop - start)
 

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+import pytest
 import trio
 
 from pdfs.core import snapshot
@@ -11,7 +12,7 @@ from pdfs.core.ids import TOP, Fence, Inode, Path, SessionId, object_name
 from pdfs.core.node import Node
 from pdfs.core.record import Found, Link, SetAttributes, Write
 from pdfs.core.tree import Tree, new_tree
-from pdfs.errors import ContentLost
+from pdfs.errors import ContentLost, StoreError, StoreRefused, StoreUnavailable
 from pdfs.local.ledger import Ledger
 from pdfs.stage.complete import complete, lacking_ranges
 from pdfs.stage.context import StageContext
@@ -135,3 +136,20 @@ async def test_what_can_not_be_had_is_named_and_the_rest_is_here() -> None:
         "changed": [(600 // part * part, 600 // part * part + part)]
     }
     assert await reader(ledger)("cut") == DATA[:200] + bytes(50)
+
+
+async def test_a_bucket_that_refuses_holds_up_nothing_and_one_that_is_away_is_an_error() -> None:
+    site = Site()
+    ctx = site.context()
+    _, ledger = await session(site, ctx)
+
+    async def refuse(content: Content, start: int, stop: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        raise error
+
+    ledger._fetch = refuse
+    error: StoreError = StoreUnavailable("no answer")
+    with pytest.raises(StoreUnavailable):
+        await complete(ctx, ledger)
+    error = StoreRefused("not yours")
+    assert await complete(ctx, ledger) == {"changed": [(0, 300), (304, 1024)], "cut": [(0, 200)]}
