@@ -14,7 +14,7 @@ from pdfs.disk import OsDisk
 from pdfs.errors import DiskError
 from pdfs.local.journal_format import Header
 from pdfs.local.recovery import Recovered, recover, reopen, write_checkpoint
-from pdfs.local.state import SessionDirectory
+from pdfs.local.session_directory import SessionDirectory
 from pdfs.mount.progress import ProgressTeller
 from pdfs.stage.complete import Ranges, complete, lacking_ranges
 from pdfs.stage.contents import Prefetch

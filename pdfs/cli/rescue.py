@@ -35,7 +35,7 @@ from pdfs.disk import (
 )
 from pdfs.errors import ContentLost, DiskError, StoreError, UsageError
 from pdfs.local.journal_format import parse_segment_name
-from pdfs.local.state import SessionDirectory
+from pdfs.local.session_directory import SessionDirectory
 
 INCOMPLETE: Final = ".incomplete"
 _PIECE: Final = 4 << 20

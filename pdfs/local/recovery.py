@@ -33,7 +33,7 @@ from pdfs.local.journal_format import Header, segment_name
 from pdfs.local.journal_loader import End, load
 from pdfs.local.ledger import PIECE, Fetch, Ledger, RunBlocking
 from pdfs.local.replay import replay
-from pdfs.local.state import SessionDirectory
+from pdfs.local.session_directory import SessionDirectory
 
 _AFTER = struct.Struct("<Q")
 

@@ -23,28 +23,23 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-from pdfs.core.document import Malformed, Reader, parse, render
+from pdfs.core.document import Reader
 from pdfs.core.ids import SessionId
 from pdfs.disk import (
     DIRECTORY_MODE,
     Disk,
-    disk_error,
     lock_file,
     make_directory,
     make_path,
     opened,
     opened_directory,
-    read_fully,
-    replace_file,
 )
 from pdfs.errors import (
-    DamageFound,
     DiskError,
     LockError,
     PdfsError,
@@ -52,15 +47,10 @@ from pdfs.errors import (
     SessionNotFound,
     UsageError,
 )
-from pdfs.local.journal_format import is_uuid, parse_segment_name
-from pdfs.local.snapshot import decode_snapshot, encode_snapshot_head
+from pdfs.local.journal_format import is_uuid
+from pdfs.local.session_directory import Descriptors, SessionDirectory, words
 
-_SCHEMA: Final = 1
 _LOCK: Final = "session.lock"
-_DESCRIPTION: Final = "session.json"
-_SNAPSHOT: Final = "snapshot"
-_ASIDE: Final = "aside"
-_DAMAGED: Final = "damaged"
 _OLD: Final = ".old"
 
 
@@ -79,142 +69,7 @@ class Listed:
     """When its directory changed last (in the trash: when it was discarded), in s since 1970."""
 
 
-class _Descriptors:
-    """What a context manager has open; the newest is closed first."""
-
-    def __init__(self, disk: Disk) -> None:
-        self._disk = disk
-        self._open: list[int] = []
-
-    def _keep(self, descriptor: int) -> int:
-        self._open.append(descriptor)
-        return descriptor
-
-    def close(self) -> None:
-        """Give everything back. Idempotent."""
-        while self._open:
-            with contextlib.suppress(OSError):
-                self._disk.close(self._open.pop())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class SessionDirectory(_Descriptors):
-    """One session's directory, held by this process until it is closed. A context manager."""
-
-    def __init__(self, disk: Disk, path: PurePath, descriptor: int) -> None:
-        """Use `StateDirectory.create_session` or `open_session`."""
-        super().__init__(disk)
-        self.path = path
-        """For people; everything here goes by `descriptor`."""
-        self.session = SessionId(path.name)
-        self.descriptor = self._keep(descriptor)
-        """Of the directory; the journal's too."""
-
-    def describe(self, fields: Mapping[str, object]) -> None:
-        """Write `session.json`: JSON fields, for whoever lists the sessions. Raises DiskError."""
-        content = render({"schema": _SCHEMA, **fields})
-        with _words(f"write {self.path / _DESCRIPTION}"):
-            replace_file(self._disk, self.descriptor, _DESCRIPTION, content)
-
-    def description(self) -> Reader | None:
-        """What `describe` wrote last; None where it never did.
-
-        Raises DamageFound for bytes that it did not write, DiskError.
-        """
-        raw = self._read(_DESCRIPTION)
-        try:
-            return None if raw is None else parse(raw, schema=_SCHEMA)
-        except Malformed as error:
-            raise DamageFound(f"{self.path / _DESCRIPTION} can't be read: {error}") from error
-
-    def write_snapshot(self, content: bytes) -> None:
-        """Replace the snapshot; it survives power loss when this returns.
-
-        A crash or an error leaves the old one or the new one. Raises DiskFull or another DiskError.
-        """
-        head = encode_snapshot_head(self.session, content)
-        with _words(f"write {self.path / _SNAPSHOT}"):
-            replace_file(self._disk, self.descriptor, _SNAPSHOT, head, content)
-
-    def read_snapshot(self) -> memoryview | None:
-        """What `write_snapshot` wrote last; None where it never did.
-
-        Raises DamageFound for any other bytes, UsageError for another schema, DiskError.
-        """
-        raw = self._read(_SNAPSHOT)
-        if raw is None:
-            return None
-        return decode_snapshot(raw, self.session, file=str(self.path / _SNAPSHOT))
-
-    @property
-    def has_damage(self) -> bool:
-        """Damage was found in this session's journal, by this process or an earlier one."""
-        return _DAMAGED in os.listdir(self.descriptor)
-
-    def note_damage(self) -> None:
-        """From now on no segment is deleted; this survives power loss. Raises DiskError."""
-        with _words(f"keep what is damaged in {self.path}"):
-            make_directory(self._disk, self.descriptor, _DAMAGED)
-
-    def set_aside_segments(self, highest: int) -> None:
-        """Move the journal's segments up to that number out of the way: they are replayed no more.
-
-        What an earlier recovery moved to `aside` is deleted; where damage was noted, they go to
-        `damaged` and stay. Survives power loss. Raises DiskError; calling it again goes on.
-        """
-        target = _DAMAGED if self.has_damage else _ASIDE
-        with _words(f"move old segments aside in {self.path}"):
-            make_directory(self._disk, self.descriptor, target)
-            with opened_directory(self._disk, self.descriptor, target) as aside:
-                for old in os.listdir(aside) if target == _ASIDE else ():
-                    self._disk.unlink(aside, old)
-                for name in os.listdir(self.descriptor):
-                    parsed = parse_segment_name(name)
-                    if parsed is not None and parsed[0] <= highest:
-                        self._disk.rename(self.descriptor, name, aside, name)
-                self._disk.fsync(aside)
-            self._disk.fsync(self.descriptor)
-
-    def _empty(self) -> None:
-        """Delete everything in it, the snapshot first: without one, a session holds no work."""
-        with contextlib.suppress(FileNotFoundError):
-            self._disk.unlink(self.descriptor, _SNAPSHOT)
-            self._disk.fsync(self.descriptor)
-        for name in os.listdir(self.descriptor):
-            if name in (_ASIDE, _DAMAGED):
-                with opened_directory(self._disk, self.descriptor, name) as aside:
-                    for old in os.listdir(aside):
-                        self._disk.unlink(aside, old)
-                self._disk.rmdir(self.descriptor, name)
-            else:
-                self._disk.unlink(self.descriptor, name)
-
-    def _read(self, name: str) -> bytes | None:
-        with _words(f"read {self.path / name}"):
-            try:
-                with opened(self._disk, self.descriptor, name) as descriptor:
-                    return read_fully(descriptor, os.fstat(descriptor).st_size, 0)
-            except FileNotFoundError:
-                return None
-
-    def _hold(self) -> bool:
-        """Take the session's flock for as long as this is open; False = another process has it."""
-        lock = self._disk.open(self.descriptor, _LOCK, os.O_RDWR | os.O_CREAT)
-        self._open.append(lock)
-        return lock_file(lock)
-
-
-class StateDirectory(_Descriptors):
+class StateDirectory(Descriptors):
     """The state directory of this user. A context manager."""
 
     def __init__(self, disk: Disk, path: PurePath) -> None:
@@ -222,12 +77,12 @@ class StateDirectory(_Descriptors):
         super().__init__(disk)
         self.path = path
         try:
-            with _words(f"open the state directory {path}"):
-                self._root = self._keep(make_path(disk, str(path)))
+            with words(f"open the state directory {path}"):
+                self._root = self.keep(make_path(disk, str(path)))
                 self._make_private(self._root, path)
-                self._sessions = self._keep(self._make_below(self._root, path / "sessions"))
-                self._trash = self._keep(self._make_below(self._root, path / "trash"))
-                self.logs = self._keep(self._make_below(self._root, path / "logs"))
+                self._sessions = self.keep(self._make_below(self._root, path / "sessions"))
+                self._trash = self.keep(self._make_below(self._root, path / "trash"))
+                self.logs = self.keep(self._make_below(self._root, path / "logs"))
         except BaseException:
             self.close()
             raise
@@ -276,7 +131,7 @@ class StateDirectory(_Descriptors):
         A crash in between leaves a session without a snapshot, which holds no work. DiskError.
         """
         with self._guarded(f"remove session {held.session}"):
-            held._empty()
+            held.empty()
             held.close()
             self._disk.rmdir(self._sessions, held.session)
             self._disk.fsync(self._sessions)
@@ -310,7 +165,7 @@ class StateDirectory(_Descriptors):
             gone = [each.session for each in old[:most]]
             for session in gone:
                 self._disk.rename(self._trash, session, self._trash, session + _OLD)
-        with _words("empty the trash"):
+        with words("empty the trash"):
             for name in os.listdir(self._trash):
                 if name.endswith(_OLD) and is_uuid(name.removesuffix(_OLD)):
                     self._delete_old(name)
@@ -320,7 +175,7 @@ class StateDirectory(_Descriptors):
         with contextlib.suppress(FileNotFoundError):  # another process was at it, too
             path = self.path / "trash" / name
             with SessionDirectory(self._disk, path, self._open_below(self._trash, path)) as old:
-                old._empty()
+                old.empty()
             self._disk.rmdir(self._trash, name)
 
     def _move(self, session: SessionId, source: int, target: int) -> None:
@@ -344,7 +199,7 @@ class StateDirectory(_Descriptors):
             raise SessionNotFound(f"there is no session {session} on this machine") from None
         try:
             lock = self._disk.open(directory.descriptor, _LOCK, os.O_RDWR | os.O_CREAT)
-            if not lock_file(directory._keep(lock)):
+            if not lock_file(directory.keep(lock)):
                 raise LockError(
                     f"session {session} belongs to a PDFS that is running on this machine",
                     remedy="see pdfs status for where it is mounted",
@@ -371,7 +226,7 @@ class StateDirectory(_Descriptors):
         is_held, description, problem, changed = False, None, "", 0.0
         try:
             with (
-                _words(f"open {path}"),
+                words(f"open {path}"),
                 SessionDirectory(self._disk, path, self._open_below(parent, path)) as directory,
             ):
                 is_held = self._is_held(directory.descriptor)
@@ -397,7 +252,7 @@ class StateDirectory(_Descriptors):
     @contextlib.contextmanager
     def _guarded(self, what: str) -> Iterator[None]:
         """Nobody else takes, looks at or moves sessions meanwhile; OSError becomes words."""
-        with _words(what), opened_directory(self._disk, self._root, "sessions") as guard:
+        with words(what), opened_directory(self._disk, self._root, "sessions") as guard:
             lock_file(guard, wait=True)
             yield
 
@@ -451,12 +306,3 @@ def _not_followed(path: PurePath) -> DiskError:
         f"{path} is a symlink, or no directory",
         remedy="PDFS follows no links there: to keep its state elsewhere, set XDG_STATE_HOME",
     )
-
-
-@contextlib.contextmanager
-def _words(what: str) -> Iterator[None]:
-    """Turn an OSError of the block into a DiskError that says `what` could not be done."""
-    try:
-        yield
-    except OSError as error:
-        raise disk_error(error, what) from error

@@ -16,7 +16,8 @@ from pdfs.local.journal import Journal
 from pdfs.local.journal_format import Header
 from pdfs.local.ledger import Ledger
 from pdfs.local.recovery import begin, recover, reopen, write_checkpoint
-from pdfs.local.state import SessionDirectory, StateDirectory
+from pdfs.local.session_directory import SessionDirectory
+from pdfs.local.state import StateDirectory
 
 Fetch = Callable[[Content, int, int], Awaitable[bytes]]
 

@@ -22,8 +22,9 @@ from pdfs.errors import (
     UsageError,
 )
 from pdfs.local.journal import Journal
+from pdfs.local.session_directory import SessionDirectory
 from pdfs.local.snapshot import SCHEMA, encode_snapshot_head
-from pdfs.local.state import SessionDirectory, StateDirectory
+from pdfs.local.state import StateDirectory
 from tests.local.crashing_disk import CrashingDisk, PowerCuts, pending
 from tests.local.faulty_disk import Fault, FaultyDisk
 from tests.local.journals import HEADER, SESSION

@@ -1,0 +1,171 @@
+"""One session's directory: its few files, each replaced as a whole. See `state` for what there is.
+
+Whoever opens one by `StateDirectory` holds the session's flock until it is closed.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from types import TracebackType
+from typing import Final, Self
+
+from pdfs.core.document import Malformed, Reader, parse, render
+from pdfs.core.ids import SessionId
+from pdfs.disk import (
+    Disk,
+    disk_error,
+    make_directory,
+    opened,
+    opened_directory,
+    read_fully,
+    replace_file,
+)
+from pdfs.errors import DamageFound
+from pdfs.local.journal_format import parse_segment_name
+from pdfs.local.snapshot import decode_snapshot, encode_snapshot_head
+
+_SCHEMA: Final = 1
+_DESCRIPTION: Final = "session.json"
+_SNAPSHOT: Final = "snapshot"
+_ASIDE: Final = "aside"
+_DAMAGED: Final = "damaged"
+
+
+class Descriptors:
+    """What a context manager has open; the newest is closed first."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._open: list[int] = []
+
+    def keep(self, descriptor: int) -> int:
+        """Close this one, too, in the end."""
+        self._open.append(descriptor)
+        return descriptor
+
+    def close(self) -> None:
+        """Give everything back. Idempotent."""
+        while self._open:
+            with contextlib.suppress(OSError):
+                self._disk.close(self._open.pop())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class SessionDirectory(Descriptors):
+    """One session's directory, held by this process until it is closed. A context manager."""
+
+    def __init__(self, disk: Disk, path: PurePath, descriptor: int) -> None:
+        """Use `StateDirectory.create_session` or `open_session`."""
+        super().__init__(disk)
+        self.path = path
+        """For people; everything here goes by `descriptor`."""
+        self.session = SessionId(path.name)
+        self.descriptor = self.keep(descriptor)
+        """Of the directory; the journal's too."""
+
+    def describe(self, fields: Mapping[str, object]) -> None:
+        """Write `session.json`: JSON fields, for whoever lists the sessions. Raises DiskError."""
+        content = render({"schema": _SCHEMA, **fields})
+        with words(f"write {self.path / _DESCRIPTION}"):
+            replace_file(self._disk, self.descriptor, _DESCRIPTION, content)
+
+    def description(self) -> Reader | None:
+        """What `describe` wrote last; None where it never did.
+
+        Raises DamageFound for bytes that it did not write, DiskError.
+        """
+        raw = self._read(_DESCRIPTION)
+        try:
+            return None if raw is None else parse(raw, schema=_SCHEMA)
+        except Malformed as error:
+            raise DamageFound(f"{self.path / _DESCRIPTION} can't be read: {error}") from error
+
+    def write_snapshot(self, content: bytes) -> None:
+        """Replace the snapshot; it survives power loss when this returns.
+
+        A crash or an error leaves the old one or the new one. Raises DiskFull or another DiskError.
+        """
+        head = encode_snapshot_head(self.session, content)
+        with words(f"write {self.path / _SNAPSHOT}"):
+            replace_file(self._disk, self.descriptor, _SNAPSHOT, head, content)
+
+    def read_snapshot(self) -> memoryview | None:
+        """What `write_snapshot` wrote last; None where it never did.
+
+        Raises DamageFound for any other bytes, UsageError for another schema, DiskError.
+        """
+        raw = self._read(_SNAPSHOT)
+        if raw is None:
+            return None
+        return decode_snapshot(raw, self.session, file=str(self.path / _SNAPSHOT))
+
+    @property
+    def has_damage(self) -> bool:
+        """Damage was found in this session's journal, by this process or an earlier one."""
+        return _DAMAGED in os.listdir(self.descriptor)
+
+    def note_damage(self) -> None:
+        """From now on no segment is deleted; this survives power loss. Raises DiskError."""
+        with words(f"keep what is damaged in {self.path}"):
+            make_directory(self._disk, self.descriptor, _DAMAGED)
+
+    def set_aside_segments(self, highest: int) -> None:
+        """Move the journal's segments up to that number out of the way: they are replayed no more.
+
+        What an earlier recovery moved to `aside` is deleted; where damage was noted, they go to
+        `damaged` and stay. Survives power loss. Raises DiskError; calling it again goes on.
+        """
+        target = _DAMAGED if self.has_damage else _ASIDE
+        with words(f"move old segments aside in {self.path}"):
+            make_directory(self._disk, self.descriptor, target)
+            with opened_directory(self._disk, self.descriptor, target) as aside:
+                for old in os.listdir(aside) if target == _ASIDE else ():
+                    self._disk.unlink(aside, old)
+                for name in os.listdir(self.descriptor):
+                    parsed = parse_segment_name(name)
+                    if parsed is not None and parsed[0] <= highest:
+                        self._disk.rename(self.descriptor, name, aside, name)
+                self._disk.fsync(aside)
+            self._disk.fsync(self.descriptor)
+
+    def empty(self) -> None:
+        """Delete everything in it, the snapshot first: without one, a session holds no work."""
+        with contextlib.suppress(FileNotFoundError):
+            self._disk.unlink(self.descriptor, _SNAPSHOT)
+            self._disk.fsync(self.descriptor)
+        for name in os.listdir(self.descriptor):
+            if name in (_ASIDE, _DAMAGED):
+                with opened_directory(self._disk, self.descriptor, name) as aside:
+                    for old in os.listdir(aside):
+                        self._disk.unlink(aside, old)
+                self._disk.rmdir(self.descriptor, name)
+            else:
+                self._disk.unlink(self.descriptor, name)
+
+    def _read(self, name: str) -> bytes | None:
+        with words(f"read {self.path / name}"):
+            try:
+                with opened(self._disk, self.descriptor, name) as descriptor:
+                    return read_fully(descriptor, os.fstat(descriptor).st_size, 0)
+            except FileNotFoundError:
+                return None
+
+
+@contextlib.contextmanager
+def words(what: str) -> Iterator[None]:
+    """Turn an OSError of the block into a DiskError that says `what` could not be done."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, what) from error
