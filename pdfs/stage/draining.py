@@ -27,11 +27,10 @@ async def wait_while_draining(
     """Return when there is nothing to wait for, or after `limit` s. Raises StoreError."""
     deadline = trio.current_time() + limit
     told = None
-    while True:
+    while (left := deadline - trio.current_time()) > 0:
         seen = await read_lock(ctx)
         lock = None if seen is None else seen.lock
-        left = deadline - trio.current_time()
-        if seen is None or lock is None or left <= 0:
+        if seen is None or lock is None:
             return
         if not await _is_draining(ctx, seen, claimant):
             return
