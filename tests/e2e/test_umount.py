@@ -50,15 +50,22 @@ def test_a_mount_of_a_stage_that_still_drains_waits_for_it(
     (mounted / "drawing.dxf").write_text("drawn\n")
     with stopped(moto.pid):
         subprocess.run(["fusermount3", "-u", mounted], check=True)
-        waiting = subprocess.Popen(
-            [PDFS, "mount", PROJECT, mounted],
-            env=here.environ,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
+        waiting, interrupted = (
+            subprocess.Popen(
+                [PDFS, "mount", PROJECT, mounted],
+                env=here.environ,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
         )
-        assert waiting.stderr is not None
-        assert "is still being published" in waiting.stderr.readline()
+        for each in (waiting, interrupted):
+            assert each.stderr is not None
+            assert "is still being published" in each.stderr.readline()
+        interrupted.send_signal(signal.SIGINT)
+        _, said = interrupted.communicate(timeout=LIMIT)
+        assert (interrupted.returncode, said.strip()) == (130, "pdfs: interrupted")
         impatient = here.run("mount", PROJECT, mounted, "--wait-lock", "0")
         assert (impatient.code, "is still being published" in impatient.err) == (4, True)
     with waiting:

@@ -1,5 +1,7 @@
 """The daemon's main function: one request, one end, and that is told when all of it is over."""
 
+import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +10,9 @@ import trio
 
 from pdfs.config import Configuration
 from pdfs.core.ids import SessionId
+from pdfs.disk import OsDisk
+from pdfs.local.state import StateDirectory
+from pdfs.mount import daemon
 from pdfs.mount.daemon import run
 from pdfs.mount.request import MountRequest
 from pdfs.mount.workspace import DiskWorkspace
@@ -99,3 +104,23 @@ def test_a_session_that_fails_is_called_failed_and_not_closed(
     assert run(request, events.append) == 3
     assert [event["event"] for event in events] == ["failed"]
     assert events[0]["exit_code"] == 3
+
+
+@pytest.mark.parametrize(("days", "stays"), [(29.9, True), (30.1, False)])
+def test_what_was_discarded_long_ago_goes_at_a_start_and_that_is_logged(
+    days: float,
+    stays: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    session = SessionId("5e55105e" * 4)
+    with StateDirectory(OsDisk(), tmp_path / "state") as state:
+        state.create_session(session).close()
+        state.discard(session)
+        now = time.time() + days * 86400
+        monkeypatch.setattr("pdfs.mount.daemon.time.time", lambda: now)
+        with caplog.at_level(logging.INFO, "pdfs"):
+            daemon._empty_trash(state)
+        assert bool(state.trashed()) is stays
+    assert (session in caplog.text) is not stays
