@@ -6,13 +6,14 @@ waits unpublished.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable, Iterable, Set
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
 import trio
 
+from pdfs.core import notes
 from pdfs.core.generation import changed_files, tree_of, unpublished_of
 from pdfs.core.ids import Fence, Inode, Path, first_inode
 from pdfs.core.lease import Claimant, Lock, LockState, Unpublished
@@ -97,6 +98,8 @@ class StageSession:
         """Called after each change of `state`."""
         self.on_lost: Callable[[LockLost], None] = _unheard
         """Called once, when the stage is lost."""
+        self.on_note: Callable[[notes.Note], None] = _unheard
+        """Called with each event that the session's log tells of; must not raise."""
         self.lost: LockLost | None = None
         """Why nothing is uploaded any more; None while the stage is ours."""
         self.trouble: PdfsError | None = None
@@ -110,6 +113,8 @@ class StageSession:
         self.incomplete: dict[Path, Ranges] = {}
         """Files of an aborted session that can't be made whole, and what they lack."""
         self.warnings: list[Warned] = []
+        self._publishing: Unpublished | None = None
+        """What the publish that is under way began with; None before the first."""
 
     async def run(self, claimant: Claimant, serve: Serve | None) -> None:
         """Take the stage, serve it, publish, release. Without `serve`, only publish.
@@ -203,6 +208,7 @@ class StageSession:
         self._root = started.root
         if self._work is not None:
             self._work.adopt(started.fence)
+        self.on_note(notes.LockTaken(fence=started.fence))
 
     async def _open(self) -> Work | None:
         """What is to be served; None where a resumed session turns out to be in the bucket."""
@@ -212,7 +218,7 @@ class StageSession:
         if stands is Standing.MOVED:
             await rebase_onto(self._ctx, self._root.root, self._resumed)
         owner = self._ctx.owner
-        self.conflicts += unpublished_copies(self._resumed.tree, owner.user, owner.machine)
+        self._add_conflicts(unpublished_copies(self._resumed.tree, owner.user, owner.machine))
         return None if stands is Standing.SUPERSEDED else self._resumed
 
     async def _open_new(self) -> Work:
@@ -242,9 +248,10 @@ class StageSession:
         try:
             await end_session(self._ctx, self._root)
             await self._lock.release(Unpublished())
+            self.on_note(notes.LockReleased(files=0, bytes=0))
             await self._workspace.retire()
         except (StoreError, LockError) as error:
-            self.trouble = error
+            self._meet(error)
 
     # --- serve ------------------------------------------------------------------------------------
 
@@ -273,7 +280,7 @@ class StageSession:
         except LockLost as error:
             self._lose(error)
         except PdfsError as error:
-            self.trouble = error  # the publish meets it again, and says it to the user
+            self._meet(error)  # the publish meets it again, and says it to the user
 
     async def _take_in(
         self, tree: Tree, new_inode: Callable[[], Inode], commit: Callable[..., object]
@@ -284,9 +291,11 @@ class StageSession:
         for record in merged.records:
             commit(record)
         self.warnings = merged.warnings
+        self.on_note(notes.TakenIn(changes=len(merged.records), skipped=len(merged.warnings)))
 
     async def _keep_lock(self) -> None:
         """Renew the lock until the stage is lost."""
+        failed: PdfsError | None = None
         while self.lost is None:
             await trio.sleep(self._ctx.timing.renewal)
             try:
@@ -294,15 +303,22 @@ class StageSession:
             except LockLost as error:
                 self._lose(error)
             except PdfsError as error:
-                self.trouble = error
+                failed = error
+                self.on_note(notes.LockNotRenewed(what=str(error)))
+                self._meet(error)
+            else:
+                if failed is not None and self.trouble is failed:
+                    self._meet(None)
 
     async def _renew(self, state: LockState | None) -> None:
-        pending = Unpublished()
-        if self._work is not None:
-            pending = unpublished_of(self._work.tree, self._ctx.is_visible)
+        pending = Unpublished() if self._work is None else self._unpublished(self._work)
         await self._lock.renew(state=state, pending=pending)
 
+    def _unpublished(self, work: Work) -> Unpublished:
+        return unpublished_of(work.tree, self._ctx.is_visible)
+
     def _lose(self, error: LockLost) -> None:
+        self.on_note(notes.LockTakenAway(what=str(error)))
         self.lost = error
         self.on_lost(error)
         self._uploading.cancel()
@@ -335,7 +351,7 @@ class StageSession:
             is_left = work.tree.has_edits or (not is_tried and bool(changed_files(work.tree)))
             if stands is Standing.SUPERSEDED or not is_left:
                 break
-            self._root = await publish(self._ctx, self._root, work)
+            await self._commit(work)
             is_tried = True
         incomplete = changed_files(work.tree)
         if incomplete and stands is not Standing.SUPERSEDED:
@@ -346,12 +362,34 @@ class StageSession:
         current = await read_tree(self._ctx, self._root.root.tree)
         self.missing = [entry.path for entry in current.entries if entry.lost]
         await self._end()
+        if stands is Standing.COMMITTED or self._publishing is not None:
+            self._note_published()
+
+    async def _commit(self, work: Work) -> None:
+        begun = self._publishing = self._unpublished(work)
+        self.on_note(notes.PublishBegun(files=begun.files, bytes=begun.bytes))
+        self._root = await publish(self._ctx, self._root, work)
+        self.on_note(notes.Committed(generation=self._root.root.generation))
+
+    def _note_published(self) -> None:
+        generation, missing = self._root.root.generation, len(self.missing)
+        files = bytes_ = None
+        if self._publishing is not None:
+            files, bytes_ = self._publishing.files, self._publishing.bytes
+        self.on_note(
+            notes.Published(generation=generation, files=files, bytes=bytes_, missing=missing)
+        )
 
     async def _catch_up(self, work: Work, *, ends: bool) -> Standing:
         caught = await catch_up(self._ctx, self._root, work, ends=ends)
         self._root = caught.root
-        self.conflicts += caught.conflicts
+        self._add_conflicts(caught.conflicts)
         return caught.standing
+
+    def _add_conflicts(self, copies: Iterable[Path]) -> None:
+        for path in copies:
+            self.conflicts.append(path)
+            self.on_note(notes.ConflictCopied(path=path))
 
     async def _end(self) -> None:
         self._root = await end_session(self._ctx, self._root)
@@ -360,10 +398,12 @@ class StageSession:
         """Release the lock; what is another's, or no lock, is not ours to release."""
         try:
             await self._insist(partial(self._lock.release, pending))
+            self.on_note(notes.LockReleased(files=pending.files, bytes=pending.bytes))
         except LockUnreadable as error:
             self.left_lock = error
+            self.on_note(notes.Troubled(kind=type(error).__name__, what=str(error)))
         except LockError as error:
-            self.trouble = error
+            self._meet(error)
 
     async def _complete(self, work: Work) -> None:
         """What is given up shall need nothing of the bucket, should it be wanted back."""
@@ -386,13 +426,21 @@ class StageSession:
                     await self._start_again()
                 await attempt()
             except StoreError as error:
-                self.trouble = error
+                self._meet(error)
                 self._ctx.uploads.failed(error)
                 number += 1
                 await trio.sleep(self._ctx.timing.wait_before_try(number))
             else:
-                self.trouble = None
+                self._meet(None)
                 return
+
+    def _meet(self, error: PdfsError | None) -> None:
+        """Let the trouble be known, or its end."""
+        if error is not None and str(error) != str(self.trouble):
+            self.on_note(notes.Troubled(kind=type(error).__name__, what=str(error)))
+        elif error is None and self.trouble is not None:
+            self.on_note(notes.TroubleOver())
+        self.trouble = error
 
     async def _start_again(self) -> None:
         try:
@@ -403,3 +451,4 @@ class StageSession:
     def _move(self, event: Event) -> None:
         self.state = next_state(self.state, event)
         self.on_state(self.state)
+        self.on_note(notes.StateChanged(state=self.state))

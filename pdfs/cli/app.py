@@ -20,6 +20,10 @@ _COMMANDS = {
     "umount": ("umounting", "Unmount TARGET, publish its changes, and wait for that."),
     "status": ("status", "Show the sessions of this machine, or TARGET alone."),
     "abort": ("umounting", "End the session TARGET and release its lock without publishing."),
+    "log": (
+        "log",
+        "Show what happened to TARGET: states, lock, fetches, publishes, conflicts, trouble.",
+    ),
     "lock": ("lock", "Look at the lock of a stage, or break it."),
     "ls": (
         "listing",

@@ -2,19 +2,28 @@
 given back, its work goes to the trash.
 """
 
+import os
+import time
+
 import click
 import trio
 
+from pdfs import __version__
 from pdfs.cli.bucket import opened_stage
 from pdfs.cli.completing import complete_session
 from pdfs.cli.incomplete import Incomplete
 from pdfs.cli.sessions import LocalSession, state_of
 from pdfs.config import Configuration
-from pdfs.core.ids import publish_name
+from pdfs.core.ids import RunId, publish_name
 from pdfs.core.keys import StageKeys
 from pdfs.core.lease import Claimant, Unpublished
+from pdfs.core.notes import Discarded
 from pdfs.core.root import Root
-from pdfs.errors import DamageFound, UnpublishedWork, UsageError
+from pdfs.disk import OsDisk
+from pdfs.errors import DamageFound, PdfsError, UnpublishedWork, UsageError
+from pdfs.local.session_log import SessionLog
+from pdfs.local.session_log_format import LogHeader
+from pdfs.mount.access import new_id
 from pdfs.stage.context import StageContext
 from pdfs.stage.end import end_session
 from pdfs.stage.lock import read_lock
@@ -38,7 +47,29 @@ def discard_session(configuration: Configuration, session: LocalSession) -> Inco
         incomplete = trio.run(_complete_and_give_back, configuration, session)
     with state_of(configuration) as state:
         state.discard(session.session)
+    _end_log(configuration, session)
     return incomplete
+
+
+def _end_log(configuration: Configuration, session: LocalSession) -> None:
+    """Say in the session's log who gave it up, and when; what hinders that hinders no discard."""
+    header = LogHeader(
+        session=session.session,
+        run=RunId(new_id()),
+        project=session.project,
+        stage=session.stage,
+        user=configuration.user,
+        machine=configuration.machine,
+        bucket=session.bucket,
+        mountpoint=session.mountpoint,
+        pid=os.getpid(),
+        pdfs=__version__,
+    )
+    try:
+        with SessionLog(OsDisk(), configuration.state / "logs", header, now=time.time) as log:
+            log.write(Discarded())
+    except PdfsError as error:
+        click.echo(f"pdfs: discarded, but its log does not say so: {error}", err=True)
 
 
 async def _complete_and_give_back(

@@ -137,17 +137,40 @@ def find_session(sessions: list[LocalSession], target: str) -> LocalSession:
 
     The mountpoint of one that lives goes before that of one that crashed there.
     """
-    by_place = [each for each in sessions if each.mountpoint and _is_at(target, each.mountpoint)]
-    by_id = [each for each in sessions if _begins(each.session, target)]
-    by_stage = [each for each in sessions if _is_stage(each, target)]
-    for found in (by_place, by_id, by_stage):
+    for found in _named(sessions, target):
         chosen = [each for each in found if each.is_held] or found
         if len(chosen) == 1:
             return chosen[0]
         if chosen:
             several = ", ".join(f"{each.name} ({each.short})" for each in chosen)
             raise UsageError(f"{target!r} names several sessions: {several}", remedy="name one")
-    raise SessionNotFound(
+    raise not_found(target)
+
+
+def find_last(sessions: list[LocalSession], target: str) -> LocalSession:
+    """The same among sessions that are over: a mountpoint or a stage means its last one."""
+    by_place, by_id, by_stage = _named(sessions, target)
+    if by_id and not by_place:
+        return find_session(by_id, target)
+    found = by_place or by_stage
+    if not found:
+        raise not_found(target)
+    return max(found, key=lambda each: each.started)
+
+
+def _named(
+    sessions: list[LocalSession], target: str
+) -> tuple[list[LocalSession], list[LocalSession], list[LocalSession]]:
+    """Those that `target` names by their mountpoint, by their id, and by their stage."""
+    by_place = [each for each in sessions if each.mountpoint and _is_at(target, each.mountpoint)]
+    by_id = [each for each in sessions if _begins(each.session, target)]
+    by_stage = [each for each in sessions if _is_stage(each, target)]
+    return by_place, by_id, by_stage
+
+
+def not_found(target: str) -> SessionNotFound:
+    """The error for a name that no session has."""
+    return SessionNotFound(
         f"no session on this machine is called {target!r}", remedy="pdfs status shows what there is"
     )
 

@@ -36,6 +36,13 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def printable(text: str) -> str:
+    """`text` with escapes for what a terminal would obey or can't show, as names may have it."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
 def one_line(text: str) -> str:
     """`text` without line breaks, as an error message has to be."""
     return " ".join(text.split())

@@ -23,6 +23,7 @@ from pdfs.core.content import Content
 from pdfs.core.generation import changed_files, unpublished_of
 from pdfs.core.lease import Claimant, Lock, moment
 from pdfs.core.node import Node
+from pdfs.core.notes import Asked, Mounted, Unmounted
 from pdfs.core.states import State
 from pdfs.disk import OsDisk
 from pdfs.errors import (
@@ -43,6 +44,7 @@ from pdfs.local.journal_format import Header
 from pdfs.local.state import StateDirectory
 from pdfs.mount.control import ControlServer, Result
 from pdfs.mount.detach import detach, unmount
+from pdfs.mount.logbook import Logbook
 from pdfs.mount.progress import ProgressTeller, fetch_fields, upload_fields
 from pdfs.mount.request import MountRequest
 from pdfs.mount.workspace import DiskWorkspace, ServedWork
@@ -84,6 +86,7 @@ class Carrier:
             self._contents.read_patiently,
         )
         self._state_path = state.path
+        self._log = Logbook(state.path / "logs", request, ctx, self._contents.received)
         self._control = ControlServer(
             request.configuration.runtime,
             ctx.owner.session,
@@ -108,11 +111,13 @@ class Carrier:
         resumed = self._workspace.resume(self._ctx.owner.session) if resumes else None
         if resumed is None:
             self._workspace.prepare()
+        self._log.open()
         if self._workspace.torn:
             logger.error("the journal is damaged: %s", self._workspace.torn)
             self._tell({"event": "damage", "what": self._workspace.torn})
         self._session = StageSession(self._ctx, self._workspace, resumed=resumed)
         self._session.on_state = self._note_state
+        self._session.on_note = self._log.note
         try:
             async with (
                 background(self._control.serve),
@@ -123,8 +128,12 @@ class Carrier:
                 self._progress.tell()
                 self._ended.set()
                 await self._control.finish()
+        except BaseException as error:
+            self._log.note_failure(error)
+            raise
         finally:
             self._seal()
+            self._log.finish(is_over=self._workspace.is_over)
         if self._error is not None:
             raise self._error
         return self._exit_code()
@@ -154,6 +163,8 @@ class Carrier:
                 remedy="nothing is lost: mount the stage again, or pdfs recover resume",
             )
             await self._break_off(self._error.what)
+        if self._error is not None:
+            self._log.note_failure(self._error)
 
     async def _break_off(self, why: str) -> None:
         """The hooks of a session that is cut short; what they can't do, kill -9 didn't either."""
@@ -227,6 +238,9 @@ class Carrier:
                 await self._mount(filesystem)
         finally:
             work.unmounted()
+            self._log.note_fetched()
+            if self.was_served:
+                self._log.note(Unmounted())
 
     async def _mount(self, filesystem: StageFilesystem) -> None:
         assert self._request.mountpoint is not None
@@ -242,6 +256,7 @@ class Carrier:
 
     def _mounted(self) -> None:
         self.was_served = True
+        self._log.note(Mounted(mountpoint=self._request.mountpoint or ""))
         self._report(
             {
                 "event": "mounted",
@@ -263,6 +278,7 @@ class Carrier:
     async def _prefetch(self, work: ServedWork) -> None:
         clean = {node.base for node in work.tree.nodes.values() if node.is_file and node.is_clean}
         await self._contents.prefetch(sorted(clean, key=lambda content: content.size))
+        self._log.note_fetched()
 
     def _first_write(self, node: Node) -> None:
         self._to_fetch.send_nowait(node.base)
@@ -303,7 +319,7 @@ class Carrier:
                 "bytes": 0 if unpublished is None else unpublished.bytes,
             },
             "lock": None if session.lock is None else _lock_out(session.lock),
-            "trouble": None if session.trouble is None else str(session.trouble),
+            "trouble": self._trouble(),
             "lost": None if session.lost is None else str(session.lost),
             "conflicts": session.conflicts,
             "warnings": [[warned.path, warned.why] for warned in session.warnings],
@@ -314,6 +330,7 @@ class Carrier:
 
     async def _umount(self) -> Result:
         """Unmount, publish, release; answers when all of it is done."""
+        self._log.note(Asked(what="umount"))
         if self._request.mountpoint is not None and self._session.state is State.ACTIVE:
             await unmount(self._request.mountpoint)
         return await self._outcome()
@@ -321,6 +338,7 @@ class Carrier:
     async def _abort(self) -> Result:
         """End the session without publishing."""
         self._session.abort()
+        self._log.note(Asked(what="abort"))
         await self._cut_off()
         return await self._outcome()
 
@@ -336,8 +354,9 @@ class Carrier:
         with trio.open_signal_receiver(*_SIGNALS) as signals:
             async with trio.open_nursery() as nursery:
                 heard = 0
-                async for _ in signals:
+                async for number in signals:
                     heard += 1
+                    self._log.note(Asked(what=signal.Signals(number).name))
                     if heard > 1:
                         self._stop.cancel()
                     elif self._session.state is State.ACTIVE:
@@ -358,6 +377,11 @@ class Carrier:
         self._serving.cancel()
 
     # --- telling ----------------------------------------------------------------------------------
+
+    def _trouble(self) -> str | None:
+        """With the bucket, or else with the session's log."""
+        error = self._session.trouble or self._log.trouble
+        return None if error is None else str(error)
 
     def _note_state(self, state: State) -> None:
         self._tell({"event": "state_changed", "state": state})

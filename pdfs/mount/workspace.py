@@ -94,6 +94,8 @@ class DiskWorkspace:
         self.work: ServedWork | None = None
         self.torn: str = ""
         """What is damaged in the journal of a resumed session, for people; it goes to the trash."""
+        self.is_over = False
+        """The session has ended: there is nothing left here that could be resumed."""
 
     def prepare(self) -> None:
         """Hold a directory for the session before it asks for the lock.
@@ -115,6 +117,7 @@ class DiskWorkspace:
         if self._directory is not None and self._journal is None:
             self._state.remove(self._directory)
             self._directory = None
+            self.is_over = True
 
     async def begin(self, tree: Tree, fence: Fence) -> ServedWork:
         """A new journal that starts from `tree`; returns when that survives a power cut."""
@@ -169,6 +172,7 @@ class DiskWorkspace:
         if self._directory is not None:
             self._state.remove(self._directory)
             self._directory = None
+        self.is_over = True
 
     async def discard(self) -> None:
         """The user wants none of it: the journal goes to the trash, with what was kept for it."""
@@ -177,6 +181,7 @@ class DiskWorkspace:
         self.seal()
         self.close()
         self._state.discard(self._header.session)
+        self.is_over = True
 
     def note_end(self, why: str) -> None:
         """Write down why the session was cut short, for who finds it. Raises DiskError."""

@@ -32,6 +32,14 @@ class Prefetch:
     is_over: bool = False
 
 
+@dataclass(slots=True)
+class Received:
+    """What came from the bucket so far, the prefetch included."""
+
+    parts: int = 0
+    bytes: int = 0
+
+
 class Contents:
     """The stage's contents, read through the cache."""
 
@@ -40,6 +48,7 @@ class Contents:
         self._cache = cache
         self._under_way: dict[str, trio.Event] = {}
         self.prefetched = Prefetch()
+        self.received = Received()
 
     async def read(self, content: Content, start: int, stop: int) -> bytes:
         """Bytes start … stop. Raises ContentLost; StoreError, also when it takes too long."""
@@ -76,10 +85,15 @@ class Contents:
         self._under_way[name] = trio.Event()
         try:
             (data,) = await fetch_parts(self._ctx, content, number, number + 1)
+            self._count(data)
             await self._cache.put(name, data)
         finally:
             self._under_way.pop(name).set()
         return data
+
+    def _count(self, data: bytes) -> None:
+        self.received.parts += 1
+        self.received.bytes += len(data)
 
     def _name(self, content: Content, number: int) -> str:
         """What the cache calls a part; contents that nobody has read yet go by key and ETag."""
@@ -154,6 +168,7 @@ class Contents:
     async def _keep(self, content: Content, body: bytes, at: int) -> None:
         data = body[at : at + content.size]
         if content.digest is not None and digest_of(data) == content.digest:
+            self._count(data)
             await self._cache.put(content.digest, data)
             self.prefetched.files += 1
             self.prefetched.bytes += content.size

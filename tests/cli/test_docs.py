@@ -1,6 +1,7 @@
 """What the documentation says is so: commands, options, settings, exit codes, names of tests."""
 
 import ast
+import dataclasses
 import os
 import re
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 
 from pdfs import config, errors
 from pdfs.cli.app import pdfs
+from pdfs.core import notes
+from pdfs.local.session_log_format import LogHeader
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -44,6 +47,22 @@ def test_each_setting_is_described_and_no_other() -> None:
     text = (DOCS / "reference" / "configuration.md").read_text()
     described = set(re.findall(r"^\| `([a-z]+)` \| `PDFS_", text, re.MULTILINE))
     assert described == set(config.KEYS)
+
+
+def test_each_event_of_a_log_is_described_with_its_fields_and_no_other() -> None:
+    text = (DOCS / "reference" / "session-log.md").read_text()
+    rows = re.findall(r"^\| `([a-z_]+)` \| (.*?) \|", text, re.MULTILINE)
+    described = {event: set(re.findall(r"`([a-z]+)`", said)) for event, said in rows}
+    told: dict[str, set[str]] = {
+        note.event: {field.name for field in dataclasses.fields(note)}
+        for note in notes.Note.__args__
+    }
+    identity = {"schema", *(field.name for field in dataclasses.fields(LogHeader))}
+    assert described.pop("begun") == identity
+    assert "`cut`" in text
+    assert described.pop("ended") == {"records", "lost", "counts", "totals"}
+    described.pop("resumed")
+    assert described == told
 
 
 def test_each_exit_code_is_described_and_no_other() -> None:
