@@ -22,6 +22,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
@@ -272,6 +273,20 @@ def replace_file(disk: Disk, directory: int, name: str, *content: Buffer) -> Non
             disk.unlink(directory, new)
         raise
     disk.fsync(directory)
+
+
+def open_regular(disk: Disk, directory: int, name: str, flags: int) -> int:
+    """A descriptor of the regular file `name`. Raises OSError; DiskError for anything else."""
+    try:
+        descriptor = disk.open(directory, name, flags | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise DiskError(f"{name} is a symlink, which is never followed here") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        disk.close(descriptor)
+        raise DiskError(f"{name} is not a regular file", remedy="move it elsewhere")
+    return descriptor
 
 
 @contextlib.contextmanager

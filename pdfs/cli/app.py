@@ -33,6 +33,10 @@ _COMMANDS = {
         "recover",
         "Look at, publish, give up or copy out what a crash left on this machine.",
     ),
+    "journal": (
+        "journal",
+        "Look at the files of a session's journal, also while the session lives. Changes nothing.",
+    ),
     "import": ("importing", "Create PROJECT from what is in DIRECTORY, which stays as it is."),
 }
 """Each command, in the order of `pdfs --help`: the module that has it, and what it does."""

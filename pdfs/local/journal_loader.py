@@ -28,18 +28,21 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from pdfs.core.ids import SessionId
-from pdfs.disk import Disk, disk_error, opened, read_fully
+from pdfs.disk import Disk, disk_error, read_fully
 from pdfs.errors import JournalDamaged, SessionError, UsageError
 from pdfs.local.journal_format import (
     FRAME_SIZE,
+    HEADER,
     HEADER_SIZE,
     SCHEMA,
     TRAILER,
     Frame,
     Header,
     decode_header,
+    decode_trailer,
     mark_of,
     parse_segment_name,
+    segment_name,
 )
 from pdfs.local.journal_reader import Found, SegmentReader
 
@@ -54,6 +57,11 @@ class JournalRecord:
     segment: int
     data_offset: int
     data_size: int
+
+    @property
+    def offset(self) -> int:
+        """Of its first byte in the segment."""
+        return self.data_offset - len(self.body) - FRAME_SIZE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +132,10 @@ class _Place(NamedTuple):
     offset: int
 
 
-def load(disk: Disk, directory: int, *, session: SessionId, after: int = 0) -> "Loaded":
+def load(disk: Disk, directory: int, *, session: SessionId, after: int | None = 0) -> "Loaded":
     """The journal of `session` in `directory`, from the record behind number `after` on.
 
+    None begins with the first record that is there: for looking at segments without a snapshot.
     The caller holds the session's lock. Raises UsageError for a journal of another schema,
     JournalDamaged for files that are not of this journal, DiskError where they can't be read.
     """
@@ -143,6 +152,30 @@ def load(disk: Disk, directory: int, *, session: SessionId, after: int = 0) -> "
     return Loaded(disk, directory, session, after, files)
 
 
+def load_segment(disk: Disk, directory: int, name: str, *, session: SessionId | None) -> "Loaded":
+    """The segment `name` alone, from its first record on, judged without the others.
+
+    So only what the segment itself calls synced counts as that. `session` is whose it is where its
+    header is damaged. Raises UsageError for another schema, JournalDamaged for what is no segment
+    or doesn't tell of which session, DiskError.
+    """
+    number, is_whole = parse_segment_name(name) or (0, False)
+    header: Header | None = None
+    match decode_header(_first_block(disk, directory, name)):
+        case int(schema):
+            raise _of_schema(name, schema)
+        case Header() as header, number:
+            session = header.session
+        case _:
+            pass
+    if session is None or not number:
+        raise JournalDamaged(
+            f"{name} is damaged from byte 0 on, or no segment of a journal: it has no valid header,"
+            " and without that nothing in it can be checked"
+        )
+    return Loaded(disk, directory, session, None, [_File(number, name, is_whole, header)])
+
+
 class Loaded:
     """A journal to be replayed, once: first `records`, then `end`."""
 
@@ -151,7 +184,7 @@ class Loaded:
         disk: Disk,
         directory: int,
         session: SessionId,
-        after: int,
+        after: int | None,
         files: Sequence[_File],
     ) -> None:
         """Use `load`."""
@@ -159,6 +192,8 @@ class Loaded:
         self._directory = directory
         self._session = session
         self._files = files
+        if after is None:
+            after = self._number_before_first()
         self._after = self._last = self._highest = after
         self._is_read = False
         self._synced = 0
@@ -204,6 +239,23 @@ class Loaded:
             self._end = self._judge()
         except OSError as error:
             raise disk_error(error, "read the journal") from error
+
+    def intact_behind(self) -> Iterator[JournalRecord]:
+        """Whole records behind the end, in the order of the files; none of them is replayed."""
+        for index, found in self._found_from(self._stop):
+            is_record = found.body is not None and found.frame.kind not in (HEADER, TRAILER)
+            if is_record and found.frame.sequence > self._last:
+                yield _record_of(self._files[index].number, found)
+
+    def _number_before_first(self) -> int:
+        """That of the record before the first that shows; one that is damaged counts."""
+        for index, found in self._found_from(_Place(0, 0) if self._files else None):
+            if found.frame.kind == TRAILER:
+                totals = decode_trailer(found.body or b"")
+                return found.frame.sequence - (0 if totals is None else totals.records)
+            is_first = (index, found.offset) == (0, HEADER_SIZE)
+            return max(0, found.frame.sequence - (1 if is_first else 2))
+        return 0
 
     def _records_of(self, index: int, reader: SegmentReader) -> Iterator[JournalRecord]:
         for found in reader.records():
@@ -276,13 +328,23 @@ class Loaded:
     def _survey(self, place: _Place) -> int:
         """Note every frame from `place` on; how many whole records there are behind the last."""
         intact = 0
-        for index in range(place.file, len(self._files)):
-            with self._reader(self._files[index]) as reader:
-                for found in reader.frames_from(place.offset if index == place.file else 0):
-                    self._note(found.frame)
-                    is_record = found.body is not None and found.frame.kind != TRAILER
-                    intact += is_record and found.frame.sequence > self._last
+        for _, found in self._found_from(place):
+            self._note(found.frame)
+            is_record = found.body is not None and found.frame.kind != TRAILER
+            intact += is_record and found.frame.sequence > self._last
         return intact
+
+    def _found_from(self, place: _Place | None) -> Iterator[tuple[int, Found]]:
+        """Every valid frame from `place` on, with the index of its file."""
+        if place is None:
+            return
+        try:
+            for index in range(place.file, len(self._files)):
+                with self._reader(self._files[index]) as reader:
+                    for found in reader.frames_from(place.offset if index == place.file else 0):
+                        yield index, found
+        except OSError as error:
+            raise disk_error(error, "read the journal") from error
 
     def _used_from(self, place: _Place) -> int:
         with self._reader(self._files[place.file]) as reader:
@@ -292,7 +354,7 @@ class Loaded:
     def _reader(self, file: _File) -> Iterator[SegmentReader]:
         header = file.header
         mark = None if header is None else mark_of(header.run)
-        with opened(self._disk, self._directory, file.name) as descriptor:
+        with _opened(self._disk, self._directory, file.name) as descriptor:
             yield SegmentReader(descriptor, session=self._session, number=file.number, mark=mark)
 
 
@@ -327,10 +389,7 @@ def _read_header(
         case None:
             return None
         case int(schema):
-            raise UsageError(
-                f"{name} has schema {schema}, this PDFS reads {SCHEMA}",
-                remedy="use the PDFS that wrote it, or a newer one; no file was changed",
-            )
+            raise _of_schema(name, schema)
         case header, stated:
             if header.session != session:
                 whose = f"session {header.session} of {header.project}/{header.stage}"
@@ -342,7 +401,7 @@ def _read_header(
 
 def _first_block(disk: Disk, directory: int, name: str) -> bytes:
     try:
-        with opened(disk, directory, name, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
+        with _opened(disk, directory, name) as descriptor:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise _refused(name, "it is not a regular file")
             return read_fully(descriptor, HEADER_SIZE, 0)
@@ -350,6 +409,30 @@ def _first_block(disk: Disk, directory: int, name: str) -> bytes:
         if error.errno == errno.ELOOP:
             raise _refused(name, "it is a symlink, which is never followed here") from error
         raise disk_error(error, f"read {name}") from error
+
+
+@contextlib.contextmanager
+def _opened(disk: Disk, directory: int, name: str) -> Iterator[int]:
+    """A segment; also one that a live session has sealed, and so renamed, since it was listed."""
+    flags = os.O_RDONLY | os.O_NONBLOCK
+    try:
+        descriptor = disk.open(directory, name, flags)
+    except FileNotFoundError:
+        parsed = parse_segment_name(name)
+        if parsed is None:
+            raise
+        descriptor = disk.open(directory, segment_name(parsed[0], "whole"), flags)
+    try:
+        yield descriptor
+    finally:
+        disk.close(descriptor)
+
+
+def _of_schema(name: str, schema: int) -> UsageError:
+    return UsageError(
+        f"{name} has schema {schema}, this PDFS reads {SCHEMA}",
+        remedy="use the PDFS that wrote it, or a newer one; no file was changed",
+    )
 
 
 def _refused(name: str, why: str) -> JournalDamaged:

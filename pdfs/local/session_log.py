@@ -33,6 +33,7 @@ from pdfs.disk import (
     lock_file,
     make_directory,
     make_path,
+    open_regular,
     write_fully,
 )
 from pdfs.errors import DamageFound, DiskError, LockError, SessionError, UsageError
@@ -49,7 +50,7 @@ from pdfs.local.session_log_format import (
     header_fields,
     log_name,
 )
-from pdfs.local.session_log_reader import LineReader, open_regular
+from pdfs.local.session_log_reader import LineReader
 
 _TRIES: Final = 8
 

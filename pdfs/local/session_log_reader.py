@@ -6,15 +6,13 @@ file is changed, and no lock is taken or waited for. Errors of the disk are Disk
 """
 
 import contextlib
-import errno
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Self
 
 from pdfs.core.ids import SessionId
-from pdfs.disk import Disk, disk_error
+from pdfs.disk import Disk, disk_error, open_regular
 from pdfs.errors import DiskError, SessionNotFound
 from pdfs.local.session_log_format import (
     LONGEST_LINE,
@@ -132,20 +130,6 @@ def _look_at(disk: Disk, directory: int, session: SessionId, is_whole: bool) -> 
             found, begun = decode_header(first), first.at
             header = found if isinstance(found, LogHeader) else None
     return FoundLog(session=session, is_whole=is_whole, header=header, begun=begun)
-
-
-def open_regular(disk: Disk, directory: int, name: str, flags: int) -> int:
-    """A descriptor of the regular file `name`. Raises OSError; DiskError for anything else."""
-    try:
-        descriptor = disk.open(directory, name, flags | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise DiskError(f"{name} is a symlink, which is never followed here") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        disk.close(descriptor)
-        raise DiskError(f"{name} is not a regular file", remedy="move it elsewhere")
-    return descriptor
 
 
 def _open(disk: Disk, directory: int, session: SessionId) -> int:

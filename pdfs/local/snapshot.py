@@ -7,7 +7,7 @@ Every later schema keeps these 40 bytes, so that an older PDFS can refuse it in 
 """
 
 import struct
-from typing import Final
+from typing import Final, NamedTuple
 
 import xxhash
 
@@ -20,6 +20,31 @@ _MAGIC = b"PDFSNAP"
 _HEAD = struct.Struct("<7sB16sQ")
 _CHECKSUM = struct.Struct("<Q")
 _CONTENT: Final = _HEAD.size + _CHECKSUM.size
+HEAD_SIZE: Final = _CONTENT
+"""Bytes before the content."""
+
+
+class Head(NamedTuple):
+    """What stands before the content; nothing of it is proved before the checksum is."""
+
+    schema: int
+    session: SessionId
+    size: int
+    """Of the content."""
+    checksum: int
+    checked: bytes
+    """The part of the head that goes into the checksum, before the content."""
+
+
+def decode_head(raw: bytes, *, file: str) -> Head:
+    """The head in the first `HEAD_SIZE` bytes of `file`. Raises DamageFound where there is none."""
+    if len(raw) < HEAD_SIZE:
+        raise _damaged(file, f"it has only {len(raw)} bytes")
+    magic, schema, session, size = _HEAD.unpack_from(raw)
+    if magic != _MAGIC:
+        raise _damaged(file, "it is no snapshot, from byte 0 on")
+    (checksum,) = _CHECKSUM.unpack_from(raw, _HEAD.size)
+    return Head(schema, SessionId(session.hex()), size, checksum, raw[: _HEAD.size])
 
 
 def encode_snapshot_head(session: SessionId, content: bytes) -> bytes:
