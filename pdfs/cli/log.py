@@ -106,6 +106,7 @@ def _of(log: FoundLog) -> LocalSession:
         pid=0 if header is None else header.pid,
         started=_seconds(log.begun) or 0.0,
         changed=0.0,
+        why="",
         problem="",
     )
 
