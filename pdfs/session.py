@@ -34,7 +34,7 @@ from pdfs.errors import (
     StoreError,
     UnpublishedWork,
 )
-from pdfs.stage.catch_up import Standing, catch_up, rebase_onto, standing
+from pdfs.stage.catch_up import Standing, catch_up, missing_of, rebase_onto, standing
 from pdfs.stage.complete import Ranges, complete
 from pdfs.stage.context import StageContext
 from pdfs.stage.end import end_session
@@ -219,7 +219,10 @@ class StageSession:
             await rebase_onto(self._ctx, self._root.root, self._resumed)
         owner = self._ctx.owner
         self._add_conflicts(unpublished_copies(self._resumed.tree, owner.user, owner.machine))
-        return None if stands is Standing.SUPERSEDED else self._resumed
+        if stands is not Standing.SUPERSEDED:
+            return self._resumed
+        self.missing = await missing_of(self._ctx, self._root.root, self._resumed)
+        return None
 
     async def _open_new(self) -> Work:
         try:
@@ -359,8 +362,7 @@ class StageSession:
                 f"{len(incomplete)} files could not be made whole, {incomplete[0]!r} first",
                 remedy="what was written is kept here: pdfs recover rescue copies it out",
             )
-        current = await read_tree(self._ctx, self._root.root.tree)
-        self.missing = [entry.path for entry in current.entries if entry.lost]
+        self.missing = await missing_of(self._ctx, self._root.root, work)
         await self._end()
         if stands is Standing.COMMITTED or self._publishing is not None:
             self._note_published()

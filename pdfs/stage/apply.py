@@ -1,9 +1,9 @@
 """Apply: carry out a committed plan on the plain objects, and find out what became of each step.
 
-Only the holder of the root's fence applies, and it looks at the root before each batch: a process
-that was frozen stops there. Each step can be done twice, by us or by whoever finishes the plan
-after a crash: a put leaves the publish's name in the object's metadata, and a delete is done when
-nothing is there.
+Only the holder of the root's fence applies. It looks at the root before each batch, and again
+before it sends anything under another condition: a process that was frozen stops there. Each step
+can be done twice, by us or by whoever finishes the plan after a crash: a put leaves the publish's
+name in the object's metadata, and a delete is done when nothing is there.
 
 A plain object is replaced or removed only if it has the ETag that the plan expects. What else is
 there stays: ours then becomes a conflict copy beside it.
@@ -138,7 +138,9 @@ class _Applying:
             return SourceLost()
 
     async def _put_until_judged(self, sending: PlainPut, put: Put, condition: Condition) -> Outcome:
-        for _ in range(MOST_TRIES):
+        for number in range(MOST_TRIES):
+            if number:
+                await self._check_root()
             with steps.at(steps.Step.APPLY_PUT):
                 etag = await sending.send(put.path, condition)
             if etag is None:
@@ -160,6 +162,7 @@ class _Applying:
             return Moved(path, None, theirs)
         condition: Condition = IfAbsent()
         for _ in range(MOST_TRIES):
+            await self._check_root()
             with steps.at(steps.Step.APPLY_CONFLICT):
                 try:
                     etag = await sending.send(path, condition)

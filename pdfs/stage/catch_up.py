@@ -85,6 +85,19 @@ async def _find_publish(
     return manifest
 
 
+async def missing_of(ctx: StageContext, root: Root, work: Work) -> list[Path]:
+    """Files whose bytes are nowhere, as this session's last publish left them.
+
+    Of a session that has published nothing: those of the current generation.
+    """
+    with step.at(Step.LOAD_TREE):
+        manifest = await read_tree(ctx, root.tree)
+        if work.tree.in_flight is not None:
+            own = await _find_publish(ctx, manifest, work.tree.in_flight, work.tree)
+            manifest = manifest if own is None else own
+    return [entry.path for entry in manifest.entries if entry.lost]
+
+
 async def catch_up(
     ctx: StageContext,
     seen: SeenRoot,

@@ -5,6 +5,7 @@ that never arrived, an answer that was lost and a request that arrives an hour l
 same silence.
 """
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -52,6 +53,8 @@ class Fate(StrEnum):
     """It is carried out twice in a row; the answer is the second one's."""
     ECHOED = "echoed"
     """It is carried out and answered, and carried out again much later."""
+    FROZEN = "frozen"
+    """The sender stands still with all its tasks before it arrives, then goes on unawares."""
     CRASH_BEFORE = "crash before"
     """The sender dies before it arrives."""
     CRASH_AFTER = "crash after"
@@ -59,7 +62,14 @@ class Fate(StrEnum):
 
 
 READ_FATES = frozenset(
-    {Fate.REQUEST_LOST, Fate.UNAVAILABLE, Fate.REFUSED, Fate.CRASH_BEFORE, Fate.CRASH_AFTER}
+    {
+        Fate.REQUEST_LOST,
+        Fate.UNAVAILABLE,
+        Fate.REFUSED,
+        Fate.FROZEN,
+        Fate.CRASH_BEFORE,
+        Fate.CRASH_AFTER,
+    }
 )
 WRITE_FATES = frozenset(Fate) - {Fate.FINE, Fate.DAMAGED}
 
@@ -81,7 +91,7 @@ class Network:
     fate_of: Callable[[Request], Fate]
     latency: Callable[[], float]
     lateness: Callable[[], float]
-    """How late a late request is."""
+    """How late a late request is, and how long a sender is frozen."""
     nursery: trio.Nursery
     """Where late requests live on when their sender is gone."""
     crash: Callable[[], NoReturn]
@@ -94,6 +104,8 @@ class FaultyStore:
     def __init__(self, store: ObjectStore, network: Network) -> None:
         self._store = store
         self._network = network
+        self._thaws = -math.inf
+        """When the process goes on."""
 
     @property
     def name(self) -> str:
@@ -241,8 +253,11 @@ class FaultyStore:
         is_write: bool,
     ) -> T:
         network = self._network
+        await self._wait_for_thaw()
         request = Request(step=current_step(), operation=operation, key=key, is_write=is_write)
         fate = network.fate_of(request)
+        if fate is Fate.FROZEN:
+            return await self._send_after_thaw(call)
         await trio.sleep(network.latency())
         match fate:
             case Fate.REQUEST_LOST:
@@ -261,6 +276,21 @@ class FaultyStore:
             case _:
                 return await self._carry_out(call, fate)
         raise AssertionError("a request that can't be answered was")
+
+    async def _wait_for_thaw(self) -> None:
+        if trio.current_time() < self._thaws:
+            with trio.CancelScope(shield=True):  # no timer of a frozen process goes off
+                await trio.sleep_until(self._thaws)
+
+    async def _send_after_thaw(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Whatever limit the sender had set is over, but the answer is there first."""
+        self._thaws = trio.current_time() + self._network.lateness()
+        with trio.CancelScope(shield=True):
+            await trio.sleep_until(self._thaws)
+            answer = await _answer_to(call)
+        if isinstance(answer, StoreError):
+            raise answer
+        return answer
 
     async def _carry_out(self, call: Callable[[], Awaitable[T]], fate: Fate) -> T:
         answer = await _answer_to(call)

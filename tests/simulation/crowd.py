@@ -13,7 +13,7 @@ from tests.simulation.oracle import check_everything
 from tests.simulation.story import come_to_rest
 from tests.simulation.world import Visit, World, new_world
 
-OURS = [Path(name) for name in ("a.dwg", "b.dwg", "d/c.dwg", "d/e/f.dxf", "g", "h.txt")]
+OURS = [Path(name) for name in ("a.dwg", "b.dwg", "d/c.dwg", "d/e/f.dxf", "d/e", "g")]
 SHARED = [Path("shared.dwg"), Path("s/other.dxf")]
 
 
@@ -23,8 +23,8 @@ class Weather:
 
     faults: float
     """The share of requests that don't fare well."""
-    crashes: float
-    """The share of faults that kill the process."""
+    graver: float
+    """The share of faults that kill or freeze the process, or end an attempt at something."""
     rounds: int = 3
     """Sessions of each machine."""
 
@@ -32,7 +32,8 @@ class Weather:
 async def edit_alone(seed: int, traits: Traits) -> None:
     """One user, one machine, a quarter of all requests lost: his one session must be called saved.
 
-    Whoever takes his own late or lost write for another's would lose the stage to himself.
+    Whoever takes his own late or lost write for another's would lose the stage to himself, or find
+    conflict copies of his own files.
     """
     world = new_world(seed, traits)
     chance = random.Random(seed)
@@ -47,7 +48,9 @@ async def edit_alone(seed: int, traits: Traits) -> None:
         machine = world.add_machine("ws1", "anna", late, fate_of)
         saved = await world.visit(machine, lambda visit: _edit(world, visit))
         assert saved
+        await come_to_rest(world)
         late.cancel_scope.cancel()
+    check_everything(world)
 
 
 def _is_open(world: World) -> bool:
@@ -63,9 +66,9 @@ async def meet(seed: int, traits: Traits, weather: Weather) -> World:
     def fate_of(machine: Machine, request: Request) -> Fate:
         if chance.random() >= weather.faults:
             return Fate.FINE
-        crash = chance.random() < weather.crashes
+        is_graver = chance.random() < weather.graver
         possible = WRITE_FATES if request.is_write else READ_FATES
-        return chance.choice(sorted(fate for fate in possible if (fate in _CRASHES) == crash))
+        return chance.choice(sorted(fate for fate in possible if (fate in _GRAVER) == is_graver))
 
     async with trio.open_nursery() as late:
         people = [("ws1", "anna"), ("ws2", "anna"), ("ws3", "bert")]
@@ -80,13 +83,17 @@ async def meet(seed: int, traits: Traits, weather: Weather) -> World:
     return world
 
 
-_CRASHES = (Fate.CRASH_BEFORE, Fate.CRASH_AFTER)
+_GRAVER = frozenset({Fate.CRASH_BEFORE, Fate.CRASH_AFTER, Fate.FROZEN, Fate.REFUSED})
 
 
 async def _work(world: World, machine: Machine, rounds: int) -> None:
     for _ in range(rounds):
         await trio.sleep(world.rng.uniform(0, 600))
-        await world.visit_somehow(machine, lambda visit: _edit(world, visit))
+        await world.visit_somehow(
+            machine,
+            lambda visit: _edit(world, visit),
+            resumed=lambda visit: _edit(world, visit),
+        )
 
 
 async def _edit(world: World, visit: Visit) -> None:

@@ -2,7 +2,7 @@
 
 import random
 
-from pdfs.core.ids import TOP, Path
+from pdfs.core.ids import TOP, Inode, Path
 from pdfs.core.keys import ancestors, leaf, parent
 from pdfs.core.node import Node
 from pdfs.core.record import Create, Kind, Record, Rename, SetAttributes, Unlink, Write
@@ -19,6 +19,13 @@ class Editor:
         self._diary = diary
         self._rng = rng
         self._time = now
+        self._handles: dict[Inode, Path] = {}
+        """Open files, by the name that the user knows."""
+
+    @property
+    def busy(self) -> frozenset[Inode]:
+        """What some program has open."""
+        return frozenset(self._handles)
 
     def files(self) -> list[tuple[Path, Node]]:
         return [(path, node) for path, node in self._work.tree.walk() if node.is_file]
@@ -31,23 +38,36 @@ class Editor:
         length = self._rng.choice([1, 40, 200, 700]) if size is None else size
         return self._rng.randbytes(16) + bytes(length)
 
+    # --- files by name ----------------------------------------------------------------------------
+
     def write(self, path: Path, data: bytes) -> None:
         """Create the file with its directories, or replace what it holds."""
+        self._make_way(path)
         for directory in reversed(ancestors(path)):
             if self._work.tree.find(directory) is None:
                 self._create(directory, Kind.DIRECTORY)
         node = self._work.tree.find(path)
         if node is None:
             self._create(path, Kind.FILE)
-            self._diary.wrote(path, b"")
             node = self._node(path)
-        elif not node.is_file:
-            return
+            self._diary.wrote(path, b"", node.ino)
         elif node.size:
-            self._commit(SetAttributes(ino=node.ino, time=self._tick(), size=0))
-            self._diary.wrote(path, b"")
+            self._commit(SetAttributes(ino=self._see(node).ino, time=self._tick(), size=0))
+            self._diary.wrote(path, b"", node.ino)
         self._commit(Write(ino=node.ino, offset=0, time=self._tick()), data)
-        self._diary.wrote(path, data)
+        self._diary.own.add(data)
+        self._diary.wrote(path, data, node.ino)
+
+    def _make_way(self, path: Path) -> None:
+        """Remove a file that is where a directory must be, and a directory where the file must."""
+        for above in ancestors(path):
+            if self.exists(above):
+                self.delete(above)
+        node = self._work.tree.find(path)
+        if node is not None and node.is_directory:
+            below = [inner for inner, _ in self._work.tree.walk() if path in ancestors(inner)]
+            for inner in [*reversed(below), path]:
+                self.delete(inner)
 
     def write_at(self, path: Path, offset: int, data: bytes) -> None:
         """Overwrite a part of a file, without a look at the rest; not for the diary."""
@@ -55,11 +75,18 @@ class Editor:
 
     async def read(self, path: Path) -> bytes | None:
         """What the file holds; None where it can't be had now."""
-        node = self._node(path)
+        return await self._read(self._node(path))
+
+    async def _read(self, node: Node) -> bytes | None:
         try:
-            return await self._work.read(node, 0, node.size)
+            data = await self._work.read(node, 0, node.size)
         except (ContentLost, StoreError):
             return None
+        if len(data) == node.size:
+            served = not data or data in self._diary.written
+            assert served, f"{len(data)} bytes were read that are no version of the file"
+        self._see(node)
+        return data
 
     async def append(self, path: Path, data: bytes) -> None:
         node = self._node(path)
@@ -67,7 +94,7 @@ class Editor:
         if old is None or self._work.tree.find(path) is not node or node.size != len(old):
             return
         self._commit(Write(ino=node.ino, offset=node.size, time=self._tick()), data)
-        self._diary.wrote(path, old + data)
+        self._diary.wrote(path, old + data, node.ino)
 
     async def cut(self, path: Path, size: int) -> None:
         node = self._node(path)
@@ -75,7 +102,7 @@ class Editor:
         if old is None or self._work.tree.find(path) is not node or node.size != len(old):
             return
         self._commit(SetAttributes(ino=node.ino, time=self._tick(), size=size))
-        self._diary.wrote(path, old[:size] + bytes(max(0, size - len(old))))
+        self._diary.wrote(path, old[:size] + bytes(max(0, size - len(old))), node.ino)
 
     async def rename(self, old: Path, new: Path) -> None:
         """Move a file, also over another one."""
@@ -88,6 +115,8 @@ class Editor:
             return
         if self._work.tree.find(old) is not node or node.size != len(data):
             return
+        if over is not None:
+            self._handles.pop(self._see(over).ino, None)
         self._commit(
             Rename(
                 parent=self._node(parent(old)).ino,
@@ -97,19 +126,54 @@ class Editor:
                 time=self._tick(),
             )
         )
-        self._diary.removed(old)
-        self._diary.wrote(new, data)
+        if node.ino in self._handles:
+            self._handles[node.ino] = new
+        if over is not None:
+            self._diary.removed(new, over.ino)
+        self._diary.removed(old, node.ino)
+        self._diary.wrote(new, data, node.ino)
 
     def delete(self, path: Path) -> None:
+        """Remove a file, or an empty directory."""
+        node = self._node(path)
+        self._handles.pop(self._see(node).ino, None)
         self._commit(
             Unlink(parent=self._node(parent(path)).ino, name=leaf(path), time=self._tick())
         )
-        self._diary.removed(path)
+        if node.is_file:
+            self._diary.removed(path, node.ino)
+
+    # --- files that stay open ---------------------------------------------------------------------
+
+    def open(self, path: Path) -> None:
+        """Have the file open from now on."""
+        self._handles[self._see(self._node(path)).ino] = path
+
+    async def append_to_open(self, ino: Inode, data: bytes) -> None:
+        """Write to the file that was opened, by whatever name it has now."""
+        old = await self._read(self._work.tree.nodes[ino])
+        node = self._work.tree.nodes[ino]
+        known = self._handles.get(ino)
+        if old is None or known is None or node.size != len(old):
+            return
+        names = [path for path, found in self._work.tree.walk() if found is node]
+        assert names, f"{known!r} was taken away from a program that has it open"
+        if known not in names:
+            self._handles[ino] = names[0]
+        self._commit(Write(ino=ino, offset=node.size, time=self._tick()), data)
+        self._diary.wrote(self._handles[ino], old + data, ino)
+
+    async def write_to_all_open(self) -> None:
+        """As programs do that save when they are closed."""
+        for ino in sorted(self._handles):
+            await self.append_to_open(ino, self.fresh(3))
+
+    # --- chance -----------------------------------------------------------------------------------
 
     async def anything(self, names: list[Path]) -> None:
         """One random operation."""
         files = [path for path, _ in self.files()]
-        match self._rng.randrange(8):
+        match self._rng.randrange(12):
             case 0 | 1:
                 self.write(self._rng.choice(names), self.fresh())
             case 2 if files:
@@ -124,8 +188,17 @@ class Editor:
                 self.delete(self._rng.choice(files))
             case 7 if files:
                 await self.read(self._rng.choice(files))
+            case 8 | 9 if files:
+                self.open(self._rng.choice(files))
+            case 10 | 11 if self._handles:
+                await self.append_to_open(self._rng.choice(sorted(self._handles)), self.fresh(5))
             case _:
                 pass
+
+    def _see(self, node: Node) -> Node:
+        """Note that the user was shown this file, and decides on what it is."""
+        self._diary.served.update(home.etag for home in node.base.plain)
+        return node
 
     def _node(self, path: Path) -> Node:
         node = self._work.tree.find(path)

@@ -43,6 +43,10 @@ TIMING = Timing(
 )
 
 
+SKEWS = (-10 * 365 * 86400.0, -86400.0, -300.0, 0.0, 0.1, 3600.0, 86400.0, 10 * 365 * 86400.0)
+"""By how much a machine's own clock can be wrong, in seconds."""
+
+
 class Killed(BaseException):
     """The process is dead: it neither hears nor says anything more."""
 
@@ -133,6 +137,11 @@ class Machine:
         self.name = name
         self.user = user
         self.disks: dict[SessionId, SimulatedDisk] = {}
+        self.claims: dict[RunId, Claimant] = {}
+        """What each process said when it asked for the stage."""
+        self.lateness: tuple[float, ...] = (1.0, 20.0, 40.0, 300.0, 7200.0)
+        """How late its requests can be, and how long it can be frozen, in seconds."""
+        self._skew = rng.choice(SKEWS)
         self._store = store
         self._keys = keys
         self._rng = rng
@@ -164,7 +173,7 @@ class Machine:
         network = Network(
             fate_of=process.fate_of,
             latency=lambda: self._rng.uniform(0.005, 0.05),
-            lateness=lambda: self._rng.choice([1.0, 20.0, 40.0, 300.0, 7200.0]),
+            lateness=lambda: self._rng.choice(self.lateness),
             nursery=self._nursery,
             crash=process.die,
         )
@@ -176,7 +185,7 @@ class Machine:
             ),
             timing=TIMING,
             sizes=SIZES,
-            now=lambda: EPOCH + trio.current_time() + 1000.0 * len(self.name),
+            now=lambda: EPOCH + trio.current_time() + self._skew,
             new_id=self.new_id,
             patience=Patience(TIMING, self._rng.random),
             uid=1000,
@@ -232,6 +241,7 @@ class Process:
             agreed=agreed,
             take_over=take_over,
         )
+        machine.claims[claimant.run] = claimant
         self.session = StageSession(self.ctx, self, resumed=self.work)
 
         async def serve_this(work: Work) -> None:

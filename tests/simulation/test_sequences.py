@@ -11,7 +11,7 @@ from pdfs.errors import UnpublishedWork
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.step import Step
 from tests.simulation.machine import Machine
-from tests.simulation.oracle import check_saved
+from tests.simulation.oracle_saved import check_saved
 from tests.simulation.world import AWS, Visit, World, idle, new_world
 
 PLAN = Path("plan.dwg")

@@ -1,7 +1,8 @@
 """A whole small world: one bucket, some machines, another tool, and chance from one seed."""
 
 import random
-from collections.abc import Awaitable, Callable
+from collections import ChainMap
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -9,11 +10,12 @@ import trio
 
 from pdfs.core import manifest as core_manifest
 from pdfs.core import root as core_root
-from pdfs.core.ids import Path, SessionId
+from pdfs.core.ids import Path, RunId, SessionId
 from pdfs.core.keys import StageKeys
+from pdfs.core.lease import Claimant
 from pdfs.core.manifest import Manifest
 from pdfs.core.root import Root
-from pdfs.errors import LockHeld, LockLost, StoreError, UnpublishedWork
+from pdfs.errors import KeyClash, LockHeld, LockLost, StoreError, UnpublishedWork
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.memory import MemoryStore
 from pdfs.store.objects import Traits
@@ -77,6 +79,8 @@ class World:
     machines: list[Machine] = field(default_factory=list)
     diaries: dict[SessionId, Diary] = field(default_factory=dict)
     foreign: list[Foreign] = field(default_factory=list)
+    written: set[bytes] = field(default_factory=set)
+    """What any file was ever made to hold."""
     completed: list[tuple[float, SessionId]] = field(default_factory=list)
     """Sessions whose `run` returned: called saved, and when."""
     kept: set[SessionId] = field(default_factory=set)
@@ -85,6 +89,8 @@ class World:
     """What a session that was called saved named as lost."""
     late_keys: set[str] = field(default_factory=set)
     """Keys to which a write was sent that could arrive at any later time."""
+    echoed_keys: set[str] = field(default_factory=set)
+    """Those of them whose write was answered, and arrived once more."""
     requests: int = 0
     calm: bool = False
     """No more faults."""
@@ -106,8 +112,10 @@ class World:
         self.requests += 1
         assert self.requests < MOST_REQUESTS, "the machines go on for ever without getting on"
         fate = Fate.FINE if self.calm else chosen(machine, request)
-        if request.is_write and fate in (Fate.LATE, Fate.ECHOED):
+        if request.is_write and fate in (Fate.LATE, Fate.ECHOED, Fate.FROZEN):
             self.late_keys.add(request.key)
+            if fate is Fate.ECHOED:
+                self.echoed_keys.add(request.key)
         return fate
 
     # --- people -----------------------------------------------------------------------------------
@@ -126,11 +134,10 @@ class World:
         async def serve(process: Process, work: object) -> None:
             assert process.work is not None
             session = process.ctx.owner.session
-            diary = self.diaries.setdefault(session, Diary(session))
+            diary = self.diaries.setdefault(session, Diary(session, self.time, self.written))
             editor = Editor(process.work, diary, self.rng, round(process.ctx.now() * 1e9))
-            self._note_served(process, diary)
+            process.session.busy = lambda: editor.busy
             await story(Visit(process, editor, diary))
-            self._note_served(process, diary)
 
         process = await machine.mount(serve, resume=resume, agreed=agreed, take_over=take_over)
         if process.is_dead:
@@ -145,10 +152,14 @@ class World:
         machine: Machine,
         story: Story,
         *,
+        resumed: Story | None = None,
         gives_up_at_crash: bool = False,
         is_forceful: bool = False,
     ) -> None:
-        """Keep at it until a session of this machine is called saved: resume, ask, take over."""
+        """Keep at it until a session of this machine is called saved: resume, ask, take over.
+
+        `resumed` is what the user does where a crashed session was mounted again.
+        """
         for attempt in range(200):
             resume = machine.crashed[0] if machine.crashed else None
             if resume is not None and resume.session in self.kept:
@@ -158,7 +169,7 @@ class World:
             try:
                 saved = await self.visit(
                     machine,
-                    story if resume is None else idle,
+                    story if resume is None else resumed or idle,
                     resume=resume,
                     agreed=not patient,
                     take_over=is_forceful or (not patient and self.rng.random() < 0.5),
@@ -179,26 +190,30 @@ class World:
             if machine.crashed:
                 return
 
-    def _note_served(self, process: Process, diary: Diary) -> None:
-        assert process.work is not None
-        for path, content in process.work.tree.known.items():
-            etag = content.etag_at(path)
-            if etag is not None:
-                diary.served.add(etag)
-
     # --- another tool -----------------------------------------------------------------------------
 
     async def foreign_put(self, path: str, body: bytes) -> None:
         key = self.keys.plain(Path(path))
-        await self.store.put(key, body, condition=None)
+        try:
+            await self.store.put(key, body, condition=None)
+        except KeyClash:  # there is something above or below it, and the store won't have both
+            return
+        self.written.add(body)
         self.foreign.append(Foreign(self.time(), key, body))
 
     async def foreign_delete(self, path: str) -> None:
         key = self.keys.plain(Path(path))
+        if key not in self.store.objects:
+            return
         await self.store.delete(key, condition=None)
         self.foreign.append(Foreign(self.time(), key, None))
 
     # --- looking from outside ---------------------------------------------------------------------
+
+    @property
+    def claims(self) -> Mapping[RunId, Claimant]:
+        """What each process said when it asked for the stage."""
+        return ChainMap(*(machine.claims for machine in self.machines))
 
     def time(self) -> float:
         return EPOCH + trio.current_time()

@@ -1,0 +1,84 @@
+"""Judges what sessions were told: called saved means that it is in the bucket."""
+
+from pdfs.core.ids import SessionId
+from pdfs.core.manifest import Entry, Manifest
+from pdfs.core.record import Kind
+from tests.simulation.history import (
+    CONFLICT,
+    State,
+    digest,
+    etag,
+    fence_in,
+    fence_owners,
+    is_contested,
+    is_readable,
+    replayed,
+    tree_in,
+)
+from tests.simulation.world import World
+
+
+def check_saved(world: World, time: float, session: SessionId) -> None:
+    """Whatever a session that was called saved had written is in the generation that it left."""
+    diary = world.diaries.get(session)
+    if diary is None:
+        return
+    state, left = _left_by(world, time, session)
+    if not left:
+        assert not diary.operations, f"{session} was called saved, but never committed"
+        return
+    by_path = left[-1].by_path()
+    told = world.missing.get(session)
+    for path, data in diary.mine.items():
+        entry = by_path.get(path)
+        is_told = entry is not None and entry.lost and (told is None or path in told)
+        if is_told and data not in diary.own:
+            continue  # another tool took the bytes away that were not the user's
+        if entry is None or not _holds(world, state, entry, data):
+            entries = [entry for tree in left for entry in tree.entries]
+            places = [e for e in entries if e.path == path or CONFLICT.search(e.path)]
+            found = any(_holds(world, state, place, data) for place in places)
+            assert found, f"{path!r}, written in {session}, was called saved but is nowhere"
+            reason = is_contested(world, path)
+            assert reason, f"{path!r} became a conflict copy for nothing"
+    for path in diary.deleted:
+        if path in by_path and by_path[path].kind is Kind.FILE:
+            reason = is_contested(world, path)
+            assert reason, f"{path!r}, deleted in {session}, is back"
+
+
+def check_nobody_forgotten(world: World) -> None:
+    """Whoever wrote something was called saved, or is told that his work waits."""
+    ended = {session for _, session in world.completed} | world.kept
+    for session, diary in world.diaries.items():
+        assert session in ended or not diary.operations, f"what {session} wrote is forgotten"
+
+
+def _left_by(world: World, time: float, session: SessionId) -> tuple[State, list[Manifest]]:
+    """The bucket at `time`, and the settled trees of that session's publishes by then.
+
+    Another machine may have finished that publish, or published since.
+    """
+    last: State = {}
+    left: list[Manifest] = []
+    owners = fence_owners(world)
+    for change, state, root in replayed(world):
+        if change.time > time:
+            break
+        last = state
+        if change.key == world.keys.root and root is not None and root.tree and not root.plan:
+            found = tree_in(world, state, root)
+            if found.publish is not None and owners[fence_in(found.publish)] == session:
+                left.append(found)
+    return last, left
+
+
+def _holds(world: World, state: State, entry: Entry, data: bytes) -> bool:
+    """Whether a file of a generation has these bytes, in the bucket's own objects."""
+    if entry.content is None or entry.lost:
+        return False
+    if entry.content.digest is None:  # what another tool wrote, and nobody had to read
+        return entry.etag == etag(data)
+    if entry.content.digest != digest(data):
+        return False
+    return not data or is_readable(world, state, entry.content)

@@ -1,0 +1,365 @@
+"""Bugs to plant in a copy of the source: each switches one safety mechanism of the protocol off."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROTOCOL = "tests/simulation/test_protocol.py"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planted:
+    """Replace `old` by `new` in `file`; `old` stands there exactly once."""
+
+    what: str
+    """What the product does wrong then."""
+    rule: str
+    """Which rule of the protocol that breaks."""
+    file: str
+    old: str
+    new: str
+    test: str
+    """The part of the simulation that notices it, as pytest's `-k` selects it."""
+    seed: int = 0
+    """With which it was seen to notice it."""
+
+    def plant(self, directory: Path) -> None:
+        """Make `directory` a copy of the project that has this bug."""
+        for name in ("pdfs", "tests"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, directory / name, ignore=ignored)
+        shutil.copy(ROOT / "pyproject.toml", directory)
+        target = directory / self.file
+        text = target.read_text()
+        assert text.count(self.old) == 1, f"planted bug {self.what!r} fits the source no more"
+        target.write_text(text.replace(self.old, self.new))
+
+
+PLANTED = (
+    # --- start ------------------------------------------------------------------------------------
+    Planted(
+        what="a Start does not raise the fence",
+        rule="each Start raises the fence; numbers made under it are unique for ever",
+        file="pdfs/stage/start.py",
+        old="    return Fence(1 + max(locked, rooted))",
+        new="    return Fence(max(1, locked, rooted))",
+        test="weather and fair",
+    ),
+    Planted(
+        what="a Start writes the root whatever came after it was read",
+        rule="the root is written with If-Match of the version that was read",
+        file="pdfs/stage/start.py",
+        old="    condition: Condition = IfAbsent() if before is None else IfMatch(before.etag)\n",
+        new="    condition: Condition | None = None\n",
+        test="handed",
+    ),
+    Planted(
+        what="a lock is taken whatever came after it was read",
+        rule="the lock is taken with If-None-Match or If-Match, never unconditionally",
+        file="pdfs/stage/start.py",
+        old="outcome = await swap(ctx, ctx.keys.lock, lease.encode(lock), condition)",
+        new="outcome = await swap(ctx, ctx.keys.lock, lease.encode(lock), None)",
+        test="handed",
+    ),
+    Planted(
+        what="the age of a lock is told by this machine's clock",
+        rule="a lock's age is measured by the store's clock alone",
+        file="pdfs/stage/lock.py",
+        old="    return SeenLock(lock=lock, etag=found.info.etag, age=age)",
+        new="    return SeenLock(lock=lock, etag=found.info.etag, age=ctx.now() - lock.renewed)",
+        test="weather and fair",
+    ),
+    Planted(
+        what="a lock that vanished is made again without a look at the root",
+        rule="only the session whose fence the root carries makes its lock again",
+        file="pdfs/stage/lock.py",
+        old="            await self._check_root_is_ours()\n",
+        new="",
+        test="cut_off",
+    ),
+    Planted(
+        what="one's own write whose answer was lost is taken for another's",
+        rule="ambiguous answers: the same bytes again, then the id in what is there",
+        file="pdfs/stage/swap.py",
+        old="    if found is not None and found.body == body:\n",
+        new="    if found is not None and not body:\n",
+        test="himself",
+    ),
+    Planted(
+        what="the root is swapped without looking at its version",
+        rule="compare-and-swap of the root is the commit point",
+        file="pdfs/stage/root.py",
+        old="outcome = await swap(ctx, ctx.keys.root, body, IfMatch(seen.etag))",
+        new="outcome = await swap(ctx, ctx.keys.root, body, None)",
+        test="handed",
+    ),
+    # --- stage and commit -------------------------------------------------------------------------
+    Planted(
+        what="what is replaced is not copied away first",
+        rule="what a plan replaces or deletes gets another home first",
+        file="pdfs/stage/publish.py",
+        old="return await stage_contents(ctx, fence, files, draft.displaced)",
+        new="return await stage_contents(ctx, fence, files, ())",
+        test="handed",
+    ),
+    Planted(
+        what="a file whose bytes are only at its old name is not staged",
+        rule="every changed content gets a home that no plan touches",
+        file="pdfs/core/generation.py",
+        old="            if not node.is_clean or (etag is None and not node.base.outlives_plain):",
+        new="            if not node.is_clean:",
+        test="handed",
+    ),
+    Planted(
+        what="a staged content is not verified",
+        rule="past the commit point every byte is in the bucket",
+        file="pdfs/stage/immutable.py",
+        old="        if stored.etag == expected:\n            return",
+        new="        if stored:\n            return",
+        test="every_fault and contents",
+    ),
+    Planted(
+        what="bytes are read without a look at their digest",
+        rule="bytes whose digest is wrong count as no bytes",
+        file="pdfs/stage/fetch.py",
+        old="        if _is_right(content, number, data):",
+        new="        if data is not None:",
+        test="every_fault and put",
+    ),
+    Planted(
+        what="a plain object is read whatever its version",
+        rule="nothing is ever spliced from two versions",
+        file="pdfs/stage/fetch.py",
+        old="key, at, etag = ctx.keys.plain(path), span, plain_etag",
+        new="key, at, etag = ctx.keys.plain(path), span, None and plain_etag",
+        test="handed",
+    ),
+    Planted(
+        what="a publish whose commit answer was lost is committed twice",
+        rule="a publish is found by the chain of trees, not by what its sender heard",
+        file="pdfs/stage/catch_up.py",
+        old="    while manifest.publish != flight.record.publish:\n",
+        new="    while True:\n",
+        test="every_fault and commit-root",
+    ),
+    # --- apply ------------------------------------------------------------------------------------
+    Planted(
+        what="a plain object is put without its condition",
+        rule="a plain object is replaced only if it is the one that the user was served",
+        file="pdfs/stage/apply.py",
+        old="expect: Condition = IfAbsent() if put.expect is None else IfMatch(put.expect)",
+        new="expect: Condition = None",
+        test="handed",
+    ),
+    Planted(
+        what="what is there instead is overwritten, no conflict copy is made",
+        rule="another tool's object keeps its name; ours becomes a conflict copy",
+        file="pdfs/stage/apply.py",
+        old="                if not self._is_this_publish(there):\n"
+        "                    return await self._put_copy(sending, put.conflict, _theirs(there))",
+        new="                if not self._is_this_publish(there):\n"
+        "                    condition = IfMatch(there.etag)\n"
+        "                    continue",
+        test="handed",
+    ),
+    Planted(
+        what="one's own put that is refused is taken for another tool's object",
+        rule="412: an object that carries this publish's name is its own",
+        file="pdfs/stage/apply.py",
+        old="        return there.metadata.get(PUBLISH) == self._plan.publish",
+        new="        return there.metadata.get(PUBLISH) == ''",
+        test="himself",
+        seed=30,
+    ),
+    Planted(
+        what="a put that arrived damaged is taken for done",
+        rule="every object is verified before the settle",
+        file="pdfs/stage/plain.py",
+        old="if etag == self._md5 or not self._put.content.size:",
+        new="if etag:",
+        test="every_fault and put",
+    ),
+    Planted(
+        what="a delete takes whatever is there",
+        rule="a plain object is deleted only if it is the one that the user was served",
+        file="pdfs/stage/apply.py",
+        old="lambda: ctx.store.delete(key, condition=IfMatch(step.expect))",
+        new="lambda: ctx.store.delete(key, condition=None)",
+        test="handed",
+    ),
+    Planted(
+        what="a signed delete does not look first",
+        rule="where DELETE takes no condition: HEAD, sign, read the root, send once",
+        file="pdfs/stage/apply.py",
+        old="            if there.etag != step.expect:\n"
+        "                return Stays(_theirs(there))\n",
+        new="",
+        test="handed",
+    ),
+    Planted(
+        what="an unanswered delete is not waited out",
+        rule="nobody settles while an unanswered delete is still valid",
+        file="pdfs/stage/apply.py",
+        old="                    await trio.sleep(ctx.timing.delete_valid)\n",
+        new="                    return Deleted()\n",
+        test="waited_out",
+    ),
+    Planted(
+        what="another process's plan is applied at once",
+        rule="who finds another process's plan waits a minute before the first step",
+        file="pdfs/stage/apply.py",
+        old="    if plan.run != ctx.owner.run:\n",
+        new="    if plan.run == '':\n",
+        test="late_delete",
+    ),
+    Planted(
+        what="a plan is applied though the root is another's by now",
+        rule="before each batch the root is read; not its own version: stop",
+        file="pdfs/stage/apply.py",
+        old="        if now is None or now.etag != self._seen.etag:",
+        new="        if now is None:",
+        test="handed",
+    ),
+    Planted(
+        what="a process that was frozen makes a conflict copy in another's stage",
+        rule="nothing is sent under a new condition without a look at the root",
+        file="pdfs/stage/apply.py",
+        old="            await self._check_root()\n"
+        "            with steps.at(steps.Step.APPLY_CONFLICT):\n",
+        new="            with steps.at(steps.Step.APPLY_CONFLICT):\n",
+        test="frozen",
+    ),
+    Planted(
+        what="puts go before the deletes that make way for them",
+        rule="deletes of a key above or below a put's key come first",
+        file="pdfs/core/plan.py",
+        old="        return clearing, self.puts, [step",
+        new="        return self.puts, clearing, [step",
+        test="becomes_a_directory",
+    ),
+    Planted(
+        what="a plan is not finished, but forgotten",
+        rule="any machine finishes the plan that the root names",
+        file="pdfs/stage/catch_up.py",
+        old="    outcomes = await apply(ctx, seen, plan)",
+        new="    from pdfs.core.settle import Done\n"
+        "    from pdfs.core.content import ETag\n"
+        "    outcomes = {p.path: Done(ETag('0' * 32)) for p in (*plan.puts, *plan.deletes)}",
+        test="handed",
+    ),
+    # --- settle -----------------------------------------------------------------------------------
+    Planted(
+        what="an object that the tree has no room for is counted as known",
+        rule="expect is the ETag of what the user was served, nothing else",
+        file="pdfs/core/settle.py",
+        old="entry.etag is not None and entry.path not in absent",
+        new="entry.etag is not None",
+        test="handed",
+    ),
+    Planted(
+        what="a publish counts as all edits made by now",
+        rule="a publish is of the tree as of its sequence number S",
+        file="pdfs/core/tree.py",
+        old="            self.published_edits = self.in_flight.edits\n",
+        new="            self.published_edits = self.edits\n",
+        test="handed",
+    ),
+    Planted(
+        what="bytes written since a publish began go with its settle",
+        rule="contents as of S become bases, extents after S stay",
+        file="pdfs/core/tree.py",
+        old="            node.extents.drop_until(self.in_flight.boundary)\n",
+        new="            node.extents.cut(0)\n",
+        test="handed",
+    ),
+    # --- other tools ------------------------------------------------------------------------------
+    Planted(
+        what="a changed file is replaced or removed by what a listing says",
+        rule="file dirty here: leave it",
+        file="pdfs/core/merge.py",
+        old="not node.is_file or not node.is_clean or node.ino in self.busy:",
+        new="not node.is_file or node.ino in self.busy:",
+        test="handed",
+    ),
+    Planted(
+        what="an open file is replaced or removed by what a listing says",
+        rule="file open here: leave it",
+        file="pdfs/core/merge.py",
+        old="not node.is_file or not node.is_clean or node.ino in self.busy:",
+        new="not node.is_file or not node.is_clean:",
+        test="handed",
+    ),
+    Planted(
+        what="what a publish may replace is taken from the listing",
+        rule="expect is the ETag of what the user was served, nothing else",
+        file="pdfs/core/merge.py",
+        old="        if node is not None and self._is_ours_to_keep(path, node):\n"
+        "            return\n",
+        new="        if node is not None and self._is_ours_to_keep(path, node):\n"
+        "            theirs = Content(size=row.size, digest=None, plain=(Plain(path, row.etag),))\n"
+        "            self.out.records.append(Echoed(path=path, content=theirs))\n"
+        "            return\n",
+        test="handed",
+    ),
+    # --- the end of a session ---------------------------------------------------------------------
+    Planted(
+        what="a superseded session publishes all the same",
+        rule="who stands on another generation than the root's publishes nothing",
+        file="pdfs/stage/catch_up.py",
+        old="                return Standing.SUPERSEDED if is_all_in else Standing.MOVED\n",
+        new="                return Standing.CURRENT if is_all_in else Standing.MOVED\n",
+        test="handed",
+    ),
+    Planted(
+        what="a superseded session does not say what it lost",
+        rule="called saved means that it is all in the bucket, or named",
+        file="pdfs/session.py",
+        old="        self.missing = await missing_of(self._ctx, self._root.root, self._resumed)\n",
+        new="",
+        test="superseded",
+    ),
+    Planted(
+        what="work on a generation that is no longer the current one is published over it",
+        rule="who stands on another generation than the root's publishes nothing",
+        file="pdfs/stage/catch_up.py",
+        old="    is_all_in = not tree.has_edits and not changed_files(tree)\n"
+        "    return Standing.SUPERSEDED if is_all_in else Standing.MOVED",
+        new="    return Standing.CURRENT",
+        test="handed",
+    ),
+    Planted(
+        what="the session ends without having published",
+        rule="called saved means that it is all in the bucket",
+        file="pdfs/session.py",
+        old="            if stands is Standing.SUPERSEDED or not is_left:",
+        new="            if stands is Standing.SUPERSEDED or work.tree.in_flight is None:",
+        test="weather and fair",
+    ),
+    Planted(
+        what="the session ends with its commit, before plan and verification",
+        rule="the lock is released only after the publish was verified",
+        file="pdfs/session.py",
+        old="            is_tried = True\n",
+        new="            return\n",
+        test="weather and fair",
+    ),
+    Planted(
+        what="the lock is released before the publish",
+        rule="the lock is released only after the publish was verified",
+        file="pdfs/session.py",
+        old="                self._move(Event.PUBLISHING)\n",
+        new="                self._move(Event.PUBLISHING)\n"
+        "                await self._release(Unpublished())\n",
+        test="weather and fair",
+    ),
+    Planted(
+        what="the journal goes before the publish",
+        rule="local bytes are dropped only after the settle",
+        file="pdfs/session.py",
+        old="                self._move(Event.PUBLISHING)\n",
+        new="                self._move(Event.PUBLISHING)\n"
+        "                await self._workspace.retire()\n",
+        test="handed",
+    ),
+)
