@@ -87,6 +87,7 @@ class StageSession:
         self._held: HeldLock | None = None
         self._root: SeenRoot
         self._root_turn = trio.Lock()
+        self._lock_turn = trio.Lock()
         self._uploading = trio.CancelScope()
         self._is_aborted = False
         self.state = State.IDLE
@@ -315,7 +316,8 @@ class StageSession:
 
     async def _renew(self, state: LockState | None) -> None:
         pending = Unpublished() if self._work is None else self._unpublished(self._work)
-        await self._lock.renew(state=state, pending=pending)
+        async with self._lock_turn:
+            await self._lock.renew(state=state, pending=pending)
 
     def _unpublished(self, work: Work) -> Unpublished:
         return unpublished_of(work.tree, self._ctx.is_visible)
@@ -446,7 +448,8 @@ class StageSession:
 
     async def _start_again(self) -> None:
         try:
-            self._take(await start(self._ctx, self._claimant))
+            async with self._lock_turn:  # a renewal under way would undo it
+                self._take(await start(self._ctx, self._claimant))
         except LockHeld as error:
             raise LockLost(error.what, remedy="everything is kept: pdfs recover list") from error
 

@@ -68,8 +68,7 @@ def _check_fence(world: World, time: float, lock: Lock, root: Root | None) -> No
     """A lock is written by whoever holds the stage, or is about to take it."""
     if world.keys.lock in world.late_keys or root is None:
         return
-    # Of one process, a renewal under way may come after the Start that follows it.
-    assert lock.fence >= root.fence or lock.run == root.run, (
+    assert lock.fence >= root.fence, (
         f"{lock.machine} wrote the lock at {time} with fence {lock.fence}, the root's is {root}"
     )
 
