@@ -114,6 +114,7 @@ class StageSession:
         self.incomplete: dict[Path, Ranges] = {}
         """Files of an aborted session that can't be made whole, and what they lack."""
         self.warnings: list[Warned] = []
+        self._is_lost_said = False
         self._publishing: Unpublished | None = None
         """What the publish that is under way began with; None before the first."""
 
@@ -323,10 +324,16 @@ class StageSession:
         return unpublished_of(work.tree, self._ctx.is_visible)
 
     def _lose(self, error: LockLost) -> None:
-        self.on_note(notes.LockTakenAway(what=str(error)))
+        self._say_lost(error)
         self.lost = error
         self.on_lost(error)
         self._uploading.cancel()
+
+    def _say_lost(self, error: LockLost) -> None:
+        """Tell it once, wherever it is found out first."""
+        if not self._is_lost_said:
+            self._is_lost_said = True
+            self.on_note(notes.LockTakenAway(what=str(error)))
 
     # --- publish and release ----------------------------------------------------------------------
 
@@ -429,6 +436,9 @@ class StageSession:
                 if number and restarts:
                     await self._start_again()
                 await attempt()
+            except LockLost as error:
+                self._say_lost(error)
+                raise
             except StoreError as error:
                 self._meet(error)
                 self._ctx.uploads.failed(error)
