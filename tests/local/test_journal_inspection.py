@@ -19,7 +19,7 @@ from pdfs.core.generation import tree_of
 from pdfs.core.ids import Inode, SessionId
 from pdfs.core.manifest import Top, never_published
 from pdfs.core.record import Create, Kind, Record, Write, encode
-from pdfs.disk import OsDisk, replace_file
+from pdfs.disk import Disk, OsDisk, replace_file
 from pdfs.errors import DamageFound, DiskError, NotFoundError, UsageError
 from pdfs.local.journal import Journal
 from pdfs.local.journal_format import HEADER_SIZE
@@ -30,7 +30,7 @@ from pdfs.local.journal_inspection import (
     verify_file,
     verify_journal,
 )
-from pdfs.local.journal_loader import load_segment
+from pdfs.local.journal_loader import Loaded, load_segment
 from pdfs.local.snapshot import encode_snapshot_head
 from tests.local.journals import HEADER, SESSION, directory_of
 
@@ -326,6 +326,27 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
 
 
 # Live sessions
+
+
+@pytest.mark.parametrize("is_moving", [True, False])
+def test_damage_that_a_second_look_does_not_find_there_was_only_being_written(
+    sample: Sample, monkeypatch: pytest.MonkeyPatch, is_moving: bool
+) -> None:
+    """It heals before the second look, or is at another place in each."""
+    file = sample.path / FIRST
+    raw, looks = file.read_bytes(), 0
+
+    def look(disk: Disk, directory: int, name: str, *, session: SessionId | None) -> Loaded:
+        nonlocal looks
+        file.write_bytes(raw)
+        if is_moving or looks == 0:
+            flip(file, sample.starts[looks % 5])
+        looks += 1
+        return load_segment(disk, directory, name, session=session)
+
+    monkeypatch.setattr("pdfs.local.journal_inspection.load_segment", look)
+    assert not verify(file).is_damaged
+    assert looks == (5 if is_moving else 2)
 
 
 def serve(path: Path) -> None:
