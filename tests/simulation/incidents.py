@@ -68,6 +68,36 @@ async def lose_name(seed: int, traits: Traits) -> list[Path]:
     return world.missing[session]
 
 
+async def lose_lock(seed: int, traits: Traits) -> None:
+    """bert takes the stage over from anna, and somebody deletes his lock.
+
+    She is the first to look for it, and has not heard of bert yet.
+    """
+    world = new_world(seed, traits)
+    async with trio.open_nursery() as late:
+        anna, bert = (
+            world.add_machine(name, user, late, lambda machine, request: Fate.FINE)
+            for name, user in (("ws1", "anna"), ("ws2", "bert"))
+        )
+
+        async def draw_long(visit: Visit) -> None:
+            visit.editor.write(NAME, visit.editor.fresh())
+            await trio.sleep(400.0)
+
+        async def lose(visit: Visit) -> None:
+            await world.foreign_delete_lock()
+            await trio.sleep(200.0)
+            visit.editor.write(MOVED, visit.editor.fresh())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.visit_somehow, anna, draw_long)
+            await trio.sleep(world.rng.uniform(70.0, 110.0))
+            await world.visit_somehow(bert, lose, is_forceful=True)
+        await come_to_rest(world)
+        late.cancel_scope.cancel()
+    check_everything(world)
+
+
 async def change_kinds(seed: int, traits: Traits) -> None:
     """A file of one session becomes a directory in the next, and a file again after that."""
     world = new_world(seed, traits)

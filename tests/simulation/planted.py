@@ -76,7 +76,7 @@ PLANTED = (
         file="pdfs/stage/lock.py",
         old="            await self._check_root_is_ours()\n",
         new="",
-        test="cut_off",
+        test="vanished",
     ),
     Planted(
         what="one's own write whose answer was lost is taken for another's",

@@ -28,6 +28,7 @@ from tests.simulation.incidents import (
     change_kinds,
     delete_late,
     delete_unanswered,
+    lose_lock,
     lose_name,
     put_frozen,
 )
@@ -182,6 +183,11 @@ def test_a_process_that_was_frozen_leaves_nothing_in_a_stage_that_is_another_s(
     seed: int, traits: Traits
 ) -> None:
     simulate(seed, put_frozen, seed, traits)
+
+
+@EVERY_STORE
+def test_a_lock_that_vanished_is_made_again_by_its_owner_alone(seed: int, traits: Traits) -> None:
+    simulate(seed, lose_lock, seed, traits)
 
 
 @EVERY_STORE

@@ -201,6 +201,10 @@ class World:
         self.written.add(body)
         self.foreign.append(Foreign(self.time(), key, body))
 
+    async def foreign_delete_lock(self) -> None:
+        await self.store.delete(self.keys.lock, condition=None)
+        self.foreign.append(Foreign(self.time(), self.keys.lock, None))
+
     async def foreign_delete(self, path: str) -> None:
         key = self.keys.plain(Path(path))
         if key not in self.store.objects:
