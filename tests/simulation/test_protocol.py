@@ -21,6 +21,7 @@ from trio.testing import MockClock
 from pdfs.store.faulty import READ_FATES, WRITE_FATES, Fate
 from pdfs.store.objects import Traits
 from pdfs.store.step import Step
+from tests.simulation.conftest import HITS
 from tests.simulation.crowd import Weather, edit_alone, meet
 from tests.simulation.handover import hand_over
 from tests.simulation.incidents import (
@@ -96,7 +97,7 @@ def name_of(step: Step) -> str:
 
 @pytest.mark.parametrize("step", Step, ids=name_of)
 def test_every_fault_at_every_step_leaves_everything_that_was_written(
-    seed: int, is_full: bool, step: Step
+    seed: int, is_full: bool, step: Step, record_property: Callable[[str, object], None]
 ) -> None:
     missed = []
     for number, fate in enumerate(fates_of(step), 10 * list(Step).index(step)):
@@ -114,6 +115,7 @@ def test_every_fault_at_every_step_leaves_everything_that_was_written(
             hits += fault.hit
             if hits and not is_full:
                 break
+        record_property(HITS, f"{step}|{fate}|{hits}")
         if not hits:
             missed.append(fate)
     assert not missed, f"never hit: {missed}"
