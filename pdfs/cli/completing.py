@@ -13,7 +13,7 @@ from pdfs.core.ids import Path
 from pdfs.disk import OsDisk
 from pdfs.errors import DiskError
 from pdfs.local.journal_format import Header
-from pdfs.local.recovery import Recovered, recover, reopen, write_checkpoint
+from pdfs.local.recovery import Recovered, recover, reopen
 from pdfs.local.session_directory import SessionDirectory
 from pdfs.mount.progress import ProgressTeller
 from pdfs.stage.complete import Ranges, complete, lacking_ranges
@@ -36,7 +36,7 @@ async def complete_session(
     with state_of(configuration) as state, state.open_session(session.session) as held:
         recovered = recover(disk, held)
         lacking = {} if recovered is None else lacking_ranges(recovered.tree)
-        if recovered is None or not lacking or recovered.end.damage is not None:
+        if recovered is None or not lacking or recovered.damage:
             return lacking
         try:
             return await _complete(disk, held, recovered, session, ctx)
@@ -63,7 +63,6 @@ async def _complete(
             teller = ProgressTeller(Prefetch, ctx.uploads, progress.show)
             async with background(teller.run):
                 incomplete = await complete(ctx, ledger)
-        write_checkpoint(held, ledger.tree, journal.last_sequence)
         journal.close()
     finally:
         journal.abandon()

@@ -20,7 +20,6 @@ from pdfs.disk import OsDisk
 from pdfs.errors import DamageFound, JournalDamaged, UsageError
 from pdfs.local.journal_format import is_uuid
 from pdfs.local.journal_inspection import (
-    SNAPSHOT,
     Place,
     Verdict,
     is_snapshot,
@@ -30,6 +29,7 @@ from pdfs.local.journal_inspection import (
     verify_journal,
 )
 from pdfs.local.journal_loader import JournalRecord, Loaded, load_segment
+from pdfs.local.snapshot import SNAPSHOT
 
 _OTHERS = ("session.json", "session.lock")
 """What lies beside a journal, and is passed over where `verify` is given all files."""

@@ -23,7 +23,7 @@ from pdfs.core.intervals import Extent
 from pdfs.core.keys import COMPONENT_LIMIT, join, leaf, parent
 from pdfs.core.node import Based, Layer, Node, Written, Zeros
 from pdfs.core.record import Kind
-from pdfs.core.tree import Tree
+from pdfs.core.tree import NOWHERE, Tree
 from pdfs.disk import (
     Disk,
     disk_error,
@@ -34,7 +34,7 @@ from pdfs.disk import (
     write_fully,
 )
 from pdfs.errors import ContentLost, DiskError, StoreError, UsageError
-from pdfs.local.journal_format import parse_segment_name
+from pdfs.local.journal_files import open_segment
 from pdfs.local.session_directory import SessionDirectory
 
 INCOMPLETE: Final = ".incomplete"
@@ -82,14 +82,14 @@ class Segments:
     def __init__(self, disk: Disk, directory: SessionDirectory) -> None:
         self._disk = disk
         self._directory = directory.descriptor
-        parsed = ((parse_segment_name(name), name) for name in os.listdir(self._directory))
-        self._names = {number[0]: name for number, name in parsed if number is not None}
 
     def read(self, extent: Extent) -> bytes:
         """The bytes of an extent."""
-        name = self._names[extent.at.segment]
-        with opened(self._disk, self._directory, name) as descriptor:
+        descriptor = open_segment(self._disk, self._directory, extent.at.segment)
+        try:
             return read_fully(descriptor, extent.stop - extent.start, extent.at.offset)
+        finally:
+            self._disk.close(descriptor)
 
 
 class Rescue:
@@ -235,6 +235,9 @@ class Rescue:
     ) -> tuple[bytes, int]:
         """What to write of a layer, and where; nothing for zeros, and for what is missing."""
         match layer:
+            case Written(extent) if extent.at.segment == NOWHERE.segment:
+                missing.append((extent.start, extent.stop))
+                return b"", extent.start
             case Written(extent):
                 return self._segments.read(extent), extent.start
             case Based(first, last):

@@ -5,7 +5,7 @@ The extents of one file never overlap and are kept in order; a newer write cuts 
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 
@@ -31,13 +31,20 @@ class Extent:
         shifted = Position(self.at.segment, self.at.offset + first - self.start)
         return Extent(first, last, shifted)
 
+    def is_before(self, other: "Extent") -> bool:
+        """Whether `other` goes on where this one ends, in the file and in the journal."""
+        end = Position(self.at.segment, self.at.offset + self.stop - self.start)
+        return (other.start, other.at) == (self.stop, end)
+
 
 class Extents:
     """The extents of one file. Costs O(log n) to find and, rarely, O(n) to shift a list."""
 
-    __slots__ = ("_extents", "_starts")
+    __slots__ = ("_extents", "_starts", "total")
 
     def __init__(self, extents: Iterable[Extent] = ()) -> None:
+        self.total = 0
+        """How many bytes they cover."""
         self._starts: list[int] = []
         self._extents: list[Extent] = []
         for extent in extents:
@@ -61,6 +68,7 @@ class Extents:
         if not self._extents or extent.start >= self._extents[-1].stop:
             self._starts.append(extent.start)
             self._extents.append(extent)
+            self.total += extent.stop - extent.start
             return
         self._replace(extent.start, extent.stop, [extent])
 
@@ -74,6 +82,22 @@ class Extents:
         kept = [extent for extent in self._extents if extent.at >= position]
         self._extents = kept
         self._starts = [extent.start for extent in kept]
+        self.total = _length(kept)
+
+    def replace_from(
+        self, start: int, most: int, replaced: Callable[[Extent], Iterable[Extent]]
+    ) -> int | None:
+        """Put what `replaced` makes of it in place of each extent that begins at or above `start`.
+
+        Its extents cover exactly the bytes of that one. Those that follow each other in the file
+        and in the journal become one. Returns where to go on after `most` extents, or None.
+        """
+        first = bisect_left(self._starts, start)
+        old = self._extents[first : first + most]
+        new = _joined(piece for extent in old for piece in replaced(extent))
+        self._extents[first : first + most] = new
+        self._starts[first : first + most] = [extent.start for extent in new]
+        return old[-1].stop if old and self._extents[-1].stop > old[-1].stop else None
 
     def between(self, start: int, stop: int) -> list[Extent]:
         """The extents that overlap `start` … `stop`, cut to it, in order."""
@@ -95,5 +119,20 @@ class Extents:
                 pieces.insert(0, head.within(head.start, start))
             if tail.stop > stop:
                 pieces.append(tail.within(stop, tail.stop))
+        self.total += _length(pieces) - _length(self._extents[first:last])
         self._extents[first:last] = pieces
         self._starts[first:last] = [piece.start for piece in pieces]
+
+
+def _length(extents: Iterable[Extent]) -> int:
+    return sum(extent.stop - extent.start for extent in extents)
+
+
+def _joined(extents: Iterable[Extent]) -> list[Extent]:
+    joined: list[Extent] = []
+    for extent in extents:
+        if joined and joined[-1].is_before(extent):
+            joined[-1] = Extent(joined[-1].start, extent.stop, joined[-1].at)
+        else:
+            joined.append(extent)
+    return joined

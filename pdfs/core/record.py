@@ -3,8 +3,8 @@
 Records name inodes, never paths of the tree, so that replay needs nothing but the records; `path`
 fields name keys in the bucket. They carry their time, owner and mode, so that replay asks no clock.
 
-Encoding: a record is (code, body, data). `data` is the payload of a `Write` or `Carried` and
-empty for all others. The body of a `Write` is `<QQq`: inode, offset, time in ns. Every other body
+Encoding: a record is (code, body, data). `data` is the payload of a `Write` or `Brought` and empty
+for all others. The body of a `Write` is `<QQq`: inode, offset, time in ns. Every other body
 is a JSON object with the fields of the class below, in UTF-8; names and targets that are not UTF-8
 are carried as lone surrogates, xattr values as base64. A field that is None is left out.
 
@@ -185,17 +185,15 @@ class Echoed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Carried:
-    """Bytes of a file that lay in an old segment, copied into this record; nothing else changes.
+class Brought:
+    """Bytes that a file has from its base, as the record's data: nothing of it changes by that.
 
-    While a publish is under way, those that it includes are carried first.
+    The session then needs no bucket for them.
     """
 
     code: ClassVar[int] = 14
     ino: Inode
     start: int
-    is_included: bool = False
-    """The publish that is under way includes them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +234,7 @@ Record = (
     | Gone
     | Settled
     | Echoed
-    | Carried
+    | Brought
 )
 
 _CLASSES: tuple[type[Any], ...] = (
@@ -253,7 +251,7 @@ _CLASSES: tuple[type[Any], ...] = (
     Gone,
     Settled,
     Echoed,
-    Carried,
+    Brought,
 )
 _BY_CODE = {cls.code: cls for cls in _CLASSES}
 _WRITE = struct.Struct("<QQq")

@@ -18,7 +18,7 @@ from pdfs.core.intervals import Extent, Position
 from pdfs.core.keys import join
 from pdfs.core.node import PERMISSIONS, Node
 from pdfs.core.record import (
-    Carried,
+    Brought,
     Create,
     Drop,
     Echoed,
@@ -38,7 +38,8 @@ from pdfs.core.record import (
 from pdfs.errors import JournalDamaged
 
 NOWHERE = Position(0, 0)
-_NO_EDITS = (Publishing, Settled, Found, Gone, Drop, Carried)
+"""There is no segment 0: of a record without data, and of bytes that were written and are lost."""
+_NO_EDITS = (Publishing, Settled, Found, Gone, Drop, Brought)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -136,8 +137,8 @@ class Tree:
                 self._settled(record)
             case Echoed():
                 self.known[record.path] = record.content
-            case Carried():
-                self._carried(record, at, length)
+            case Brought():
+                self._brought(record, at, length)
             case _:
                 assert_never(record)
         self.edits += not isinstance(record, _NO_EDITS)
@@ -306,13 +307,11 @@ class Tree:
             node.extents.drop_until(self.in_flight.boundary)
             node.limit = min(content.size, self.in_flight.lowest.get(node.ino, content.size))
 
-    def _carried(self, record: Carried, at: Position, length: int) -> None:
+    def _brought(self, record: Brought, at: Position, length: int) -> None:
         node = self._file(record.ino)
         if record.start + length > node.size:
             raise _damage(f"inode {record.ino} has no byte {record.start + length - 1}")
         node.extents.put(Extent(record.start, record.start + length, at))
-        if record.is_included and self.in_flight is not None:
-            self.in_flight.boundary = Position(at.segment, at.offset + length)
 
     # --- preconditions ------------------------------------------------------------------------
 

@@ -8,29 +8,50 @@ Invariants:
 - `synced_sequence`, and with it what records and trailers call synced, moves only after an
   fdatasync that started after the append and covered all unsynced segments, oldest first.
 - At most one sync is under way. A kernel tells a failed write-back once, to whoever syncs next: a
-  second sync beside it could get a success that is none.
+  second sync beside it could get a success that is none. (Making the next segment and sealing old
+  ones sync other files than those: no record that a sync has to cover is in them.)
 - After one failed write or sync the journal has failed for ever: every append and sync raises
   JournalFailed, no trailer is written. A full disk at a write is no failure: nothing was taken,
   and the journal goes on.
+- A record is written where space was allocated before, and leaves as much of that as its caller
+  asks: so what makes room, or ends the session, finds some on a full disk.
 
-No trio and no clock here: every call belongs on one thread, except `SyncPoint.run`, which is made
-for a worker thread, and `read`.
+A roll waits for nothing. When the next segment is ready, it takes the records as soon as the
+present one is full; until then that one grows.
+
+No trio and no clock here: every call belongs on one thread, except `read`. What waits for the disk
+is handed out as a task (`journal_tasks`) for a worker thread.
 """
 
-import contextlib
 import errno
-import os
-import threading
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
-from pdfs.disk import Buffer, Disk, disk_error, read_fully
+from pdfs.disk import Buffer, Disk, disk_error
 from pdfs.errors import DiskError, JournalDamaged, JournalFailed, SessionError
-from pdfs.local.journal_format import HEADER, PAYLOAD_LIMIT, TRAILER, Header, segment_name
+from pdfs.local.journal_files import SegmentFiles
+from pdfs.local.journal_format import (
+    FRAME_SIZE,
+    HEADER,
+    PAYLOAD_LIMIT,
+    TRAILER,
+    Header,
+    SegmentName,
+)
 from pdfs.local.journal_segment import SegmentWriter, SyncFailed, fsync
+from pdfs.local.journal_tasks import Preparation, Sealing, SyncPoint, Task
+from pdfs.local.sizes import ALONE, JournalSizes
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+T = TypeVar("T", bound=Task)
+
+
+def _unheard() -> None:
+    pass
 
 
 class Appended(NamedTuple):
@@ -41,44 +62,32 @@ class Appended(NamedTuple):
     data_offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class SyncPoint:
-    """All that was appended when it was taken, and how to make it survive power loss."""
-
-    sequence: int
-    """Newest record that `run` covers."""
-    _disk: Disk
-    _descriptors: tuple[int, ...]
-
-    def run(self) -> None:
-        """fdatasync the segments, oldest first; touches no state, so it may run in a thread.
-
-        Raises OSError. The journal knows nothing of it until `mark_synced` or `mark_failed`.
-        """
-        for descriptor in self._descriptors:
-            self._disk.fdatasync(descriptor)
-
-
 class Journal:
     """One session's journal, open for appending. A context manager: `close`, or `abandon`."""
 
-    def __init__(self, disk: Disk, directory: int, header: Header) -> None:
+    def __init__(self, disk: Disk, directory: int, header: Header, sizes: JournalSizes) -> None:
         """Use `create`."""
-        self._disk = disk
-        self._directory = directory
-        self._header = header
+        self.disk = disk
+        self.directory = directory
+        self.header = header
+        self.sizes = sizes
         self._synced = 0
         self._unsealed: list[SegmentWriter] = []
         """Oldest first, `_current` last."""
         self._current: SegmentWriter
         """Takes the records."""
         self._prepared: SegmentWriter | None = None
-        self._descriptors: dict[int, int] = {}
-        """Of every segment that is open, sealed ones and earlier runs' included."""
-        self._opening = threading.Lock()
+        self._files = SegmentFiles(disk, directory)
         self._point: SyncPoint | None = None
+        self._tasks: list[Task] = []
+        """Under way."""
+        self._syncs = 0
+        """Since the last roll."""
+        self._rolled_bytes = 0
         self._failure = ""
         self._is_closed = False
+        self.on_roll: Callable[[], None] = _unheard
+        """Called when a new segment begins to take the records, from within an append."""
 
     @classmethod
     def create(
@@ -89,6 +98,7 @@ class Journal:
         *,
         segment: int = 1,
         first_sequence: int = 1,
+        sizes: JournalSizes = ALONE,
     ) -> Self:
         """Begin a journal in `directory`, an open descriptor that stays the caller's.
 
@@ -97,9 +107,12 @@ class Journal:
         none synced until its own first sync: an old file's sync is never believed. Raises DiskFull
         or JournalFailed.
         """
-        journal = cls(disk, directory, header)
+        journal = cls(disk, directory, header, sizes)
         try:
-            journal._go_on_in(journal._create_segment(segment), first_sequence - 1)
+            task = journal._preparation(segment)
+            task.run()
+            journal.finish(task)
+            journal._roll(first_sequence - 1)
         except DiskError:
             journal.abandon()
             raise
@@ -126,15 +139,25 @@ class Journal:
         return self._current.end
 
     @property
+    def appended_bytes(self) -> int:
+        """Bytes of all that was appended, headers included; it never becomes less."""
+        return self._rolled_bytes + self._current.end
+
+    @property
     def has_failed(self) -> bool:
         """A write or sync failed: nothing is taken any more."""
         return bool(self._failure)
 
-    def append(self, kind: int, body: bytes, data: Buffer = b"") -> Appended:
+    @property
+    def has_unsealed(self) -> bool:
+        """There are segments that take no more records and are not sealed."""
+        return len(self._unsealed) > 1
+
+    def append(self, kind: int, body: bytes, data: Buffer = b"", *, keep: int = 0) -> Appended:
         """Add one record: it survives the death of this process, and power loss once synced.
 
-        `kind` is 1 to 254; `data` is contiguous, of items of one byte. Raises DiskFull, which
-        leaves the journal as it was, or JournalFailed.
+        `kind` is 1 to 254; `data` is contiguous, of items of one byte; `keep` allocated bytes are
+        left for others. Raises DiskFull, which leaves the journal as it was, or JournalFailed.
         """
         if not HEADER < kind < TRAILER or max(len(body), len(data)) > PAYLOAD_LIMIT:
             raise ValueError(f"no record: kind {kind}, {len(body)} and {len(data)} bytes")
@@ -143,6 +166,9 @@ class Journal:
             raise ValueError("data is not a buffer of bytes")
         self._check_usable()
         try:
+            room = FRAME_SIZE + len(body) + len(data) + keep
+            if self._current.room < room and self.sizes.segment:
+                self._make_room(room)
             data_offset = self._current.append(kind, body, data, self._synced)
         except OSError as error:
             self._current.drop_torn()
@@ -161,18 +187,19 @@ class Journal:
             for segment in self._unsealed
             if segment.has_records and segment.last_sequence > self._synced
         )
-        self._point = SyncPoint(self.last_sequence, self._disk, descriptors)
+        self._point = SyncPoint(self.last_sequence, self.disk, descriptors)
         return self._point
 
     def mark_synced(self, point: SyncPoint) -> None:
         """`point.run()` returned: everything up to its sequence number is on the disk."""
         self._end_sync(point)
+        self._syncs += 1
         self._synced = max(self._synced, point.sequence)
 
     def mark_failed(self, point: SyncPoint, error: BaseException) -> JournalFailed:
         """`point.run()` raised `error`, or its outcome is unknown; returns what to tell waiters."""
         self._end_sync(point)
-        return self._fail(error)
+        return self.fail(error)
 
     def sync(self) -> None:
         """Make every record survive power loss, here and now. Raises JournalFailed."""
@@ -189,18 +216,19 @@ class Journal:
     def read(self, segment: int, offset: int, length: int) -> bytes:
         """Exactly these bytes of a segment of this session, this run's or an earlier one's.
 
-        Any thread may call it, but not while the journal is being closed. Raises JournalDamaged
-        where they are not all there, DiskError, and SessionError once the journal is closed.
+        Another thread may call it while it has the bytes `pinned` and the journal is not closed.
+        Raises JournalDamaged where they are not all there, DiskError, and SessionError once the
+        journal is closed.
         """
         self._check_open()
         name = f"segment {segment} of the journal"
         try:
-            raw = read_fully(self._descriptor_of(segment), length, offset)
+            raw = self._files.read(segment, offset, length)
         except OSError as error:
             raise disk_error(error, f"read {name}") from error
         if len(raw) != length:
             raise JournalDamaged(
-                f"{name} of session {self._header.session} ends at {offset + len(raw)}; "
+                f"{name} of session {self.header.session} ends at {offset + len(raw)}; "
                 f"{length} bytes at {offset} were written",
             )
         return raw
@@ -208,67 +236,99 @@ class Journal:
     def read_cached(self, segment: int, offset: int, length: int) -> bytes | None:
         """The same if it takes no wait for the disk, else None: `read` it in a thread."""
         self._check_open()
-        buffer = bytearray(length)
+        return self._files.read_cached(segment, offset, length)
+
+    def pinned(self) -> AbstractContextManager[None]:
+        """What can be read now can be read until the end of the block, whatever is removed."""
+        return self._files.pinned()
+
+    def forget(self, segments: Iterable[int]) -> None:
+        """Whoever did not pin these sealed segments reads them no more. Raises DiskError."""
         try:
-            count = os.preadv(self._descriptor_of(segment), [buffer], offset, os.RWF_NOWAIT)
-        except OSError:  # EAGAIN; EOPNOTSUPP on some file systems; others are told by `read`
-            return None
-        return bytes(buffer) if count == length else None
+            self._files.forget(segments)
+        except OSError as error:
+            raise disk_error(error, "open a segment that is to be removed") from error
 
-    def prepare(self) -> None:
-        """Make the next segment ahead, so that `roll` waits for nothing. Idempotent.
+    # --- segments ---------------------------------------------------------------------------------
 
-        Raises DiskFull, which leaves the journal as it was, or JournalFailed.
+    def preparation(self) -> Preparation | None:
+        """How to make the next segment; None where it is there. Raises JournalFailed."""
+        self._check_usable()
+        return None if self._prepared is not None else self._preparation(self.segment + 2)
+
+    def sealing(self) -> Sealing | None:
+        """How to seal the segments that take no more records and are synced: trailer, sync, rename.
+
+        None where there are none. Raises JournalFailed.
         """
         self._check_usable()
-        if self._prepared is None:
-            self._prepared = self._create_segment(self.segment + 1)
+        ready = [one for one in self._unsealed[:-1] if one.last_sequence <= self._synced]
+        return self._begun(Sealing(ready, self._sync_directory)) if ready else None
+
+    def finish(self, task: Preparation | Sealing) -> None:
+        """`task.run()` returned. Raises DiskFull, which leaves the journal as it was, or
+        JournalFailed."""
+        self._tasks.remove(task)
+        match task:
+            case Preparation(made=SegmentWriter() as made):
+                self._files.add(made.number, made.descriptor)
+                self._prepared = made if task.error is None else None
+            case Sealing():
+                self._unsealed = [one for one in self._unsealed if one not in task.sealed]
+            case _:
+                pass
+        if self._is_closed:
+            self.abandon()
+        elif task.error is not None:
+            raise self._refused(task.error) from task.error
+
+    def prepare(self) -> None:
+        """Make the next segment here and now. Idempotent. Raises as `finish` does."""
+        self._carry_out(self.preparation())
 
     def roll(self) -> None:
         """Let the next segment take the records from now on. Raises as `prepare` does."""
         self.prepare()
-        assert self._prepared is not None
-        self._go_on_in(self._prepared, self.last_sequence)
-        self._prepared = None
+        self._roll(self.last_sequence)
 
     def seal(self) -> None:
-        """Seal the segments that take no more records and are synced: trailer, sync, rename.
+        """Seal what can be sealed, here and now. Raises as `finish` does."""
+        self._carry_out(self.sealing())
 
-        Raises DiskFull, which leaves them to be sealed later, or JournalFailed.
-        """
-        self._check_usable()
-        while len(self._unsealed) > 1 and self._unsealed[0].last_sequence <= self._synced:
-            self._seal_oldest()
+    # --- the end ----------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Sync, seal every segment, and give back the descriptors. Idempotent.
 
         When it raises, DiskFull or JournalFailed, the journal is closed as well, and is like one
-        whose process died. SessionError while a sync is under way: nothing was changed then.
+        whose process died. SessionError while a sync or task is under way: nothing was changed
+        then.
         """
         if self._is_closed:
             return
         self._check_no_sync()
+        if self._tasks:
+            raise SessionError("a segment of the journal is being made or sealed")
         try:
             self.sync()
             self._discard_prepared()
-            while self._unsealed:
-                self._seal_oldest()
+            self._carry_out(self._begun(Sealing(self._unsealed, self._sync_directory)))
         finally:
             self.abandon()
 
     def abandon(self) -> None:
         """Give back the descriptors and leave the files as they are. Idempotent.
 
-        Descriptors stay open until a sync that is under way was marked.
+        Descriptors stay open until a sync or task that is under way was marked.
         """
         self._is_closed = True
-        if self._point is not None:
-            return
-        while self._descriptors:
-            _, descriptor = self._descriptors.popitem()
-            with contextlib.suppress(OSError):
-                self._disk.close(descriptor)
+        if self._point is None and not self._tasks:
+            self._files.close()
+
+    def fail(self, error: BaseException) -> JournalFailed:
+        """The disk can't be trusted any more: nothing is taken from here on; what to tell."""
+        self._failure = self._failure or str(error) or type(error).__name__
+        return self._failed()
 
     def __enter__(self) -> Self:
         return self
@@ -284,27 +344,51 @@ class Journal:
         else:
             self.abandon()
 
-    def _create_segment(self, number: int) -> SegmentWriter:
+    def _make_room(self, room: int) -> None:
+        """Have so much room in the segment that takes the records. Raises OSError."""
+        if self._prepared is not None and self._current.has_records:
+            self._roll(self.last_sequence)
         try:
-            segment = SegmentWriter.create(self._disk, self._directory, number, self._header)
-            self._descriptors[number] = segment.descriptor
-            fsync(self._disk, self._directory)
+            self._current.allocate(room + self.sizes.growth)
         except OSError as error:
-            raise self._refused(error) from error
-        return segment
+            if error.errno not in _FULL:
+                raise
+            self._current.allocate(room)
 
-    def _go_on_in(self, segment: SegmentWriter, last_sequence: int) -> None:
-        segment.begin_after(last_sequence)
-        self._unsealed.append(segment)
-        self._current = segment
+    def _preparation(self, number: int) -> Preparation:
+        def make() -> SegmentWriter:
+            return SegmentWriter.create(
+                self.disk,
+                self.directory,
+                SegmentName(number, is_whole=False),
+                self.header,
+                size=self.sizes.segment,
+                is_filled=is_filled,
+            )
 
-    def _seal_oldest(self) -> None:
-        try:
-            self._unsealed[0].seal()
-            fsync(self._disk, self._directory)
-        except OSError as error:
-            raise self._refused(error) from error
-        del self._unsealed[0]
+        is_filled = bool(self.sizes.segment) and self._syncs >= self.sizes.often
+        return self._begun(Preparation(make, self._sync_directory))
+
+    def _begun(self, task: T) -> T:
+        self._tasks.append(task)
+        return task
+
+    def _carry_out(self, task: Preparation | Sealing | None) -> None:
+        if task is not None:
+            task.run()
+            self.finish(task)
+
+    def _roll(self, last_sequence: int) -> None:
+        assert self._prepared is not None
+        self._rolled_bytes += self._unsealed[-1].end if self._unsealed else 0
+        self._current, self._prepared = self._prepared, None
+        self._current.begin_after(last_sequence)
+        self._unsealed.append(self._current)
+        self._syncs = 0
+        self.on_roll()
+
+    def _sync_directory(self) -> None:
+        fsync(self.disk, self.directory)
 
     def _discard_prepared(self) -> None:
         if self._prepared is None:
@@ -315,22 +399,9 @@ class Journal:
             raise self._refused(error) from error
         self._prepared = None
 
-    def _descriptor_of(self, segment: int) -> int:
-        """The open file of a segment, opened where this journal did not make it. Raises OSError."""
-        with self._opening:
-            if segment not in self._descriptors:
-                try:
-                    name = segment_name(segment, "whole")
-                    descriptor = self._disk.open(self._directory, name, os.O_RDONLY)
-                except FileNotFoundError:
-                    name = segment_name(segment, "partial")
-                    descriptor = self._disk.open(self._directory, name, os.O_RDONLY)
-                self._descriptors[segment] = descriptor
-            return self._descriptors[segment]
-
     def _check_open(self) -> None:
         if self._is_closed:
-            raise SessionError(f"the journal of session {self._header.session} is closed")
+            raise SessionError(f"the journal of session {self.header.session} is closed")
 
     def _check_usable(self) -> None:
         self._check_open()
@@ -352,15 +423,11 @@ class Journal:
         """What to raise for a failed write (or sync): the disk is full, or the journal failed."""
         if error.errno in _FULL and not isinstance(error, SyncFailed):
             return disk_error(error, "write the journal")
-        return self._fail(error)
-
-    def _fail(self, error: BaseException) -> JournalFailed:
-        self._failure = self._failure or str(error) or type(error).__name__
-        return self._failed()
+        return self.fail(error)
 
     def _failed(self) -> JournalFailed:
         return JournalFailed(
-            f"the journal of session {self._header.session} can't be trusted since a write or sync"
+            f"the journal of session {self.header.session} can't be trusted since a write or sync"
             f" of it failed: {self._failure}",
             remedy="what was written until then is kept: see to that disk, then mount again",
         )

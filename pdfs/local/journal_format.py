@@ -1,9 +1,13 @@
-"""The bytes of a journal segment, schema 1: grammar, names and checksums. No I/O.
+"""The bytes of a journal segment, schema 2: grammar, names and checksums. No I/O.
 
 A journal is the write-ahead log of one session: numbered records in numbered segments.
 
-    journal-{n}.wal.__partial__     segment n, n = 1, 2, … in decimal, while it may still grow
+    journal-{n}.wal.__partial__     segment n, in decimal, while it may still grow
     journal-{n}.wal                 the same, renamed after its trailer was synced: it is whole
+    carried-{n}.wal                 segment n: bytes that a checkpoint copied (`local.carrying`)
+
+No two segments of a session have the same number, and later records are in segments of higher
+numbers. A journal numbers its segments with gaps of one, which are for what checkpoints carry.
 
     segment = header *record [trailer] *%x00
     header  = frame json *space     kind 0; fills the first 4,096 bytes exactly
@@ -17,7 +21,8 @@ A journal is the write-ahead log of one session: numbered records in numbered se
          8  4  length of the body (or of the json and its padding)
         12  4  length of the data
         16  8  sequence: of a record, 1, 2, … without a gap through all segments of a session;
-               of a header, 0; of a trailer, that of the last record before it
+               of a header, 0; of a trailer, that of the last record before it; of what is
+               carried, that of the last record before the checkpoint
         24  8  synced: newest sequence known to be on the disk when this was written; of a trailer,
                its sequence
         32  8  xxh3-64(body data)
@@ -37,7 +42,7 @@ frame of a damaged record still tells its length, its sequence, and what was syn
 
 Order on disk: header and directory are synced before the first record is written; so bytes at or
 after 4,096 prove that there was a header. The trailer is written when all records before it are
-synced, and synced before the rename. A segment may be made ahead and filled with zeros.
+synced, and synced before the rename. A segment may be made ahead, allocated and filled with zeros.
 
 Every later schema keeps the header: frame, json and 4,096 bytes. So an older PDFS can read `schema`
 and refuse the rest in words.
@@ -48,7 +53,7 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 import xxhash
 
@@ -56,7 +61,8 @@ from pdfs.core.ids import RunId, SessionId
 from pdfs.disk import Buffer
 from pdfs.errors import UsageError
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+PARTIAL: Final = ".__partial__"
 HEADER: Final = 0
 TRAILER: Final = 255
 MAGIC: Final = b"PDJ"
@@ -70,7 +76,7 @@ _PLACE = struct.Struct("<16sQQ")
 _FRAME = struct.Struct("<3sBIIIQQQQ")
 _CHECKSUM = struct.Struct("<Q")
 _UNCHECKED: Final = FRAME_SIZE - _CHECKSUM.size
-_NAME = re.compile(r"journal-([1-9][0-9]{0,17})\.wal(\.__partial__)?", re.ASCII)
+_NAME = re.compile(r"(journal|carried)-([1-9][0-9]{0,17})\.wal(\.__partial__)?", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
@@ -130,15 +136,24 @@ class Totals:
         return Totals(self.records + 1, self.body_bytes + body_size, self.data_bytes + data_size)
 
 
-def segment_name(number: int, state: Literal["partial", "whole"]) -> str:
-    """File name of segment `number`."""
-    return f"journal-{number}.wal" + (".__partial__" if state == "partial" else "")
+class SegmentName(NamedTuple):
+    """What the name of a segment's file says."""
+
+    number: int
+    is_whole: bool
+    is_carried: bool = False
+
+    def __str__(self) -> str:
+        kind, end = "carried" if self.is_carried else "journal", "" if self.is_whole else PARTIAL
+        return f"{kind}-{self.number}.wal{end}"
 
 
-def parse_segment_name(name: str) -> tuple[int, bool] | None:
-    """(number, is it whole) of a segment's file name; None for any other name."""
+def parse_segment_name(name: str) -> SegmentName | None:
+    """What the name of a segment's file says; None for any other name."""
     match = _NAME.fullmatch(name)
-    return None if match is None else (int(match[1]), match[2] is None)
+    if match is None:
+        return None
+    return SegmentName(int(match[2]), match[3] is None, match[1] == "carried")
 
 
 def is_uuid(text: object) -> bool:

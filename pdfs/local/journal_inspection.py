@@ -10,7 +10,6 @@ Raises DiskError where a file can't be read, UsageError for one of another schem
 
 import contextlib
 import os
-import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -23,13 +22,12 @@ from pdfs.core.ids import SessionId
 from pdfs.core.record import decode
 from pdfs.disk import Disk, disk_error, open_regular, read_fully
 from pdfs.errors import DamageFound, DiskError, JournalDamaged, NotFoundError, UsageError
+from pdfs.local.checkpoint import STANDING, read_standing
 from pdfs.local.journal_format import HEADER_SIZE, decode_header, is_uuid, parse_segment_name
 from pdfs.local.journal_loader import Damage, JournalRecord, Loaded, TornTail, load, load_segment
-from pdfs.local.snapshot import HEAD_SIZE, SCHEMA, decode_head
+from pdfs.local.kept import lose_damaged
+from pdfs.local.snapshot import HEAD_SIZE, SCHEMA, SNAPSHOT, decode_head
 
-SNAPSHOT: Final = "snapshot"
-_AFTER: Final = struct.Struct("<Q")
-"""What stands before the tree in a snapshot's content: see `recovery`."""
 _PIECE: Final = 1 << 20
 _LARGEST_SNAPSHOT: Final = 1 << 30
 _LOOKS: Final = 5
@@ -66,6 +64,8 @@ class SnapshotHead:
     """Of its content."""
     after: int
     """Number of the newest record that it includes."""
+    through: int
+    """Number of the newest segment that holds nothing to be replayed on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,12 +153,26 @@ def verify_journal(disk: Disk, directory: int, name: str) -> Verdict:
         session = session_in(disk, directory, name)
         if session is None or not _has_journal(directory):
             raise UsageError(f"there is no journal in {name}", remedy="name a session's directory")
-        after = None
+        after, through, lost = None, 0, ""
         with contextlib.suppress(DamageFound, FileNotFoundError):
-            after = read_snapshot_head(disk, directory, SNAPSHOT).after
-        return _judge(name, lambda: load(disk, directory, session=session, after=after))
+            head = read_snapshot_head(disk, directory, SNAPSHOT)
+            after, through = head.after, head.through
+            lost = _lost(disk, directory, session)
+        verdict = _judge(
+            name,
+            lambda: load(disk, directory, session=session, after=after, through=through),
+        )
+        return replace(verdict, problem=verdict.problem or lost)
 
     return _twice(look)
+
+
+def _lost(disk: Disk, directory: int, session: SessionId) -> str:
+    """What is damaged of the bytes that the snapshot itself refers to."""
+    found = read_standing(disk, directory, session)
+    if found is None:
+        return ""
+    return lose_damaged(disk, directory, session, found.tree, through=found.through)
 
 
 def session_in(disk: Disk, directory: int, name: str) -> SessionId | None:
@@ -262,16 +276,17 @@ def read_snapshot_head(disk: Disk, directory: int, name: str) -> SnapshotHead:
         hasher = xxhash.xxh3_64(head.checked)
         for start in range(HEAD_SIZE, size, _PIECE):
             hasher.update(read_fully(descriptor, min(_PIECE, size - start), start))
-        after = read_fully(descriptor, _AFTER.size, HEAD_SIZE)
+        standing = read_fully(descriptor, STANDING.size, HEAD_SIZE)
     if hasher.intdigest() != head.checksum:
         raise DamageFound(
             f"{name} is damaged: its checksum is wrong, which covers all of its {size} bytes"
         )
     if head.schema != SCHEMA:
         raise UsageError(f"{name} has schema {head.schema}, this PDFS reads {SCHEMA}")
-    if len(after) < _AFTER.size:
+    if len(standing) < STANDING.size:
         raise DamageFound(f"{name} is damaged: its content has only {head.size} bytes")
-    return SnapshotHead(session=head.session, size=head.size, after=_AFTER.unpack(after)[0])
+    after, through = STANDING.unpack(standing)
+    return SnapshotHead(session=head.session, size=head.size, after=after, through=through)
 
 
 def summarize_snapshot(disk: Disk, directory: int, name: str) -> SnapshotSummary:
@@ -280,8 +295,8 @@ def summarize_snapshot(disk: Disk, directory: int, name: str) -> SnapshotSummary
     if head.size > _LARGEST_SNAPSHOT:
         raise UsageError(f"{name} has {head.size} bytes: that is more than is unpacked here")
     with _opened(disk, directory, name) as descriptor:
-        start = HEAD_SIZE + _AFTER.size
-        tree = snapshot.decode(read_fully(descriptor, head.size - _AFTER.size, start))
+        start = HEAD_SIZE + STANDING.size
+        tree = snapshot.decode(read_fully(descriptor, head.size - STANDING.size, start))
     return SnapshotSummary(
         head=head,
         generation=tree.generation,

@@ -2,6 +2,8 @@
 
 Rules, each by the bytes alone:
 - Records are followed by sequence number through the segments, from the one after the snapshot.
+  Segments that were there when it was made have none of them, and what a checkpoint carried is no
+  record: such files are looked at only where a file's bytes are read from them.
   Bytes that are no record end a segment; if the next segment goes on with the next number, or a
   trailer says that there is none, nothing is missing (an append that found the disk full leaves
   such bytes). The first gap ends the replay.
@@ -38,11 +40,11 @@ from pdfs.local.journal_format import (
     TRAILER,
     Frame,
     Header,
+    SegmentName,
     decode_header,
     decode_trailer,
     mark_of,
     parse_segment_name,
-    segment_name,
 )
 from pdfs.local.journal_reader import Found, SegmentReader
 
@@ -92,6 +94,8 @@ class Damage:
     """So many at least were written after that one and not replayed."""
     intact_records: int
     """Those of them that are still whole in the files."""
+    why: str = ""
+    """Why a whole record is not to be believed; empty for bytes that are no record."""
 
     def __str__(self) -> str:
         lost = "no operation is known to be lost"
@@ -100,7 +104,8 @@ class Damage:
                 f"at least {self.lost_records} operations after number {self.last_sequence} are"
                 f" lost, {self.intact_records} of them still readable behind the damage"
             )
-        return f"{self.file} is damaged from byte {self.offset} on ({self.size} bytes): {lost}"
+        why = f"; {self.why}" if self.why else ""
+        return f"{self.file} is damaged from byte {self.offset} on ({self.size} bytes): {lost}{why}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,11 +124,19 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    number: int
-    name: str
-    is_whole: bool
+    segment: SegmentName
     header: Header | None
     """None where the file does not begin with one as it was written."""
+    name: str
+    """Of a copy, that may be any."""
+
+    @property
+    def number(self) -> int:
+        return self.segment.number
+
+    @property
+    def is_whole(self) -> bool:
+        return self.segment.is_whole
 
 
 class _Place(NamedTuple):
@@ -132,16 +145,29 @@ class _Place(NamedTuple):
     offset: int
 
 
-def load(disk: Disk, directory: int, *, session: SessionId, after: int | None = 0) -> "Loaded":
+def load(
+    disk: Disk,
+    directory: int,
+    *,
+    session: SessionId,
+    after: int | None = 0,
+    through: int = 0,
+    last: int | None = None,
+) -> "Loaded":
     """The journal of `session` in `directory`, from the record behind number `after` on.
 
     None begins with the first record that is there: for looking at segments without a snapshot.
-    The caller holds the session's lock. Raises UsageError for a journal of another schema,
-    JournalDamaged for files that are not of this journal, DiskError where they can't be read.
+    That record stands in a segment above number `through`; segments above `last` are left alone.
+    The caller holds the session's lock, or serves who does. Raises UsageError for a journal of
+    another schema, JournalDamaged for files that are not of this journal, DiskError where they
+    can't be read.
     """
+    names = list_segments(directory)
     files = [
-        _File(number, name, is_whole, _read_header(disk, directory, name, number, session))
-        for number, name, is_whole in _list_segments(directory)
+        _File(found, _read_header(disk, directory, found, session), str(found))
+        for found in names
+        if through < found.number <= (found.number if last is None else last)
+        and not found.is_carried
     ]
     for earlier, later in pairwise(files):
         if earlier.number == later.number:
@@ -149,7 +175,8 @@ def load(disk: Disk, directory: int, *, session: SessionId, after: int | None = 
     stages = {(f.header.project, f.header.stage) for f in files if f.header is not None}
     if len(stages) > 1:
         raise _refused(files[-1].name, f"the journal is one of several stages: {sorted(stages)}")
-    return Loaded(disk, directory, session, after, files)
+    highest = max((name.number for name in names), default=0)
+    return Loaded(disk, directory, session, after, files, highest)
 
 
 def load_segment(disk: Disk, directory: int, name: str, *, session: SessionId | None) -> "Loaded":
@@ -159,21 +186,22 @@ def load_segment(disk: Disk, directory: int, name: str, *, session: SessionId | 
     header is damaged. Raises UsageError for another schema, JournalDamaged for what is no segment
     or doesn't tell of which session, DiskError.
     """
-    number, is_whole = parse_segment_name(name) or (0, False)
+    segment = parse_segment_name(name) or SegmentName(0, is_whole=False)
     header: Header | None = None
     match decode_header(_first_block(disk, directory, name)):
         case int(schema):
             raise _of_schema(name, schema)
         case Header() as header, number:
-            session = header.session
+            segment, session = segment._replace(number=number), header.session
         case _:
             pass
-    if session is None or not number:
+    if session is None or not segment.number:
         raise JournalDamaged(
             f"{name} is damaged from byte 0 on, or no segment of a journal: it has no valid header,"
             " and without that nothing in it can be checked"
         )
-    return Loaded(disk, directory, session, None, [_File(number, name, is_whole, header)])
+    file = _File(segment, header, name)
+    return Loaded(disk, directory, session, None, [file], segment.number)
 
 
 class Loaded:
@@ -186,12 +214,15 @@ class Loaded:
         session: SessionId,
         after: int | None,
         files: Sequence[_File],
+        highest_segment: int,
     ) -> None:
         """Use `load`."""
         self._disk = disk
         self._directory = directory
         self._session = session
         self._files = files
+        self.highest_segment = highest_segment
+        """A new journal of this session begins above it; 0 where there is no segment."""
         if after is None:
             after = self._number_before_first()
         self._after = self._last = self._highest = after
@@ -205,17 +236,13 @@ class Loaded:
         self._has_gap = False
         self._defect: _Place | None = None
         """First damage that shows in itself, whether or not a record is missing."""
+        self._why = ""
         self._end: End | None = None
 
     @property
     def header(self) -> Header | None:
         """Of the newest segment that has one; None where no record was ever written."""
         return next((file.header for file in reversed(self._files) if file.header), None)
-
-    @property
-    def highest_segment(self) -> int:
-        """A new journal of this session begins above it; 0 where there is no segment."""
-        return self._files[-1].number if self._files else 0
 
     @property
     def end(self) -> End:
@@ -240,6 +267,20 @@ class Loaded:
         except OSError as error:
             raise disk_error(error, "read the journal") from error
 
+    def reject(self, record: JournalRecord, why: str) -> None:
+        """End the journal before `record`, the last that came out: it contradicts those before it.
+
+        `end` is known then, and is damage. Raises DiskError.
+        """
+        index = next(n for n, file in enumerate(self._files) if file.number == record.segment)
+        self._last = record.sequence - 1
+        self._stop = self._defect = _Place(index, record.offset)
+        self._why = why
+        try:
+            self._end = self._judge()
+        except OSError as error:
+            raise disk_error(error, "read the journal") from error
+
     def intact_behind(self) -> Iterator[JournalRecord]:
         """Whole records behind the end, in the order of the files; none of them is replayed."""
         for index, found in self._found_from(self._stop):
@@ -250,6 +291,8 @@ class Loaded:
     def _number_before_first(self) -> int:
         """That of the record before the first that shows; one that is damaged counts."""
         for index, found in self._found_from(_Place(0, 0) if self._files else None):
+            if self._files[index].segment.is_carried:
+                return found.frame.sequence - 1
             if found.frame.kind == TRAILER:
                 totals = decode_trailer(found.body or b"")
                 return found.frame.sequence - (0 if totals is None else totals.records)
@@ -258,12 +301,13 @@ class Loaded:
         return 0
 
     def _records_of(self, index: int, reader: SegmentReader) -> Iterator[JournalRecord]:
+        is_carried = self._files[index].segment.is_carried
         for found in reader.records():
             frame = found.frame
             self._note(frame)
             if frame.sequence <= self._after:
                 continue
-            if frame.sequence != self._last + 1:
+            if frame.sequence != self._last + 1 and not is_carried:
                 self._stop = self._stop or self._edge or _Place(index, found.offset)
                 self._has_gap = True
                 return
@@ -303,6 +347,7 @@ class Loaded:
                 last_sequence=self._last,
                 lost_records=self._highest - self._last,
                 intact_records=intact,
+                why=self._why,
             )
         elif self._stop is not None:
             torn_tail = TornTail(
@@ -371,20 +416,20 @@ def _record_of(segment: int, found: Found) -> JournalRecord:
     )
 
 
-def _list_segments(directory: int) -> list[tuple[int, str, bool]]:
-    """(number, name, is it whole) of the segments, by number."""
+def list_segments(directory: int) -> list[SegmentName]:
+    """The segments by number, what checkpoints carried included. Raises DiskError."""
     try:
         names = os.listdir(directory)
     except OSError as error:
         raise disk_error(error, "list the journal") from error
-    parsed = ((parse_segment_name(name), name) for name in names)
-    return sorted((number[0], name, number[1]) for number, name in parsed if number is not None)
+    return sorted(found for found in map(parse_segment_name, names) if found is not None)
 
 
 def _read_header(
-    disk: Disk, directory: int, name: str, number: int, session: SessionId
+    disk: Disk, directory: int, segment: SegmentName, session: SessionId
 ) -> Header | None:
     """The header of a segment; None where it was torn or damaged. Refuses what is not ours."""
+    name = str(segment)
     match decode_header(_first_block(disk, directory, name)):
         case None:
             return None
@@ -394,7 +439,7 @@ def _read_header(
             if header.session != session:
                 whose = f"session {header.session} of {header.project}/{header.stage}"
                 raise _refused(name, f"it belongs to {whose}, not to {session}")
-            if stated != number:
+            if stated != segment.number:
                 raise _refused(name, f"it is a copy of segment {stated}")
             return header
 
@@ -421,7 +466,7 @@ def _opened(disk: Disk, directory: int, name: str) -> Iterator[int]:
         parsed = parse_segment_name(name)
         if parsed is None:
             raise
-        descriptor = disk.open(directory, segment_name(parsed[0], "whole"), flags)
+        descriptor = disk.open(directory, str(parsed._replace(is_whole=True)), flags)
     try:
         yield descriptor
     finally:

@@ -5,6 +5,9 @@
 `commit` is the only caller of either, on the one thread that serves; between validating a request
 and its commit lies no await. After the append nothing can fail. Bytes are in one place each: those
 that were written in the journal, the others in the base that `fetch` gets.
+
+Of the space that the journal has allocated, each record leaves some to those that matter more when
+the disk is full: first what makes room there, then what ends the session.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,20 +20,36 @@ from pdfs.core.content import Content
 from pdfs.core.ids import Fence, Inode, Sequence, first_inode
 from pdfs.core.intervals import Position
 from pdfs.core.node import Based, Node, Written, Zeros
-from pdfs.core.record import Carried, Record
-from pdfs.core.tree import Tree
+from pdfs.core.record import (
+    Brought,
+    Drop,
+    Echoed,
+    Found,
+    Gone,
+    Publishing,
+    Record,
+    Rename,
+    SetAttributes,
+    Settled,
+    Unlink,
+)
+from pdfs.core.tree import NOWHERE, Tree
 from pdfs.disk import Buffer
-from pdfs.errors import JournalFailed
-from pdfs.local.journal import Appended, SyncPoint
+from pdfs.errors import ContentLost, JournalFailed
+from pdfs.local.journal import Appended
+from pdfs.local.journal_tasks import SyncPoint
 
 Fetch = Callable[[Content, int, int], Awaitable[bytes]]
 """Bytes start … stop of a base. Raises ContentLost, StoreError."""
 
-PIECE = 1 << 20
-"""Bytes that one `Carried` record holds at most."""
+_PIECE = 1 << 20
+"""Bytes that one `Brought` record holds at most."""
 
 RunBlocking = Callable[[Callable[[], None]], Awaitable[None]]
 """Runs a call that waits for the disk where it holds nobody up."""
+
+_MAKES_ROOM = (Unlink, Rename, Drop, SetAttributes)
+_ENDS_SESSION = (Publishing, Settled, Found, Gone, Echoed)
 
 
 class Journal(Protocol):
@@ -40,7 +59,7 @@ class Journal(Protocol):
     def last_sequence(self) -> int: ...
     @property
     def synced_sequence(self) -> int: ...
-    def append(self, kind: int, body: bytes, data: Buffer = b"") -> Appended: ...
+    def append(self, kind: int, body: bytes, data: Buffer = b"", *, keep: int = 0) -> Appended: ...
     def sync_point(self) -> SyncPoint: ...
     def mark_synced(self, point: SyncPoint) -> None: ...
     def mark_failed(self, point: SyncPoint, error: BaseException) -> JournalFailed: ...
@@ -51,8 +70,20 @@ class Ledger:
     """A session's tree and the journal that makes it. All calls belong on one thread."""
 
     def __init__(
-        self, tree: Tree, journal: Journal, *, fetch: Fetch, run_blocking: RunBlocking
+        self,
+        tree: Tree,
+        journal: Journal,
+        *,
+        fetch: Fetch,
+        run_blocking: RunBlocking,
+        reserve: int = 0,
     ) -> None:
+        """`reserve` allocated bytes of the journal are left by what only takes room."""
+        self._reserve = reserve
+        self._kept: dict[type[Record], int] = {
+            **dict.fromkeys(_MAKES_ROOM, reserve // 2),
+            **dict.fromkeys(_ENDS_SESSION, 0),
+        }
         self.tree = tree
         self._journal = journal
         self._fetch = fetch
@@ -86,7 +117,8 @@ class Ledger:
         if self._refused is not None:
             raise JournalFailed(f"the journal ends with a record that is none: {self._refused}")
         code, body = core_record.encode(record)
-        appended = self._journal.append(code, body, data)
+        keep = self._kept.get(type(record), self._reserve)
+        appended = self._journal.append(code, body, data, keep=keep)
         at = Position(appended.segment, appended.data_offset)
         try:
             self.tree.apply(record, at, len(data))
@@ -98,12 +130,10 @@ class Ledger:
     def keep(self, node: Node, start: int, data: bytes) -> None:
         """Journal bytes that a file has from its base: it reads as before, also without that.
 
-        A replay passes these records over, until a checkpoint of the tree makes them count. Raises
-        as `commit` does; a part of them may count then.
+        Raises as `commit` does; a part of them may be kept then.
         """
-        for offset in range(0, len(data), PIECE):
-            record = Carried(ino=node.ino, start=start + offset)
-            self.commit(record, data[offset : offset + PIECE])
+        for offset in range(0, len(data), _PIECE):
+            self.commit(Brought(ino=node.ino, start=start + offset), data[offset : offset + _PIECE])
 
     async def sync(self) -> None:
         """Return when every record so far survives a power cut; callers share one fdatasync.
@@ -164,6 +194,8 @@ class Ledger:
         pieces: list[bytes] = []
         for layer in node.layers(start, stop):
             match layer:
+                case Written(extent) if extent.at.segment == NOWHERE.segment:
+                    raise ContentLost(f"bytes of inode {node.ino} were lost in a damaged journal")
                 case Written(extent):
                     length = extent.stop - extent.start
                     pieces.append(self._journal.read(extent.at.segment, extent.at.offset, length))

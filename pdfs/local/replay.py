@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from pdfs.core.intervals import Position
-from pdfs.core.record import Carried, decode
+from pdfs.core.record import decode
 from pdfs.core.tree import Tree
 
 
@@ -26,12 +26,15 @@ class Journaled(Protocol):
 def replay(tree: Tree, records: Iterable[Journaled]) -> None:
     """Apply `records`, which follow the state that `tree` is in.
 
-    A `Carried` record is passed over: it is met only where the recovery that wrote it died before
-    its snapshot, and then what it copied still lies where it was. Raises JournalDamaged at the
-    first record that is none or contradicts the tree; the tree then stands before it.
+    Raises JournalDamaged at the first record that is none or contradicts the tree; the tree then
+    stands before it.
     """
     for journaled in records:
-        record = decode(journaled.kind, journaled.body)
-        if not isinstance(record, Carried):
-            at = Position(journaled.segment, journaled.data_offset)
-            tree.apply(record, at, journaled.data_size)
+        replay_one(tree, journaled)
+
+
+def replay_one(tree: Tree, journaled: Journaled) -> None:
+    """Apply one of them. Raises JournalDamaged, and then `tree` was not changed."""
+    record = decode(journaled.kind, journaled.body)
+    at = Position(journaled.segment, journaled.data_offset)
+    tree.apply(record, at, journaled.data_size)

@@ -23,11 +23,10 @@ from pdfs.disk import (
 )
 from pdfs.errors import DamageFound
 from pdfs.local.journal_format import parse_segment_name
-from pdfs.local.snapshot import decode_snapshot, encode_snapshot_head
+from pdfs.local.snapshot import NEXT_SNAPSHOT, SNAPSHOT, encode_snapshot_head, read_snapshot
 
 _SCHEMA: Final = 1
 _DESCRIPTION: Final = "session.json"
-_SNAPSHOT: Final = "snapshot"
 _ASIDE: Final = "aside"
 _DAMAGED: Final = "damaged"
 
@@ -97,18 +96,16 @@ class SessionDirectory(Descriptors):
         A crash or an error leaves the old one or the new one. Raises DiskFull or another DiskError.
         """
         head = encode_snapshot_head(self.session, content)
-        with words(f"write {self.path / _SNAPSHOT}"):
-            replace_file(self._disk, self.descriptor, _SNAPSHOT, head, content)
+        with words(f"write {self.path / SNAPSHOT}"):
+            replace_file(self._disk, self.descriptor, SNAPSHOT, head, content)
 
     def read_snapshot(self) -> memoryview | None:
         """What `write_snapshot` wrote last; None where it never did.
 
         Raises DamageFound for any other bytes, UsageError for another schema, DiskError.
         """
-        raw = self._read(_SNAPSHOT)
-        if raw is None:
-            return None
-        return decode_snapshot(raw, self.session, file=str(self.path / _SNAPSHOT))
+        file = str(self.path / SNAPSHOT)
+        return read_snapshot(self._disk, self.descriptor, self.session, file=file)
 
     @property
     def has_damage(self) -> bool:
@@ -120,21 +117,23 @@ class SessionDirectory(Descriptors):
         with words(f"keep what is damaged in {self.path}"):
             make_directory(self._disk, self.descriptor, _DAMAGED)
 
-    def set_aside_segments(self, highest: int) -> None:
-        """Move the journal's segments up to that number out of the way: they are replayed no more.
+    def set_aside_segments(self, first: int) -> None:
+        """Move the journal's segments below that number out of the way: they are replayed no more.
 
         What an earlier recovery moved to `aside` is deleted; where damage was noted, they go to
         `damaged` and stay. Survives power loss. Raises DiskError; calling it again goes on.
         """
         target = _DAMAGED if self.has_damage else _ASIDE
         with words(f"move old segments aside in {self.path}"):
+            with contextlib.suppress(FileNotFoundError):
+                self._disk.unlink(self.descriptor, NEXT_SNAPSHOT)
             make_directory(self._disk, self.descriptor, target)
             with opened_directory(self._disk, self.descriptor, target) as aside:
                 for old in os.listdir(aside) if target == _ASIDE else ():
                     self._disk.unlink(aside, old)
                 for name in os.listdir(self.descriptor):
                     parsed = parse_segment_name(name)
-                    if parsed is not None and parsed[0] <= highest:
+                    if parsed is not None and parsed.number < first:
                         self._disk.rename(self.descriptor, name, aside, name)
                 self._disk.fsync(aside)
             self._disk.fsync(self.descriptor)
@@ -142,7 +141,7 @@ class SessionDirectory(Descriptors):
     def empty(self) -> None:
         """Delete everything in it, the snapshot first: without one, a session holds no work."""
         with contextlib.suppress(FileNotFoundError):
-            self._disk.unlink(self.descriptor, _SNAPSHOT)
+            self._disk.unlink(self.descriptor, SNAPSHOT)
             self._disk.fsync(self.descriptor)
         for name in os.listdir(self.descriptor):
             if name in (_ASIDE, _DAMAGED):

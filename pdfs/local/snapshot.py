@@ -1,4 +1,4 @@
-"""The bytes of a snapshot file, schema 1: any content, proved to be what was written.
+"""The bytes of a snapshot file, schema 2: any content, proved to be what was written.
 
     snapshot = "PDFSNAP" schema session size checksum content
 
@@ -6,15 +6,20 @@
 Every later schema keeps these 40 bytes, so that an older PDFS can refuse it in words.
 """
 
+import os
 import struct
 from typing import Final, NamedTuple
 
 import xxhash
 
 from pdfs.core.ids import SessionId
+from pdfs.disk import Disk, disk_error, opened, read_fully
 from pdfs.errors import DamageFound, UsageError
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+SNAPSHOT: Final = "snapshot"
+NEXT_SNAPSHOT: Final = SNAPSHOT + ".__next__"
+"""What a checkpoint wrote that was not committed yet."""
 
 _MAGIC = b"PDFSNAP"
 _HEAD = struct.Struct("<7sB16sQ")
@@ -51,6 +56,23 @@ def encode_snapshot_head(session: SessionId, content: bytes) -> bytes:
     """What to write before `content`."""
     head = _HEAD.pack(_MAGIC, SCHEMA, bytes.fromhex(session), len(content))
     return head + _CHECKSUM.pack(_checksum(head, content))
+
+
+def read_snapshot(
+    disk: Disk, directory: int, session: SessionId, *, file: str = SNAPSHOT
+) -> memoryview | None:
+    """The content of the snapshot in `directory`; None where there is none. `file` is for people.
+
+    Raises DamageFound for any other bytes, UsageError for another schema, DiskError.
+    """
+    try:
+        with opened(disk, directory, SNAPSHOT) as descriptor:
+            raw = read_fully(descriptor, os.fstat(descriptor).st_size, 0)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise disk_error(error, f"read {file}") from error
+    return decode_snapshot(raw, session, file=file)
 
 
 def decode_snapshot(raw: bytes, session: SessionId, *, file: str) -> memoryview:

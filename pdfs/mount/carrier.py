@@ -232,6 +232,7 @@ class Carrier:
         try:
             async with (
                 background(partial(self._flush, filesystem)),
+                background(partial(self._workspace.keep, self._journal_is_short)),
                 background(partial(self._prefetch, work)),
                 background(self._fetch_opened),
             ):
@@ -290,6 +291,9 @@ class Carrier:
                 await self._contents.bring(content)
             except PdfsError as error:
                 logger.warning("a file that is being changed could not be fetched: %s", error)
+
+    def _journal_is_short(self, error: PdfsError) -> None:
+        logger.warning("the journal can't be kept in order: %s", error)
 
     def _journal_failed(self, error: PdfsError) -> None:
         logger.error("the mount is read-only from here on: %s", error)

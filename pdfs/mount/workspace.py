@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 import trio
 
@@ -12,12 +13,16 @@ from pdfs.core.node import Node
 from pdfs.core.record import Record
 from pdfs.core.tree import Tree
 from pdfs.disk import Disk
+from pdfs.errors import PdfsError
+from pdfs.local.checkpoint_process import run_checkpoint_process
 from pdfs.local.journal import Journal
 from pdfs.local.journal_format import Header
 from pdfs.local.ledger import Ledger
-from pdfs.local.recovery import begin, recover, reopen, write_checkpoint
+from pdfs.local.recovery import begin, recover, reopen
 from pdfs.local.session_directory import SessionDirectory
+from pdfs.local.sizes import JournalSizes, sizes_for
 from pdfs.local.state import StateDirectory
+from pdfs.local.upkeep import Upkeep
 
 Fetch = Callable[[Content, int, int], Awaitable[bytes]]
 
@@ -30,8 +35,6 @@ class ServedWork:
         self.ledger = ledger
         self._fetch = fetch
         self._commit: Callable[[Record], Sequence] = ledger.commit
-        self.has_kept = False
-        """Whether the journal has bytes of bases, which only a checkpoint makes count."""
 
     def serve_through(self, commit: Callable[[Record], Sequence]) -> None:
         """From now on commit by this call, until `unmounted`."""
@@ -60,7 +63,6 @@ class ServedWork:
 
     def keep(self, node: Node, start: int, data: bytes) -> None:
         self.ledger.keep(node, start, data)
-        self.has_kept = True
 
     def adopt(self, fence: Fence) -> None:
         self.ledger.adopt(fence)
@@ -131,6 +133,7 @@ class DiskWorkspace:
             tree,
             fetch=self._fetch,
             run_blocking=self._run_blocking,
+            sizes=self._sizes(),
         )
         ledger.adopt(fence)
         self.work = ServedWork(ledger, self._patient_fetch)
@@ -159,9 +162,23 @@ class DiskWorkspace:
             recovered,
             fetch=self._fetch,
             run_blocking=self._run_blocking,
+            sizes=self._sizes(),
         )
         self.work = ServedWork(ledger, self._patient_fetch)
         return self.work
+
+    async def keep(self, tell: Callable[[PdfsError], None]) -> None:
+        """Keep the journal ready for more, until cancelled; `tell` hears of what finds no room."""
+        assert self.work is not None
+        assert self._journal is not None
+        upkeep = Upkeep(
+            self.work.ledger,
+            self._journal,
+            make=partial(run_checkpoint_process, self._journal.directory),
+            run_blocking=self._run_blocking,
+            tell=tell,
+        )
+        await upkeep.run()
 
     async def retire(self) -> None:
         """All of it is in the bucket: the journal goes."""
@@ -176,8 +193,6 @@ class DiskWorkspace:
 
     async def discard(self) -> None:
         """The user wants none of it: the journal goes to the trash, with what was kept for it."""
-        if self.work is not None and self.work.has_kept and self._directory is not None:
-            write_checkpoint(self._directory, self.work.tree, self.work.last)
         self.seal()
         self.close()
         self._state.discard(self._header.session)
@@ -200,6 +215,10 @@ class DiskWorkspace:
         if self._directory is not None:
             self._directory.close()
             self._directory = None
+
+    def _sizes(self) -> JournalSizes:
+        room = os.statvfs(self._state.path)
+        return sizes_for(room.f_bavail * room.f_frsize)
 
     async def _run_blocking(self, call: Callable[[], None]) -> None:
         await trio.to_thread.run_sync(call, limiter=self._syncs)

@@ -43,7 +43,7 @@ def crashed(tmp_path: Path) -> Path:
     path.mkdir()
     with directory_of(path) as directory:
         tree = tree_of(never_published(Top(mtime=1)), None, uid=1000, gid=1000)
-        body = (0).to_bytes(8, "little") + snapshot.encode(tree)
+        body = bytes(16) + snapshot.encode(tree)
         replace_file(OsDisk(), directory, "snapshot", encode_snapshot_head(SESSION, body), body)
         journal = Journal.create(OsDisk(), directory, HEADER)
         for record in RECORDS:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pdfs.core.content import Content, Digest, ETag, Packed, Plain
 from pdfs.core.ids import Inode, Path, PublishId, Sequence
 from pdfs.core.record import (
-    Carried,
+    Brought,
     Create,
     Drop,
     Echoed,
@@ -167,11 +167,7 @@ GOLDEN: list[tuple[Record, int, bytes]] = [
         13,
         f'{{"path":"d/a","content":{_CONTENT}}}'.encode(),
     ),
-    (
-        Carried(ino=Inode(9), start=4096, is_included=True),
-        14,
-        b'{"ino":9,"start":4096,"is_included":true}',
-    ),
+    (Brought(ino=Inode(9), start=4096), 14, b'{"ino":9,"start":4096}'),
 ]
 
 

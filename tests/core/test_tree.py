@@ -13,7 +13,7 @@ from pdfs.core.ids import TOP, Inode, Path, PublishId, Sequence
 from pdfs.core.intervals import Position
 from pdfs.core.node import Based, Written, Zeros
 from pdfs.core.record import (
-    Carried,
+    Brought,
     Create,
     Drop,
     Echoed,
@@ -559,8 +559,8 @@ BROKEN: dict[str, Record] = {
     "create with a mode of more than permissions": _create(mode=0o100644),
     "set a mode of more than permissions": SetAttributes(ino=FILE, time=5, mode=0o100644),
     "find with a mode of more than permissions": _found(mode=0o100644),
-    "carry beyond the end": Carried(ino=FILE, start=0),
-    "carry for nothing": Carried(ino=MISSING, start=0),
+    "carry beyond the end": Brought(ino=FILE, start=0),
+    "carry for nothing": Brought(ino=MISSING, start=0),
 }
 
 
@@ -588,7 +588,7 @@ def test_the_planted_tree_takes_every_record_that_is_right() -> None:
     right: list[Record] = [
         _create(),
         Write(ino=FILE, offset=0, time=5),
-        Carried(ino=FILE, start=0, is_included=True),
+        Brought(ino=FILE, start=0),
         SetAttributes(ino=FILE, time=5, size=9),
         _rename("full", "x", new_parent=EMPTY_DIRECTORY),
         Link(ino=FILE, parent=TOP, name="x", time=5),
@@ -601,5 +601,5 @@ def test_the_planted_tree_takes_every_record_that_is_right() -> None:
         _settled(bases=((FILE, 0),), known=((Path("f"), 0), (Path("new"), -1))),
     ]
     for record in right:
-        tree.apply(record, Position(1, 50), 3 if isinstance(record, Write | Carried) else 0)
+        tree.apply(record, Position(1, 50), 3 if isinstance(record, Write | Brought) else 0)
     check_counts(tree)

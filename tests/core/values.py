@@ -23,7 +23,7 @@ from pdfs.core.lease import Lock, LockState, Unpublished
 from pdfs.core.manifest import Entry, Kept, Manifest, Top, relinked
 from pdfs.core.plan import Delete, Plan, Put
 from pdfs.core.record import (
-    Carried,
+    Brought,
     Create,
     Drop,
     Echoed,
@@ -150,7 +150,7 @@ RECORDS: dict[type[Any], st.SearchStrategy[Any]] = {
     Gone: st.builds(
         Gone, path=paths, time=TIMES, parent=st.none() | _any_inode, name=names | st.just("")
     ),
-    Carried: st.builds(Carried, ino=_any_inode, start=SIZES, is_included=st.booleans()),
+    Brought: st.builds(Brought, ino=_any_inode, start=SIZES),
     Echoed: st.builds(Echoed, path=paths, content=contents()),
     Settled: st.builds(
         Settled,

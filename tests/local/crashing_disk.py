@@ -79,7 +79,7 @@ State = dict[str, bytes | None]
 
 
 class CrashingDisk(FaultyDisk):
-    """Works on the real directory `root`, which is empty at the beginning, and keeps the log."""
+    """Works on the real directory `root` and keeps the log. What is in it was there for ever."""
 
     def __init__(self, root: Path, fault: Fault | None = None) -> None:
         super().__init__(fault)
@@ -88,6 +88,19 @@ class CrashingDisk(FaultyDisk):
         """The nodes that are directories, besides the root."""
         self._nodes = {self._inode(os.stat(root)): 0}
         self._count = 1
+        self._enter_old(root, 0)
+        self.log += [Synced(node) for node in range(self._count)] if self.log else []
+
+    def _enter_old(self, path: Path, directory: int) -> None:
+        for entry in sorted(path.iterdir()):
+            node, self._count = self._count, self._count + 1
+            self._nodes[self._inode(os.stat(entry))] = node
+            self.log.append(Named(directory, entry.name, node))
+            if entry.is_dir():
+                self.directories.add(node)
+                self._enter_old(entry, node)
+            else:
+                self.log.append(Wrote(node, 0, entry.read_bytes()))
 
     @staticmethod
     def _inode(found: os.stat_result) -> tuple[int, int]:
@@ -104,7 +117,7 @@ class CrashingDisk(FaultyDisk):
         self._count += 1
 
     def open(self, directory: int, name: str, flags: int, mode: int = 0o600) -> int:
-        is_new = bool(flags & os.O_CREAT) and name not in os.listdir(directory)
+        is_new = bool(flags & os.O_CREAT) and not _exists(directory, name)
         assert not flags & os.O_TRUNC, "not modelled"
         descriptor = super().open(directory, name, flags, mode)
         if is_new:
@@ -119,6 +132,12 @@ class CrashingDisk(FaultyDisk):
     def ftruncate(self, descriptor: int, size: int) -> None:
         super().ftruncate(descriptor, size)
         self.log.append(Resized(self._node(descriptor), size))
+
+    def allocate(self, descriptor: int, offset: int, length: int) -> None:
+        before = os.fstat(descriptor).st_size
+        super().allocate(descriptor, offset, length)
+        if offset + length > before:
+            self.log.append(Resized(self._node(descriptor), offset + length))
 
     def fdatasync(self, descriptor: int) -> None:
         self._sync(descriptor, "fdatasync")
@@ -152,6 +171,14 @@ class CrashingDisk(FaultyDisk):
     def rmdir(self, directory: int, name: str) -> None:
         super().rmdir(directory, name)
         self.log.append(Unnamed(self._node(directory), name))
+
+
+def _exists(directory: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def pending(log: Sequence[Event]) -> list[int]:
@@ -243,12 +270,14 @@ class PowerCuts:
         self._window = window
         self._tears = tears
 
-    def states(self, per_cut: int | None = None, *, since: int = 0) -> Iterator[tuple[int, State]]:
+    def states(
+        self, per_cut: int | None = None, *, since: int = 0, until: int | None = None
+    ) -> Iterator[tuple[int, State]]:
         """(how many events had happened, from `since` on; state), `per_cut` for each at most.
 
-        The two states in which everything or nothing is missing are always among them.
+        The two states in which nothing or everything is missing come first.
         """
-        for cut in range(since, len(self._log) + 1):
+        for cut in range(since, (len(self._log) if until is None else until) + 1):
             choice = random.Random(f"{self._seed} {cut}")
             unsynced = pending(self._log[:cut])
             plans = [*self._drops(unsynced), *self._tearings(unsynced, choice)]

@@ -28,8 +28,8 @@ def test_a_golden_journal_is_read(golden: Path) -> None:
         JournalRecord(1, 1, RECORDS[0][1], 1, 4096 + 48 + 30, 0),
         JournalRecord(2, 2, RECORDS[1][1], 1, 4174 + 48 + 24, 20),
         JournalRecord(3, 2, RECORDS[2][1], 1, 4266 + 48 + 24, 768),
-        JournalRecord(4, 254, b"", 2, 4096 + 48, 0),
-        JournalRecord(5, 3, RECORDS[4][1], 2, 4144 + 48 + 41, 0),
+        JournalRecord(4, 254, b"", 3, 4096 + 48, 0),
+        JournalRecord(5, 3, RECORDS[4][1], 3, 4144 + 48 + 41, 0),
     ]
     whole = (golden / "journal-1.wal").read_bytes()
     assert [whole[one.data_offset :][: one.data_size] for one in records[:3]] == [

@@ -131,7 +131,7 @@ def test_files_are_private_under_umask_zero(directory: int, tmp_path: Path) -> N
     finally:
         os.umask(old)
     modes = {entry.name: entry.stat().st_mode & 0o777 for entry in tmp_path.iterdir()}
-    assert modes == {"journal-1.wal": 0o600, "journal-2.wal": 0o600}
+    assert modes == {"journal-1.wal": 0o600, "journal-3.wal": 0o600}
 
 
 # Sync
@@ -161,11 +161,11 @@ def test_a_sync_covers_every_unsynced_segment_oldest_first(
             journal.append(2, b"")
             journal.roll()
         journal.sync()
-        assert synced == [f"journal-{number}.wal.__partial__" for number in (1, 2, 3)]
+        assert synced == [f"journal-{number}.wal.__partial__" for number in (1, 3, 5)]
         journal.append(2, b"")
         synced.clear()
         journal.sync()
-        assert synced == ["journal-4.wal.__partial__"]
+        assert synced == ["journal-7.wal.__partial__"]
 
 
 def test_a_sync_with_nothing_to_sync_makes_no_call(journal: Journal, disk: FaultyDisk) -> None:
@@ -343,7 +343,7 @@ def test_records_go_on_in_the_next_segment_with_the_next_number(
     for start in range(0, 40, 10):
         append_all(journal, records[start : start + 10])
         journal.roll()
-    assert journal.segment == 5
+    assert journal.segment == 9
     journal.abandon()
     result = replay(tmp_path)
     assert result.records == records
@@ -356,7 +356,7 @@ def test_roll_waits_for_nothing_after_prepare(journal: Journal, disk: FaultyDisk
     before = len(disk.made)
     journal.roll()
     assert disk.made[before:] == []
-    assert journal.segment == 2
+    assert journal.segment == 3
 
 
 def test_seal_takes_only_segments_that_are_synced_and_full(
@@ -365,11 +365,11 @@ def test_seal_takes_only_segments_that_are_synced_and_full(
     journal.append(2, b"one")
     journal.roll()
     journal.seal()
-    assert names(tmp_path) == ["journal-1.wal.__partial__", "journal-2.wal.__partial__"]
+    assert names(tmp_path) == ["journal-1.wal.__partial__", "journal-3.wal.__partial__"]
     journal.append(2, b"two")
     journal.sync()
     journal.seal()
-    assert names(tmp_path) == ["journal-1.wal", "journal-2.wal.__partial__"]
+    assert names(tmp_path) == ["journal-1.wal", "journal-3.wal.__partial__"]
     journal.append(2, b"three")
     journal.abandon()
     assert replay(tmp_path).sequences == [1, 2, 3]
@@ -388,7 +388,7 @@ def test_segments_of_an_earlier_run_are_read(directory: int) -> None:
         whole = earlier.append(2, b"", b"whole")
         earlier.roll()
         earlier.append(2, b"", b"x")
-    with Journal.create(OsDisk(), directory, HEADER, segment=3, first_sequence=3) as journal:
+    with Journal.create(OsDisk(), directory, HEADER, segment=5, first_sequence=3) as journal:
         assert journal.read(1, whole.data_offset, 5) == b"whole"
 
 
@@ -428,7 +428,7 @@ def test_close_makes_every_segment_whole_and_is_idempotent(
     append_all(journal, records[6:])
     journal.prepare()
     journal.close()
-    assert names(tmp_path) == ["journal-1.wal", "journal-2.wal"]
+    assert names(tmp_path) == ["journal-1.wal", "journal-3.wal"]
     before = len(disk.made)
     journal.close()
     journal.abandon()

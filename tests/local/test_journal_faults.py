@@ -6,33 +6,44 @@ from pathlib import Path
 import pytest
 
 from pdfs.errors import DiskFull, JournalFailed
+from pdfs.local.sizes import ALONE, JournalSizes
 from tests.local.crashing_disk import CrashingDisk, PowerCuts, SyncFailed, materialize
 from tests.local.faulty_disk import Fault
 from tests.local.journals import replay
-from tests.local.witness import Witness
+from tests.local.witness import SMALL, Witness
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 ERRORS = [errno.EIO, *FULL, errno.EINTR, 0]
 
 
-def run(root: Path, fault: Fault | None) -> Witness:
+def run(root: Path, fault: Fault | None, sizes: JournalSizes) -> Witness:
     root.mkdir()
     witness = Witness(CrashingDisk(root, fault))
-    witness.run(root)
+    witness.run(root, sizes=sizes)
     return witness
 
 
+@pytest.fixture(scope="module", params=[ALONE, SMALL], ids=["growing", "allocated"])
+def sizes(request: pytest.FixtureRequest) -> JournalSizes:
+    assert isinstance(request.param, JournalSizes)
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def calls(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def calls(tmp_path_factory: pytest.TempPathFactory, sizes: JournalSizes) -> list[str]:
     """What an undisturbed session calls."""
-    witness = run(tmp_path_factory.mktemp("calls") / "journal", None)
+    witness = run(tmp_path_factory.mktemp("calls") / "journal", None, sizes)
     assert witness.is_closed
     assert len(witness.acknowledged) > 15
     return witness.disk.made
 
 
-def test_the_session_makes_every_kind_of_call(calls: list[str]) -> None:
-    assert set(calls) == {"open", "pwritev", "fdatasync", "fsync", "ftruncate", "rename"}
+def test_the_session_makes_every_kind_of_call(calls: list[str], sizes: JournalSizes) -> None:
+    allocating = {"allocate"} if sizes.segment else set()
+    assert set(calls) - allocating == {
+        *("open", "pwritev", "fdatasync", "fsync", "ftruncate", "rename")
+    }
+    assert allocating <= set(calls)
     assert len(calls) > 50
 
 
@@ -40,11 +51,19 @@ def test_the_session_makes_every_kind_of_call(calls: list[str]) -> None:
 @pytest.mark.parametrize("takes", [0, 60], ids=["nothing", "torn"])
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: errno.errorcode.get(error, "short"))
 def test_no_failing_call_loses_what_was_acknowledged(
-    calls: list[str], tmp_path: Path, error: int, takes: int, for_ever: bool
+    calls: list[str],
+    tmp_path: Path,
+    error: int,
+    takes: int,
+    for_ever: bool,
+    sizes: JournalSizes,
+    seed: int,
+    is_full: bool,
 ) -> None:
-    for number, call in enumerate(calls, start=1):
+    numbered = list(enumerate(calls, start=1))
+    for number, call in numbered if is_full else numbered[seed % 2 :: 2]:
         fault = Fault(at=number, error=error, for_ever=for_ever, takes=takes)
-        witness = run(tmp_path / str(number), fault)
+        witness = run(tmp_path / str(number), fault, sizes)
         assert witness.disk.failed
         is_harmless = error == 0 or (error == errno.EINTR and call == "pwritev")
         if not for_ever:
@@ -82,13 +101,13 @@ def check_process_death(witness: Witness, root: Path) -> None:
 @pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for ever"])
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=errno.errorcode.__getitem__)
 def test_a_failed_sync_is_never_later_reported_as_success(
-    calls: list[str], tmp_path: Path, seed: int, error: int, for_ever: bool
+    calls: list[str], tmp_path: Path, seed: int, error: int, for_ever: bool, sizes: JournalSizes
 ) -> None:
     """fsyncgate: what a failed sync covered is gone at the power cut, though a retry succeeds."""
     syncs = [number for number, call in enumerate(calls, start=1) if call.endswith("sync")]
     for number in syncs:
         root = tmp_path / str(number)
-        witness = run(root, Fault(at=number, error=error, for_ever=for_ever))
+        witness = run(root, Fault(at=number, error=error, for_ever=for_ever), sizes)
         failed = next(
             n for n, event in enumerate(witness.disk.log) if isinstance(event, SyncFailed)
         )

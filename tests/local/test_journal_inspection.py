@@ -35,7 +35,7 @@ from pdfs.local.snapshot import encode_snapshot_head
 from tests.local.journals import HEADER, SESSION, directory_of
 
 ROOT = Path(__file__).parents[2]
-FIRST, SECOND = "journal-1.wal", "journal-2.wal.__partial__"
+FIRST, SECOND = "journal-1.wal", "journal-3.wal.__partial__"
 
 
 def create(number: int) -> Record:
@@ -76,7 +76,7 @@ def sample(tmp_path: Path) -> Sample:
     starts = []
     with directory_of(path) as directory:
         tree = tree_of(never_published(Top(mtime=1)), None, uid=1000, gid=1000)
-        body = (0).to_bytes(8, "little") + snapshot.encode(tree)
+        body = bytes(16) + snapshot.encode(tree)
         replace_file(OsDisk(), directory, "snapshot", encode_snapshot_head(SESSION, body), body)
         journal = Journal.create(OsDisk(), directory, HEADER)
         for number in range(1, 13):

@@ -3,9 +3,10 @@
 import random
 from pathlib import Path
 
+from pdfs.local.sizes import ALONE
 from tests.local.crashing_disk import CrashingDisk, PowerCuts, State, materialize, pending
 from tests.local.journals import replay
-from tests.local.witness import Witness, random_steps
+from tests.local.witness import SMALL, Witness, random_steps
 
 
 def test_after_any_power_cut_the_journal_is_a_prefix_with_all_that_was_synced(
@@ -16,7 +17,8 @@ def test_after_any_power_cut_the_journal_is_a_prefix_with_all_that_was_synced(
         root = tmp_path / str(number)
         root.mkdir()
         witness = Witness(CrashingDisk(root))
-        witness.run(root, steps=random_steps(seed + number), seed=seed)
+        sizes = SMALL if number % 2 else ALONE
+        witness.run(root, steps=random_steps(seed + number), seed=seed, sizes=sizes)
         assert witness.is_closed
         cuts = PowerCuts(witness.disk, seed)
         for cut, state in cuts.states(per_cut=None if is_full else 12):
@@ -47,7 +49,14 @@ def test_crash_after_crash_loses_nothing_and_uses_no_number_twice(
             root.mkdir()
             witness = Witness(CrashingDisk(root))
             steps = random_steps(choice.randrange(1 << 30), 12)
-            witness.run(root, steps, number, segment=segment + 1, first_sequence=last + 1)
+            witness.run(
+                root,
+                steps,
+                number,
+                segment=segment + 1,
+                first_sequence=last + 1,
+                sizes=choice.choice([SMALL, ALONE]),
+            )
             cut, state = choice.choice(list(PowerCuts(witness.disk, number).states(per_cut=4)))
             materialize({**kept, **state}, tmp_path / "cut")
             result = replay(tmp_path / "cut", after=last)

@@ -332,7 +332,7 @@ def test_a_snapshot_of_a_newer_version_is_refused_in_words(
     monkeypatch.setattr("pdfs.local.snapshot.SCHEMA", SCHEMA + 1)
     session.write_snapshot(b"tree")
     monkeypatch.undo()
-    with pytest.raises(UsageError, match=r"schema 2.*newer"):
+    with pytest.raises(UsageError, match=rf"schema {SCHEMA + 1}.*newer"):
         session.read_snapshot()
 
 

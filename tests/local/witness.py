@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from pdfs.errors import DiskError, DiskFull, JournalFailed
 from pdfs.local.journal import Journal
+from pdfs.local.sizes import ALONE, JournalSizes
 from tests.local.crashing_disk import CrashingDisk
 from tests.local.journals import HEADER, Written, directory_of, some_records
 
@@ -19,6 +20,9 @@ STEPS = (
     *("roll", "append", "group", "append", "big", "sync", "append", "close"),
 )
 """Ends with a record that only `close` syncs; rolls come with and without `prepare`."""
+
+SMALL = JournalSizes(segment=8192, growth=1024, reserve=512, often=3)
+"""So small that a few records fill a segment."""
 
 
 def random_steps(seed: int, count: int = 30) -> tuple[str, ...]:
@@ -48,6 +52,7 @@ class Witness:
         *,
         segment: int = 1,
         first_sequence: int = 1,
+        sizes: JournalSizes = ALONE,
     ) -> None:
         """Make the calls; whoever makes them goes on after each error."""
         small, big = iter(some_records(99, seed, 300)), iter(some_records(9, seed + 1, 9000))
@@ -55,7 +60,12 @@ class Witness:
             journal = self._try(
                 "create",
                 lambda: Journal.create(
-                    self.disk, directory, HEADER, segment=segment, first_sequence=first_sequence
+                    self.disk,
+                    directory,
+                    HEADER,
+                    segment=segment,
+                    first_sequence=first_sequence,
+                    sizes=sizes,
                 ),
             )
             if journal is None:

@@ -16,7 +16,8 @@ from pdfs.core.timing import Timing
 from pdfs.core.tree import Tree
 from pdfs.disk import Buffer, OsDisk
 from pdfs.errors import JournalFailed
-from pdfs.local.journal import Appended, SyncPoint
+from pdfs.local.journal import Appended
+from pdfs.local.journal_tasks import SyncPoint
 from pdfs.local.ledger import Ledger
 from pdfs.local.replay import replay
 from pdfs.session import StageSession
@@ -91,7 +92,7 @@ class SimulatedJournal:
     def synced_sequence(self) -> int:
         return self._synced
 
-    def append(self, kind: int, body: bytes, data: Buffer = b"") -> Appended:
+    def append(self, kind: int, body: bytes, data: Buffer = b"", *, keep: int = 0) -> Appended:
         if self._is_dead():
             raise Killed
         at = len(self._disk.data)

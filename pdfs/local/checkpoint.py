@@ -1,0 +1,276 @@
+"""Checkpoints: from the last snapshot and the records behind it to a new one.
+
+`make_checkpoint` writes two new files and changes nothing that is there:
+
+1. replays segments ≤ n on the last snapshot, by the one `Tree.apply`
+2. copies the bytes that still count out of segments that are mostly dead (`carrying`), and syncs
+3. writes and syncs the new snapshot, under a name that nobody reads
+
+`commit_checkpoint` makes it the session's: the directory is synced, the snapshot renamed, the
+directory synced again. Only who holds the session calls that: so whatever becomes of the process
+that makes a checkpoint, and whenever, it can't take away what a later one wrote.
+
+The snapshot is `<QQ` (number of the newest record that it includes; number of the newest segment
+that holds nothing to be replayed on it) and `core.snapshot`.
+"""
+
+import contextlib
+import os
+import struct
+from collections import Counter
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from typing import Final
+
+from pdfs.core import snapshot
+from pdfs.core.ids import SessionId
+from pdfs.core.intervals import Extent, Position
+from pdfs.core.relocation import Moves
+from pdfs.core.tree import NOWHERE, Tree
+from pdfs.disk import Disk, disk_error, opened, write_fully
+from pdfs.errors import JournalDamaged
+from pdfs.local.carrying import carry, discard_carried, live_bytes
+from pdfs.local.journal_files import SegmentFiles
+from pdfs.local.journal_format import Header
+from pdfs.local.journal_loader import JournalRecord, Loaded, list_segments, load
+from pdfs.local.journal_segment import fsync
+from pdfs.local.kept import lose_damaged, read_extent
+from pdfs.local.replay import replay_one
+from pdfs.local.snapshot import NEXT_SNAPSHOT, SNAPSHOT, encode_snapshot_head, read_snapshot
+
+STANDING: Final = struct.Struct("<QQ")
+"""What stands before the tree in the content of a snapshot."""
+_MARGIN: Final = 16 << 20
+"""Bytes of free space that a copying leaves to others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a snapshot says."""
+
+    tree: Tree
+    after: int
+    """Number of the newest record that it includes."""
+    through: int
+    """Number of the newest segment that holds nothing to be replayed on it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Which checkpoint is to be made."""
+
+    header: Header
+    last: int
+    """Number of the newest segment to be included; all of them are sealed."""
+    after: int
+    """Number of the last record in it."""
+
+    @property
+    def number(self) -> int:
+        """The segment that takes what is copied."""
+        return self.last + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A checkpoint that was made, and is still to be committed."""
+
+    moves: Moves
+    boundary: Position | None
+    """Where the publish that was under way ends now."""
+    size: int
+    """Bytes of the segments that its snapshot refers to."""
+
+
+class Interrupted(Exception):
+    """Whoever wanted the checkpoint is gone."""
+
+
+def encode_standing(standing: Standing) -> bytes:
+    """The content of a snapshot."""
+    return STANDING.pack(standing.after, standing.through) + snapshot.encode(standing.tree)
+
+
+def read_standing(disk: Disk, directory: int, session: SessionId) -> Standing | None:
+    """What the snapshot says; None where there is none.
+
+    Raises DamageFound, UsageError for another schema, DiskError.
+    """
+    raw = read_snapshot(disk, directory, session)
+    if raw is None:
+        return None
+    if len(raw) < STANDING.size:
+        raise JournalDamaged(f"the snapshot of session {session} is too short")
+    after, through = STANDING.unpack(raw[: STANDING.size])
+    return Standing(tree=snapshot.decode(raw[STANDING.size :]), after=after, through=through)
+
+
+def replay_on(tree: Tree, loaded: Loaded, is_wanted: Callable[[], bool] = lambda: True) -> None:
+    """Apply a journal to `tree`, up to its end; a record that contradicts the tree is its end."""
+    record: JournalRecord | None = None
+    try:
+        for record in loaded.records():
+            if not is_wanted():
+                raise Interrupted
+            replay_one(tree, record)
+    except JournalDamaged as error:
+        assert record is not None
+        loaded.reject(record, error.what)
+
+
+def make_checkpoint(
+    disk: Disk, directory: int, order: Order, *, is_wanted: Callable[[], bool] = lambda: True
+) -> Checkpoint:
+    """Write what `commit_checkpoint` needs; the files that are there are only read.
+
+    Raises DamageFound, DiskError and Interrupted; `discard_checkpoint` removes what is left then.
+    """
+    session = order.header.session
+    found = read_standing(disk, directory, session)
+    if found is None:
+        raise JournalDamaged(f"session {session} has no snapshot any more")
+    tree = found.tree
+    loaded = load(
+        disk,
+        directory,
+        session=session,
+        after=found.after,
+        through=found.through,
+        last=order.last,
+    )
+    replay_on(tree, loaded, is_wanted)
+    end = loaded.end
+    if end.damage is not None:
+        raise JournalDamaged(str(end.damage))
+    if end.last_sequence != order.after:
+        raise JournalDamaged(f"record {end.last_sequence + 1} is missing in a sealed segment")
+    try:
+        live = live_bytes(tree)
+        del live[NOWHERE.segment]
+        copied = _to_copy(directory, tree, live)
+        _check_intact(disk, directory, session, tree, copied, found.through)
+        kept = frozenset(live) - copied
+        moves = _copied(disk, directory, order, tree, copied, kept, is_wanted)
+        standing = Standing(tree=tree, after=order.after, through=order.number)
+        _write_next(disk, directory, session, encode_standing(standing))
+    except OSError as error:
+        raise disk_error(error, "write a checkpoint") from error
+    return Checkpoint(
+        moves=moves,
+        boundary=None if tree.in_flight is None else tree.in_flight.boundary,
+        size=sum(_sizes(directory, kept | {order.number}).values()),
+    )
+
+
+def commit_checkpoint(disk: Disk, directory: int) -> None:
+    """Make what `make_checkpoint` wrote the session's snapshot; it survives power loss.
+
+    Raises OSError, with the old snapshot in place; SyncFailed, and then nobody knows which of them
+    is: the disk can't be trusted any more.
+    """
+    fsync(disk, directory)
+    disk.rename(directory, NEXT_SNAPSHOT, directory, SNAPSHOT)
+    fsync(disk, directory)
+
+
+def discard_checkpoint(disk: Disk, directory: int, order: Order) -> None:
+    """Remove what a checkpoint that was not committed left. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        disk.unlink(directory, NEXT_SNAPSHOT)
+    discard_carried(disk, directory, order.number)
+
+
+def superseded(directory: int, moves: Moves) -> list[int]:
+    """The segments that a committed checkpoint has made needless. Raises DiskError."""
+    found = {segment.number for segment in list_segments(directory)}
+    return sorted(number for number in found - moves.kept if number < moves.segment)
+
+
+def remove_segments(disk: Disk, directory: int, numbers: list[int]) -> None:
+    """Delete the files of these segments. Raises OSError."""
+    for segment in list_segments(directory):
+        if segment.number in numbers:
+            disk.unlink(directory, str(segment))
+
+
+def _to_copy(directory: int, tree: Tree, live: Counter[int]) -> frozenset[int]:
+    """The segments whose live bytes are to be copied, so that the files can go.
+
+    Those that are mostly dead, the least live ones first, as far as there is room; all of them
+    while a publish is under way, whose boundary divides the order of segments.
+    """
+    sizes = _sizes(directory, set(live))
+    if tree.in_flight is not None:
+        return frozenset(live)
+    free = os.fstatvfs(directory)
+    room = free.f_bavail * free.f_frsize - _MARGIN
+    chosen: set[int] = set()
+    for number in sorted(live, key=lambda one: live[one]):
+        room -= live[number]
+        if room >= 0 and 2 * live[number] < sizes.get(number, 0):
+            chosen.add(number)
+    return frozenset(chosen)
+
+
+def _sizes(directory: int, numbers: Set[int]) -> dict[int, int]:
+    """The sizes of the files of these segments."""
+    return {
+        one.number: os.stat(str(one), dir_fd=directory, follow_symlinks=False).st_size
+        for one in list_segments(directory)
+        if one.number in numbers
+    }
+
+
+def _check_intact(
+    disk: Disk,
+    directory: int,
+    session: SessionId,
+    tree: Tree,
+    copied: frozenset[int],
+    through: int,
+) -> None:
+    lost = lose_damaged(disk, directory, session, tree, among=copied, through=through)
+    if lost:
+        raise JournalDamaged(lost)
+
+
+def _copied(
+    disk: Disk,
+    directory: int,
+    order: Order,
+    tree: Tree,
+    copied: frozenset[int],
+    kept: frozenset[int],
+    is_wanted: Callable[[], bool],
+) -> Moves:
+    files = SegmentFiles(disk, directory)
+
+    def read(extent: Extent) -> bytes:
+        if not is_wanted():
+            raise Interrupted
+        return read_extent(files, extent)
+
+    try:
+        return carry(
+            disk,
+            directory,
+            order.header,
+            tree,
+            read,
+            copied=copied,
+            kept=kept,
+            number=order.number,
+            after=order.after,
+        )
+    finally:
+        files.close()
+
+
+def _write_next(disk: Disk, directory: int, session: SessionId, content: bytes) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        disk.unlink(directory, NEXT_SNAPSHOT)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with opened(disk, directory, NEXT_SNAPSHOT, flags) as descriptor:
+        head = encode_snapshot_head(session, content)
+        write_fully(disk, descriptor, [head, content], 0)
+        disk.fsync(descriptor)

@@ -1,0 +1,212 @@
+"""What keeps a session's journal ready and bounded while it is served, beside the requests.
+
+After each roll: the next segment is made ahead, and the last ones are synced and sealed. When too
+much of the journal is dead, a checkpoint:
+
+    roll ─▶ sync, seal segments ≤ n ─▶ a process makes the checkpoint ─▶ commit
+         ─▶ the live extents are pointed at the copies ─▶ segments that nothing refers to go
+
+Requests go on all the while. From the commit on it can't be cancelled, and every step leaves the
+tree and the files such that a crash replays to the same. What finds no room, or fails, changes
+nothing, is told, and is tried again later.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import trio
+
+from pdfs.core.relocation import relocate
+from pdfs.disk import Disk, disk_error
+from pdfs.errors import DiskFull, JournalDamaged, JournalFailed, PdfsError
+from pdfs.local.checkpoint import (
+    Checkpoint,
+    Order,
+    commit_checkpoint,
+    discard_checkpoint,
+    remove_segments,
+    superseded,
+)
+from pdfs.local.journal import Journal
+from pdfs.local.journal_segment import SyncFailed
+from pdfs.local.journal_tasks import Preparation, Sealing
+from pdfs.local.ledger import Ledger, RunBlocking
+
+AGAIN = 1.0
+"""Seconds after which what found no room is tried again."""
+
+Make = Callable[[Order], Awaitable[Checkpoint]]
+"""Makes a checkpoint. Raises DiskError or DamageFound."""
+
+
+class Upkeep:
+    """The upkeep of one journal, from its first record on. `run` it while it takes records."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        journal: Journal,
+        *,
+        make: Make,
+        run_blocking: RunBlocking,
+        tell: Callable[[PdfsError], None],
+    ) -> None:
+        """`tell` hears, once in a row, of what could not be done."""
+        self._ledger = ledger
+        self._journal = journal
+        self._make = make
+        self._run_blocking = run_blocking
+        self._tell = tell
+        self._due = trio.Event()
+        self._files = trio.Lock()
+        """Held by who makes or seals segments."""
+        self._turn = trio.Lock()
+        """Held by who makes a checkpoint."""
+        self._kept = _written(ledger)
+        """Bytes of the segments that the snapshot refers to."""
+        self._since = (journal.appended_bytes, journal.last_sequence)
+        """What was in the journal when the snapshot was made."""
+        self._look_at = 0
+        """When the journal has so many bytes, it is worth a look how many of them are dead."""
+        self._is_inconsistent = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the journal's records, those that no checkpoint has dropped yet."""
+        return self._kept + self._journal.appended_bytes - self._since[0]
+
+    async def run(self) -> None:
+        """Go on until cancelled, or until the journal has failed: requests find that out too."""
+        self._journal.on_roll = self._note
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._repeat, self._keep_ready)
+            nursery.start_soon(self._repeat, self._keep_bounded)
+
+    async def checkpoint(self) -> None:
+        """Make one now. Raises PdfsError, and nothing was changed then; JournalFailed."""
+        async with self._turn:
+            await self._checkpoint()
+
+    def _note(self) -> None:
+        self._due.set()
+        self._due = trio.Event()
+
+    async def _repeat(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Take a step after each roll; soon again while it finds no room."""
+        is_told = False
+        while True:
+            due, wait = self._due, float("inf")
+            try:
+                await step()
+                is_told = False
+            except JournalFailed:
+                return
+            except PdfsError as error:
+                if not is_told:
+                    self._tell(error)
+                is_told, wait = True, AGAIN if isinstance(error, DiskFull) else wait
+            with trio.move_on_after(wait):
+                await due.wait()
+
+    async def _keep_ready(self) -> None:
+        async with self._files:
+            await self._carry_out(self._journal.preparation())
+            await self._seal()
+
+    async def _keep_bounded(self) -> None:
+        if self._is_checkpoint_due():
+            async with self._turn:
+                await self._checkpoint()
+
+    async def _seal(self) -> None:
+        """Seal what takes no more records."""
+        if self._journal.has_unsealed:
+            await self._ledger.sync()
+            await self._carry_out(self._journal.sealing())
+
+    async def _carry_out(self, task: Preparation | Sealing | None) -> None:
+        if task is None:
+            return
+        try:
+            with trio.CancelScope(shield=True):
+                await self._run_blocking(task.run)
+        finally:
+            self._journal.finish(task)
+
+    # --- checkpoints ------------------------------------------------------------------------------
+
+    def _is_checkpoint_due(self) -> bool:
+        sizes, tree = self._journal.sizes, self._ledger.tree
+        if not sizes.segment or self._is_inconsistent:
+            return False
+        if self._journal.last_sequence - self._since[1] > sizes.records and tree.in_flight is None:
+            return True
+        if self.size < max(self._look_at, sizes.garbage):
+            return False
+        self._look_at = self.size + sizes.garbage // 4
+        live = _written(self._ledger)
+        return self.size - live > max(sizes.garbage, live)
+
+    async def _checkpoint(self) -> None:
+        self._look_at = self.size + self._journal.sizes.garbage // 4
+        async with self._files:
+            order, since = await self._seal_all()
+        made = await self._made(order)
+        with trio.CancelScope(shield=True):
+            await self._refer_to(made)
+            self._kept, self._since, self._look_at = made.size, since, 0
+            await self._let_go(made)
+
+    async def _seal_all(self) -> tuple[Order, tuple[int, int]]:
+        """End the present segment and seal it; and what was in the journal then."""
+        journal = self._journal
+        await self._carry_out(journal.preparation())
+        since = (journal.appended_bytes, journal.last_sequence)
+        order = Order(header=journal.header, last=journal.segment, after=journal.last_sequence)
+        journal.roll()
+        await self._seal()
+        return order, since
+
+    async def _made(self, order: Order) -> Checkpoint:
+        """Let it be made and commit it; the old snapshot stays where that fails."""
+        is_committed = False
+        try:
+            made = await self._make(order)
+            with trio.CancelScope(shield=True):
+                await self._on_disk("write a checkpoint", commit_checkpoint)
+            is_committed = True
+        finally:
+            if not is_committed and not self._journal.has_failed:
+                with trio.CancelScope(shield=True):
+                    await self._on_disk("remove a checkpoint", discard_checkpoint, order)
+        return made
+
+    async def _refer_to(self, made: Checkpoint) -> None:
+        """Point the live extents at the copies."""
+        try:
+            for _ in relocate(self._ledger.tree, made.moves, made.boundary):
+                await trio.lowlevel.checkpoint()
+        except JournalDamaged:
+            self._is_inconsistent = True  # what it was to replace stays, and no other comes
+            raise
+
+    async def _let_go(self, made: Checkpoint) -> None:
+        """Remove the segments that nothing refers to any more."""
+        old = superseded(self._journal.directory, made.moves)
+        self._journal.forget(old)
+        await self._on_disk("remove old segments", remove_segments, old)
+
+    async def _on_disk(self, what: str, call: Callable[..., None], *given: object) -> None:
+        """Call it in a thread. Raises DiskError; JournalFailed where a sync failed."""
+        disk: Disk = self._journal.disk
+        try:
+            await self._run_blocking(partial(call, disk, self._journal.directory, *given))
+        except SyncFailed as error:
+            raise self._journal.fail(error) from error
+        except OSError as error:
+            raise disk_error(error, what) from error
+
+
+def _written(ledger: Ledger) -> int:
+    """How many bytes of files are in the journal."""
+    return sum(node.extents.total for node in ledger.tree.nodes.values())
