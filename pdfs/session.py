@@ -291,7 +291,7 @@ class StageSession:
         self, tree: Tree, new_inode: Callable[[], Inode], commit: Callable[..., object]
     ) -> None:
         """Bring what other tools did to the plain objects into the tree."""
-        listing = await list_stage(self._ctx)
+        listing = await list_stage(self._ctx, self._root.root.fence)
         merged = await merge_foreign(self._ctx, tree, listing, busy=self.busy, new_inode=new_inode)
         for record in merged.records:
             commit(record)

@@ -9,7 +9,7 @@ import trio
 from pdfs.core import manifest as core_manifest
 from pdfs.core import plan as core_plan
 from pdfs.core.content import Content, Digest, Plain
-from pdfs.core.ids import Inode, ObjectName, Path, publish_name
+from pdfs.core.ids import Fence, Inode, ObjectName, Path, publish_name
 from pdfs.core.manifest import Manifest, never_published
 from pdfs.core.merge import Merged, Row, differing, merge_listing
 from pdfs.core.plan import Plan
@@ -17,7 +17,7 @@ from pdfs.core.tree import Tree
 from pdfs.errors import ObjectDamaged, ObjectNotFound
 from pdfs.stage.context import StageContext
 from pdfs.stage.immutable import put_immutable
-from pdfs.stage.root import SeenRoot, read_root
+from pdfs.stage.root import read_held_root
 from pdfs.stage.together import together
 from pdfs.store import step
 from pdfs.store.objects import Listed, ObjectInfo
@@ -83,26 +83,26 @@ class Listing:
     """Every plain object of the stage, while the root did not change."""
 
     rows: tuple[Row, ...]
+    fence: Fence
+    """Under which the stage was ours then."""
 
 
-async def list_stage(ctx: StageContext) -> Listing:
+async def list_stage(ctx: StageContext, fence: Fence) -> Listing:
     """The plain objects, as soon as that can be judged.
 
-    A listing counts only if the root is the same before and after it and has no plan: else a
-    publish, perhaps one of an owner before us, may have been under way; it is then made anew.
+    A listing counts only if the root is ours and the same before and after it, and has no plan:
+    else a publish may have been under way; it is then made anew. Of a stage that is another's by
+    now nothing can be told from it: what he published would be taken for late writes of our own.
+    Raises LockLost, StoreError.
     """
     with step.at(Step.LOAD_LISTING):
         while True:
-            before = await read_root(ctx)
+            before = await read_held_root(ctx, fence)
             rows = await ctx.patience.ask(lambda: _rows(ctx))
-            after = await read_root(ctx)
-            if _id(before) == _id(after) and (after is None or after.root.plan is None):
-                return Listing(rows)
+            after = await read_held_root(ctx, fence)
+            if before.root.id == after.root.id and after.root.plan is None:
+                return Listing(rows, fence)
             await trio.sleep(ctx.timing.backoff)
-
-
-def _id(seen: SeenRoot | None) -> str | None:
-    return None if seen is None else seen.root.id
 
 
 async def _rows(ctx: StageContext) -> tuple[Row, ...]:
@@ -191,11 +191,16 @@ async def merge_foreign(
     busy: Callable[[], Set[Inode]],
     new_inode: Callable[[], Inode],
 ) -> Merged:
-    """What other tools changed, as records to be committed at once: no await lies between."""
+    """What other tools changed, as records to be committed at once: no await lies between.
+
+    Raises LockLost where the stage is another's by now, StoreError.
+    """
     if tree.base is None:
         looked = _Looked({row.path: row for row in listing.rows}, {})
     else:
         looked = await _look_closer(ctx, tree, listing)
+        with step.at(Step.LOAD_LISTING):  # single objects were looked at since
+            await read_held_root(ctx, listing.fence)
     return merge_listing(
         tree,
         looked.rows.values(),

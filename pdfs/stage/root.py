@@ -36,6 +36,17 @@ async def read_root(ctx: StageContext) -> SeenRoot | None:
     return SeenRoot(core_root.decode(ctx.keys.root, found.body), found.info.etag)
 
 
+async def read_held_root(ctx: StageContext, fence: Fence) -> SeenRoot:
+    """The root, which this process holds with that fence. Raises LockLost where it doesn't."""
+    seen = await read_root(ctx)
+    if seen is None or not seen.is_held_by(ctx.owner, fence):
+        raise LockLost(
+            "the stage has another owner by now",
+            remedy="nothing more is uploaded, everything is kept: pdfs recover list",
+        )
+    return seen
+
+
 async def swap_root(ctx: StageContext, seen: SeenRoot, root: Root) -> SeenRoot:
     """Replace the version `seen` by `root` with a fresh id.
 

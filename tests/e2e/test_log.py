@@ -11,8 +11,11 @@ def logged(here: Machine) -> list[dict[str, object]]:
 
 
 def steps(lines: list[dict[str, object]]) -> list[object]:
-    """States and events, but for what the background tells when it comes to it."""
-    background = ("taken_in", "fetched")
+    """States and events, but for what the background tells when it comes to it.
+
+    A store in a directory has a message where kill -9 hit a write and left a part of it.
+    """
+    background = ("taken_in", "fetched", "message")
     return [line.get("state", line["event"]) for line in lines if line["event"] not in background]
 
 

@@ -68,6 +68,24 @@ async def lose_name(seed: int, traits: Traits) -> list[Path]:
     return world.missing[session]
 
 
+async def list_frozen(seed: int, traits: Traits) -> None:
+    """anna's machine stands still before it lists; bert takes over and publishes meanwhile.
+
+    What the listing shows then is no late write of hers, though it replaced exactly what she knows.
+    """
+    frozen = Accident(Step.LOAD_LISTING, Fate.FROZEN, 900.0)
+    async with _two(seed, traits, frozen, 7200.0) as here:
+        await here.world.visit_somehow(here.bert, _write)
+
+        async def draw_long(visit: Visit) -> None:
+            await _write_another(visit)
+            await trio.sleep(8000.0)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_take_over, here, _write)
+            await here.world.visit_somehow(here.anna, draw_long)
+
+
 async def lose_lock(seed: int, traits: Traits) -> None:
     """bert takes the stage over from anna, and somebody deletes his lock.
 

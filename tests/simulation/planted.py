@@ -275,6 +275,14 @@ PLANTED = (
     ),
     # --- other tools ------------------------------------------------------------------------------
     Planted(
+        what="a listing of a stage that is another's by now is judged",
+        rule="judge a listing only if the root is ours, the same before and after, without a plan",
+        file="pdfs/stage/root.py",
+        old="    if seen is None or not seen.is_held_by(ctx.owner, fence):\n",
+        new="    if seen is None:\n",
+        test="former",
+    ),
+    Planted(
         what="a changed file is replaced or removed by what a listing says",
         rule="file dirty here: leave it",
         file="pdfs/core/merge.py",

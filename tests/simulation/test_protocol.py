@@ -29,6 +29,7 @@ from tests.simulation.incidents import (
     change_kinds,
     delete_late,
     delete_unanswered,
+    list_frozen,
     lose_lock,
     lose_name,
     put_frozen,
@@ -190,6 +191,13 @@ def test_a_process_that_was_frozen_leaves_nothing_in_a_stage_that_is_another_s(
 @EVERY_STORE
 def test_a_lock_that_vanished_is_made_again_by_its_owner_alone(seed: int, traits: Traits) -> None:
     simulate(seed, lose_lock, seed, traits)
+
+
+@EVERY_STORE
+def test_what_a_new_owner_published_is_no_late_write_of_the_former(
+    seed: int, traits: Traits
+) -> None:
+    simulate(seed, list_frozen, seed, traits)
 
 
 @EVERY_STORE

@@ -47,7 +47,7 @@ class Person:
         merged = await merge_foreign(
             self.ctx,
             self.work.tree,
-            await list_stage(self.ctx),
+            await list_stage(self.ctx, self.root.root.fence),
             busy=frozenset,
             new_inode=self.work.new_inode,
         )
