@@ -16,7 +16,7 @@ import functools
 import logging
 import math
 import stat
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
@@ -27,7 +27,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError, RequestContext
 from pdfs.core.ids import Inode
 from pdfs.core.node import Node
 from pdfs.core.record import Kind
-from pdfs.errors import MountError, PdfsError
+from pdfs.errors import DiskFull, MountError, PdfsError
 from pdfs.fs.error import FsError
 from pdfs.fs.filesystem import StageFilesystem
 from pdfs.fs.names import NAME_MAX
@@ -162,7 +162,11 @@ def _answers(kind: type[Any]) -> Callable[[_Handler[_Given, _Answer]], _Handler[
             self: "FuseOperations", /, *given: _Given.args, **named: _Given.kwargs
         ) -> _Answer:
             try:
-                found = await handler(self, *given, **named)
+                try:
+                    found = await handler(self, *given, **named)
+                except DiskFull as error:
+                    again = functools.partial(handler, self, *given, **named)
+                    found = await self.again_with_room(error, again)
                 if not isinstance(found, kind):
                     raise TypeError(f"{type(found).__name__} is no answer")
             except Exception as error:  # noqa: BLE001 - the last border before the kernel
@@ -193,6 +197,17 @@ class FuseOperations(pyfuse3.Operations):
         self._caching = caching
         self._told: dict[str, str] = {}
         """What each handler has to complain of since it last succeeded, as told in the log."""
+
+    async def again_with_room(
+        self, error: DiskFull, attempt: Callable[[], Awaitable[_Answer]]
+    ) -> _Answer:
+        """Carry out what found the disk full, and so changed nothing, as long as room is made."""
+        while await self._filesystem.make_room():
+            try:
+                return await attempt()
+            except DiskFull as full:
+                error = full
+        raise error
 
     def refusal(self, handler: str, error: Exception) -> FUSEError:
         """What to answer instead.

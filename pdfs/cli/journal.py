@@ -31,7 +31,7 @@ from pdfs.local.journal_inspection import (
 from pdfs.local.journal_loader import JournalRecord, Loaded, load_segment
 from pdfs.local.snapshot import SNAPSHOT
 
-_OTHERS = ("session.json", "session.lock")
+_OTHERS = ("session.json", "session.lock", "reserve")
 """What lies beside a journal, and is passed over where `verify` is given all files."""
 _SEGMENT = "sessions/5e55105e55105e55105e55105e551000/journal-1.wal"
 

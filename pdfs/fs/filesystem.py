@@ -19,7 +19,7 @@ Invariants:
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Set
 from dataclasses import replace
 from errno import EBADF, EEXIST, EFBIG, EINVAL, EISDIR, ELOOP, ENXIO, EROFS, ESTALE
 from typing import Final
@@ -53,6 +53,10 @@ _KINDS: Final = {
 _NO_BYTES: Final = {Kind.DIRECTORY: EISDIR, Kind.SYMLINK: ELOOP}
 
 
+async def _no_room() -> bool:
+    return False
+
+
 class StageFilesystem:
     """What a process can do to the stage. All calls belong on the thread of the ledger."""
 
@@ -64,6 +68,7 @@ class StageFilesystem:
         room: Callable[[], os.statvfs_result],
         upward: Upward | None = None,
         largest: int = LARGEST,
+        make_room: Callable[[], Awaitable[bool]] = _no_room,
     ) -> None:
         """`room` tells what is free where the journal is; `largest` is the largest file, in bytes.
 
@@ -72,6 +77,7 @@ class StageFilesystem:
         self._ledger = ledger
         self._clock = Clock(now_ns)
         self._room = room
+        self._make_room = make_room
         self._largest = largest
         self._in_use = InUse()
         self.upward = Upward() if upward is None else upward
@@ -80,6 +86,10 @@ class StageFilesystem:
         """Why nothing new can be changed; set from above, for good."""
         self._lost: dict[Inode, str] = {}
         """What files whose bytes are nowhere were called when that was found."""
+
+    async def make_room(self) -> bool:
+        """A request raised DiskFull, and changed nothing: whether it is worth another try."""
+        return self._commits.failure is None and await self._make_room()
 
     @property
     def tree(self) -> Tree:

@@ -90,6 +90,13 @@ class PartCache:
             self._sizes[name] = len(data) + _FOOTER
             self._total += len(data) + _FOOTER
 
+    async def evict(self, wanted: int) -> int:
+        """Give so many bytes of the disk back, those used longest ago, or all there are."""
+        before = self._total
+        while self._sizes and before - self._total < wanted:
+            await self._evict()
+        return before - self._total
+
     def close(self) -> None:
         """Give the directory back."""
         self._disk.close(self._root)

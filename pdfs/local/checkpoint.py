@@ -36,10 +36,12 @@ from pdfs.local.journal_loader import JournalRecord, Loaded, list_segments, load
 from pdfs.local.journal_segment import fsync
 from pdfs.local.kept import lose_damaged, read_extent
 from pdfs.local.replay import replay_one
+from pdfs.local.sizes import free_bytes
 from pdfs.local.snapshot import NEXT_SNAPSHOT, SNAPSHOT, encode_snapshot_head, read_snapshot
 
 STANDING: Final = struct.Struct("<QQ")
 """What stands before the tree in the content of a snapshot."""
+_RESERVE: Final = "reserve"
 _MARGIN: Final = 16 << 20
 """Bytes of free space that a copying leaves to others."""
 
@@ -180,6 +182,21 @@ def discard_checkpoint(disk: Disk, directory: int, order: Order) -> None:
     discard_carried(disk, directory, order.number)
 
 
+def reserve_snapshot(disk: Disk, directory: int, least: int) -> None:
+    """Have a file whose room a checkpoint will find on a full disk. Raises OSError."""
+    wanted = 2 * os.stat(SNAPSHOT, dir_fd=directory).st_size + least
+    with opened(disk, directory, _RESERVE, os.O_RDWR | os.O_CREAT) as descriptor:
+        size = os.fstat(descriptor).st_size
+        if size < wanted:
+            disk.allocate(descriptor, size, wanted - size)
+
+
+def give_up_reserve(disk: Disk, directory: int) -> None:
+    """Let others have that room. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        disk.unlink(directory, _RESERVE)
+
+
 def superseded(directory: int, moves: Moves) -> list[int]:
     """The segments that a committed checkpoint has made needless. Raises DiskError."""
     found = {segment.number for segment in list_segments(directory)}
@@ -202,8 +219,7 @@ def _to_copy(directory: int, tree: Tree, live: Counter[int]) -> frozenset[int]:
     sizes = _sizes(directory, set(live))
     if tree.in_flight is not None:
         return frozenset(live)
-    free = os.fstatvfs(directory)
-    room = free.f_bavail * free.f_frsize - _MARGIN
+    room = free_bytes(directory) - _MARGIN
     chosen: set[int] = set()
     for number in sorted(live, key=lambda one: live[one]):
         room -= live[number]

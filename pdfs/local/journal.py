@@ -42,7 +42,7 @@ from pdfs.local.journal_format import (
 )
 from pdfs.local.journal_segment import SegmentWriter, SyncFailed, fsync
 from pdfs.local.journal_tasks import Preparation, Sealing, SyncPoint, Task
-from pdfs.local.sizes import ALONE, JournalSizes
+from pdfs.local.sizes import ALONE, JournalSizes, free_bytes
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -109,7 +109,7 @@ class Journal:
         """
         journal = cls(disk, directory, header, sizes)
         try:
-            task = journal._preparation(segment)
+            task = journal._preparation(segment, sizes.segment)
             task.run()
             journal.finish(task)
             journal._roll(first_sequence - 1)
@@ -168,7 +168,7 @@ class Journal:
         try:
             room = FRAME_SIZE + len(body) + len(data) + keep
             if self._current.room < room and self.sizes.segment:
-                self._make_room(room)
+                self._make_room(room, keep)
             data_offset = self._current.append(kind, body, data, self._synced)
         except OSError as error:
             self._current.drop_torn()
@@ -251,10 +251,15 @@ class Journal:
 
     # --- segments ---------------------------------------------------------------------------------
 
-    def preparation(self) -> Preparation | None:
-        """How to make the next segment; None where it is there. Raises JournalFailed."""
+    def preparation(self, size: int | None = None) -> Preparation | None:
+        """How to make the next segment, of that size or the usual one; None where it is there.
+
+        Raises JournalFailed.
+        """
         self._check_usable()
-        return None if self._prepared is not None else self._preparation(self.segment + 2)
+        if self._prepared is not None:
+            return None
+        return self._preparation(self.segment + 2, self.sizes.segment if size is None else size)
 
     def sealing(self) -> Sealing | None:
         """How to seal the segments that take no more records and are synced: trailer, sync, rename.
@@ -344,9 +349,14 @@ class Journal:
         else:
             self.abandon()
 
-    def _make_room(self, room: int) -> None:
-        """Have so much room in the segment that takes the records. Raises OSError."""
-        if self._prepared is not None and self._current.has_records:
+    def _make_room(self, room: int, keep: int) -> None:
+        """Have so much room in the segment that takes the records. Raises OSError.
+
+        The next segment is a reserve, too: what only takes room goes on there only if there is
+        room for another one.
+        """
+        is_reserved = keep >= self.sizes.reserve and free_bytes(self.directory) < self.sizes.segment
+        if self._prepared is not None and self._current.has_records and not is_reserved:
             self._roll(self.last_sequence)
         try:
             self._current.allocate(room + self.sizes.growth)
@@ -355,14 +365,14 @@ class Journal:
                 raise
             self._current.allocate(room)
 
-    def _preparation(self, number: int) -> Preparation:
+    def _preparation(self, number: int, size: int) -> Preparation:
         def make() -> SegmentWriter:
             return SegmentWriter.create(
                 self.disk,
                 self.directory,
                 SegmentName(number, is_whole=False),
                 self.header,
-                size=self.sizes.segment,
+                size=size,
                 is_filled=is_filled,
             )
 

@@ -1,5 +1,6 @@
 """How large the files of a journal are, and how much of them may be dead: one frozen value."""
 
+import os
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +31,12 @@ class JournalSizes:
 
 ALONE: Final = JournalSizes(segment=0, growth=0, reserve=0)
 """Nothing is allocated, and a segment ends only where its owner says so."""
+
+
+def free_bytes(directory: int) -> int:
+    """What this user can still write to the file system of an open directory."""
+    room = os.fstatvfs(directory)
+    return room.f_bavail * room.f_frsize
 
 
 def sizes_for(free: int) -> JournalSizes:

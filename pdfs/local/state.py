@@ -5,6 +5,8 @@
                             session.json     what people want to know of it; replaced as a whole
                             snapshot         the tree that the journal goes on from; likewise
                             journal-…        see `journal_format`
+                            carried-…        see `carrying`
+                            snapshot.__next__, reserve    see `checkpoint`
                             aside/           segments that a recovery has copied; not read again
                             damaged/         the same, once damage was found; never deleted
       trash/{session}/      a discarded session, as it was; for 30 days at least

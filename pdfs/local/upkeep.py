@@ -6,6 +6,10 @@ much of the journal is dead, a checkpoint:
     roll ─▶ sync, seal segments ≤ n ─▶ a process makes the checkpoint ─▶ commit
          ─▶ the live extents are pointed at the copies ─▶ segments that nothing refers to go
 
+When a request finds the disk full (`make_room`), clean cache goes first; then comes a checkpoint,
+which needs no more room than is allocated: in the next segment, and in a file that is removed for
+it and had as much as two snapshots and a small segment take.
+
 Requests go on all the while. From the commit on it can't be cancelled, and every step leaves the
 tree and the files such that a crash replays to the same. What finds no room, or fails, changes
 nothing, is told, and is tried again later.
@@ -24,7 +28,9 @@ from pdfs.local.checkpoint import (
     Order,
     commit_checkpoint,
     discard_checkpoint,
+    give_up_reserve,
     remove_segments,
+    reserve_snapshot,
     superseded,
 )
 from pdfs.local.journal import Journal
@@ -35,8 +41,15 @@ from pdfs.local.ledger import Ledger, RunBlocking
 AGAIN = 1.0
 """Seconds after which what found no room is tried again."""
 
+Evict = Callable[[int], Awaitable[int]]
+"""Frees so many bytes of the journal's file system, or fewer; how many."""
+
 Make = Callable[[Order], Awaitable[Checkpoint]]
 """Makes a checkpoint. Raises DiskError or DamageFound."""
+
+
+async def _evict_nothing(wanted: int) -> int:
+    return 0
 
 
 class Upkeep:
@@ -50,8 +63,10 @@ class Upkeep:
         make: Make,
         run_blocking: RunBlocking,
         tell: Callable[[PdfsError], None],
+        evict: Evict = _evict_nothing,
     ) -> None:
         """`tell` hears, once in a row, of what could not be done."""
+        self._evict = evict
         self._ledger = ledger
         self._journal = journal
         self._make = make
@@ -69,6 +84,11 @@ class Upkeep:
         self._look_at = 0
         """When the journal has so many bytes, it is worth a look how many of them are dead."""
         self._is_inconsistent = False
+        self._room = trio.Lock()
+        """Held by who makes room."""
+        self._rooms_made = 0
+        self._refused_at = 0
+        """The journal's size when a checkpoint for the sake of room was made last, or failed."""
 
     @property
     def size(self) -> int:
@@ -81,6 +101,16 @@ class Upkeep:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._repeat, self._keep_ready)
             nursery.start_soon(self._repeat, self._keep_bounded)
+
+    async def make_room(self) -> bool:
+        """A record found the disk full: whether another try is worth it. Raises JournalFailed."""
+        made = self._rooms_made
+        async with self._room:
+            if self._rooms_made != made:
+                return True  # another one has waited for it
+            is_made = await self._evict(self._journal.sizes.segment) > 0 or await self._is_freed()
+            self._rooms_made += is_made
+            return is_made
 
     async def checkpoint(self) -> None:
         """Make one now. Raises PdfsError, and nothing was changed then; JournalFailed."""
@@ -113,7 +143,26 @@ class Upkeep:
             await self._carry_out(self._journal.preparation())
             await self._seal()
 
+    async def _is_freed(self) -> bool:
+        """Make a checkpoint, where that frees at least half a segment."""
+        least = self._journal.sizes.segment // 2
+        dead = self.size - _written(self._ledger)
+        if self._is_inconsistent or dead < max(least, 1) or self.size < self._refused_at + least:
+            return False
+        try:
+            await self._give_up_reserve()
+            await self.checkpoint()
+        except JournalFailed:
+            raise
+        except PdfsError as error:
+            self._tell(error)
+            self._refused_at = self.size
+            return False
+        self._refused_at = 0
+        return True
+
     async def _keep_bounded(self) -> None:
+        await self._reserve_snapshot()
         if self._is_checkpoint_due():
             async with self._turn:
                 await self._checkpoint()
@@ -156,11 +205,15 @@ class Upkeep:
             await self._refer_to(made)
             self._kept, self._since, self._look_at = made.size, since, 0
             await self._let_go(made)
+        self._note()  # there may be room for the next segment now
 
     async def _seal_all(self) -> tuple[Order, tuple[int, int]]:
         """End the present segment and seal it; and what was in the journal then."""
         journal = self._journal
-        await self._carry_out(journal.preparation())
+        try:
+            await self._carry_out(journal.preparation())
+        except DiskFull:  # what was given up for it has room for a small one
+            await self._carry_out(journal.preparation(journal.sizes.reserve // 2))
         since = (journal.appended_bytes, journal.last_sequence)
         order = Order(header=journal.header, last=journal.segment, after=journal.last_sequence)
         journal.roll()
@@ -195,6 +248,17 @@ class Upkeep:
         old = superseded(self._journal.directory, made.moves)
         self._journal.forget(old)
         await self._on_disk("remove old segments", remove_segments, old)
+
+    # --- room for a snapshot ----------------------------------------------------------------------
+
+    async def _reserve_snapshot(self) -> None:
+        if self._journal.sizes.segment:
+            least = self._journal.sizes.reserve
+            await self._on_disk("make a reserve", reserve_snapshot, least)
+
+    async def _give_up_reserve(self) -> None:
+        async with self._turn:
+            await self._on_disk("use the reserve", give_up_reserve)
 
     async def _on_disk(self, what: str, call: Callable[..., None], *given: object) -> None:
         """Call it in a thread. Raises DiskError; JournalFailed where a sync failed."""

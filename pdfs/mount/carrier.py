@@ -76,6 +76,7 @@ class Carrier:
         self._request = request
         self._report = report
         self._ctx = ctx
+        self._cache = cache
         self._contents = Contents(ctx, cache)
         self._workspace = DiskWorkspace(
             OsDisk(),
@@ -225,6 +226,7 @@ class Carrier:
             room=lambda: os.statvfs(self._state_path),
             largest=largest_on(self._ctx.store.traits),
             upward=Upward(first_write=self._first_write, failed=self._journal_failed),
+            make_room=self._workspace.make_room,
         )
         self._session.busy = filesystem.busy
         self._session.on_lost = partial(_make_read_only, filesystem)
@@ -232,7 +234,7 @@ class Carrier:
         try:
             async with (
                 background(partial(self._flush, filesystem)),
-                background(partial(self._workspace.keep, self._journal_is_short)),
+                background(partial(self._workspace.keep, self._journal_is_short, self._evict)),
                 background(partial(self._prefetch, work)),
                 background(self._fetch_opened),
             ):
@@ -291,6 +293,13 @@ class Carrier:
                 await self._contents.bring(content)
             except PdfsError as error:
                 logger.warning("a file that is being changed could not be fetched: %s", error)
+
+    async def _evict(self, wanted: int) -> int:
+        """Let go of cached parts where that makes room for the journal."""
+        paths = self._request.configuration.cache, self._state_path
+        if len({os.stat(path).st_dev for path in paths}) > 1:
+            return 0
+        return await self._cache.evict(wanted)
 
     def _journal_is_short(self, error: PdfsError) -> None:
         logger.warning("the journal can't be kept in order: %s", error)

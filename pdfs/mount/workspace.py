@@ -22,7 +22,7 @@ from pdfs.local.recovery import begin, recover, reopen
 from pdfs.local.session_directory import SessionDirectory
 from pdfs.local.sizes import JournalSizes, sizes_for
 from pdfs.local.state import StateDirectory
-from pdfs.local.upkeep import Upkeep
+from pdfs.local.upkeep import Evict, Upkeep
 
 Fetch = Callable[[Content, int, int], Awaitable[bytes]]
 
@@ -92,6 +92,7 @@ class DiskWorkspace:
         self._patient_fetch = patient_fetch
         self._directory: SessionDirectory | None = None
         self._journal: Journal | None = None
+        self._upkeep: Upkeep | None = None
         self._syncs = trio.CapacityLimiter(2)
         self.work: ServedWork | None = None
         self.torn: str = ""
@@ -167,18 +168,26 @@ class DiskWorkspace:
         self.work = ServedWork(ledger, self._patient_fetch)
         return self.work
 
-    async def keep(self, tell: Callable[[PdfsError], None]) -> None:
-        """Keep the journal ready for more, until cancelled; `tell` hears of what finds no room."""
+    async def keep(self, tell: Callable[[PdfsError], None], evict: Evict) -> None:
+        """Keep the journal ready for more, until cancelled; `tell` hears of what finds no room.
+
+        `evict` frees bytes of the file system that the state directory is on.
+        """
         assert self.work is not None
         assert self._journal is not None
-        upkeep = Upkeep(
+        self._upkeep = Upkeep(
             self.work.ledger,
             self._journal,
             make=partial(run_checkpoint_process, self._journal.directory),
             run_blocking=self._run_blocking,
             tell=tell,
+            evict=evict,
         )
-        await upkeep.run()
+        await self._upkeep.run()
+
+    async def make_room(self) -> bool:
+        """A record found the disk full: whether another try is worth it. Raises JournalFailed."""
+        return self._upkeep is not None and await self._upkeep.make_room()
 
     async def retire(self) -> None:
         """All of it is in the bucket: the journal goes."""

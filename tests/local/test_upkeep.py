@@ -25,6 +25,7 @@ async def kept(
     path: Path, disk: FaultyDisk, told: list[PdfsError]
 ) -> AsyncIterator[tuple[Ledger, Journal]]:
     """A ledger whose journal is kept in order."""
+    path.joinpath("snapshot").touch()
     with directory_of(path) as directory:
         journal = Journal.create(disk, directory, HEADER, sizes=SIZES)
         ledger = empty_ledger(journal, reserve=SIZES.reserve)
@@ -45,7 +46,8 @@ async def test_segments_are_made_ahead_and_sealed_behind(tmp_path: Path) -> None
             write(ledger, ino, number * 1000, bytes(1000))
             await trio.testing.wait_all_tasks_blocked()
         last = journal.segment
-        sizes = {name: os.stat(tmp_path / name).st_size for name in os.listdir(tmp_path)}
+        names = [name for name in os.listdir(tmp_path) if name.startswith("journal")]
+        sizes = {name: os.stat(tmp_path / name).st_size for name in names}
     assert last > 11
     assert set(sizes) == {
         *(f"journal-{number}.wal" for number in range(1, last, 2)),
@@ -62,7 +64,7 @@ async def test_a_full_disk_is_told_once_and_the_upkeep_goes_on_when_there_is_roo
     disk.fault = Fault(at=2, error=errno.ENOSPC, for_ever=True, calls=frozenset({"allocate"}))
     async with kept(tmp_path, disk, told) as (ledger, journal):
         await trio.sleep(10 * AGAIN)
-        assert len(told) == 1
+        assert len(told) == 2, "once of the next segment, once of the reserve"
         assert journal.segment == 1
         disk.fault = None
         await trio.sleep(2 * AGAIN)
@@ -70,7 +72,7 @@ async def test_a_full_disk_is_told_once_and_the_upkeep_goes_on_when_there_is_roo
         write(ledger, ino, 0, bytes(60_000))
         write(ledger, ino, 0, bytes(60_000))
         assert journal.segment == 3
-    assert len(told) == 1
+    assert len(told) == 2
 
 
 async def test_the_upkeep_ends_with_the_journal(tmp_path: Path) -> None:
