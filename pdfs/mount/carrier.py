@@ -20,8 +20,8 @@ import trio
 
 from pdfs import fuse
 from pdfs.core.content import Content
-from pdfs.core.generation import changed_files, unpublished_of
-from pdfs.core.lease import Claimant, Lock, moment
+from pdfs.core.generation import changed_files
+from pdfs.core.lease import Claimant
 from pdfs.core.node import Node
 from pdfs.core.notes import Asked, Mounted, Unmounted
 from pdfs.core.states import State
@@ -45,8 +45,9 @@ from pdfs.local.state import StateDirectory
 from pdfs.mount.control import ControlServer, Result
 from pdfs.mount.detach import detach, unmount
 from pdfs.mount.logbook import Logbook
-from pdfs.mount.progress import ProgressTeller, fetch_fields, upload_fields
+from pdfs.mount.progress import ProgressTeller
 from pdfs.mount.request import MountRequest
+from pdfs.mount.status import status_of
 from pdfs.mount.workspace import DiskWorkspace, ServedWork
 from pdfs.session import StageSession
 from pdfs.stage.contents import Contents
@@ -310,36 +311,15 @@ class Carrier:
     # --- control ----------------------------------------------------------------------------------
 
     async def _status(self) -> Result:
-        session, owner = self._session, self._ctx.owner
-        configuration = self._request.configuration
         work = self._workspace.work
-        unpublished = None if work is None else unpublished_of(work.tree, self._ctx.is_visible)
-        prefetched, progress = self._contents.prefetched, self._ctx.uploads.progress
-        return {
-            "schema": 1,
-            "session": owner.session,
-            "run": owner.run,
-            "project": self._ctx.keys.project,
-            "stage": self._ctx.keys.stage,
-            "mountpoint": self._request.mountpoint,
-            "pid": os.getpid(),
-            "state": session.state,
-            "bucket": self._ctx.store.name,
-            "user": owner.user,
-            "machine": owner.machine,
-            "unpublished": {
-                "files": 0 if unpublished is None else unpublished.files,
-                "bytes": 0 if unpublished is None else unpublished.bytes,
-            },
-            "lock": None if session.lock is None else _lock_out(session.lock),
-            "trouble": self._trouble(),
-            "lost": None if session.lost is None else str(session.lost),
-            "conflicts": session.conflicts,
-            "warnings": [[warned.path, warned.why] for warned in session.warnings],
-            "prefetch": {**fetch_fields(prefetched), "is_over": prefetched.is_over},
-            "upload": None if progress is None else upload_fields(progress),
-            "timing": dict(configuration.timing_overrides),
-        }
+        return status_of(
+            self._request,
+            self._ctx,
+            self._session,
+            None if work is None else work.tree,
+            self._contents.prefetched,
+            self._trouble(),
+        )
 
     async def _umount(self) -> Result:
         """Unmount, publish, release; answers when all of it is done."""
@@ -443,16 +423,3 @@ class _Mounted:
 
 def _make_read_only(filesystem: StageFilesystem, error: LockLost) -> None:
     filesystem.read_only = error
-
-
-def _lock_out(lock: Lock) -> dict[str, object]:
-    return {
-        "user": lock.user,
-        "machine": lock.machine,
-        "since": moment(lock.since),
-        "renewed": moment(lock.renewed),
-        "expires": moment(lock.expires),
-        "state": lock.state,
-        "fence": lock.fence,
-        "pending": {"files": lock.pending.files, "bytes": lock.pending.bytes},
-    }

@@ -1,0 +1,64 @@
+"""What a daemon says of its session when it is asked: the fields of `pdfs status --json`."""
+
+import os
+
+from pdfs.core.generation import unpublished_of
+from pdfs.core.lease import Lock, Unpublished, moment
+from pdfs.core.tree import Tree
+from pdfs.mount.progress import fetch_fields, upload_fields
+from pdfs.mount.request import MountRequest
+from pdfs.session import StageSession
+from pdfs.stage.contents import Prefetch
+from pdfs.stage.context import StageContext
+
+
+def status_of(
+    request: MountRequest,
+    ctx: StageContext,
+    session: StageSession,
+    tree: Tree | None,
+    prefetched: Prefetch,
+    trouble: str | None,
+) -> dict[str, object]:
+    """The session as it is now; `tree` is None before there is one."""
+    owner, progress = ctx.owner, ctx.uploads.progress
+    unpublished = Unpublished() if tree is None else unpublished_of(tree, ctx.is_visible)
+    return {
+        "schema": 1,
+        "session": owner.session,
+        "run": owner.run,
+        "project": ctx.keys.project,
+        "stage": ctx.keys.stage,
+        "mountpoint": request.mountpoint,
+        "pid": os.getpid(),
+        "state": session.state,
+        "bucket": ctx.store.name,
+        "user": owner.user,
+        "machine": owner.machine,
+        "unpublished": _amount(unpublished),
+        "lock": None if session.lock is None else _lock_fields(session.lock),
+        "trouble": trouble,
+        "lost": None if session.lost is None else str(session.lost),
+        "conflicts": session.conflicts,
+        "warnings": [[warned.path, warned.why] for warned in session.warnings],
+        "prefetch": {**fetch_fields(prefetched), "is_over": prefetched.is_over},
+        "upload": None if progress is None else upload_fields(progress),
+        "timing": dict(request.configuration.timing_overrides),
+    }
+
+
+def _lock_fields(lock: Lock) -> dict[str, object]:
+    return {
+        "user": lock.user,
+        "machine": lock.machine,
+        "since": moment(lock.since),
+        "renewed": moment(lock.renewed),
+        "expires": moment(lock.expires),
+        "state": lock.state,
+        "fence": lock.fence,
+        "pending": _amount(lock.pending),
+    }
+
+
+def _amount(amount: Unpublished) -> dict[str, int]:
+    return {"files": amount.files, "bytes": amount.bytes}
