@@ -206,7 +206,11 @@ def _refused(ctx: StageContext, lock: Lock, age: float, refusal: Refusal) -> Loc
 
 
 def _amount(pending: Unpublished) -> str:
-    return f"{pending.files} files ({pending.bytes} bytes)"
+    return f"{_count(pending.files, 'file')} ({_count(pending.bytes, 'byte')})"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _span(seconds: float) -> str:

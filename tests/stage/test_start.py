@@ -91,6 +91,9 @@ async def test_a_refusal_tells_what_is_unpublished_there() -> None:
     await anna.lock.renew(state=LockState.DRAINING, pending=Unpublished(files=14, bytes=99))
     with pytest.raises(LockHeld, match=r"\(draining\).*14 files \(99 bytes\) unpublished there"):
         await begin(site.context("bert"))
+    await anna.lock.renew(pending=Unpublished(files=1, bytes=1))
+    with pytest.raises(LockHeld, match=r"1 file \(1 byte\) unpublished there"):
+        await begin(site.context("bert"))
 
 
 async def test_work_that_waits_elsewhere_is_asked_about_and_stays_in_the_root() -> None:
