@@ -49,8 +49,7 @@ from pdfs.local.journal_format import (
 from pdfs.local.journal_reader import Found, SegmentReader
 
 
-@dataclass(frozen=True, slots=True)
-class JournalRecord:
+class JournalRecord(NamedTuple):
     """One record as it was appended; its data stays in the file."""
 
     sequence: int

@@ -6,8 +6,7 @@ time by a few passes over the file. Read errors of the disk are OSError.
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import xxhash
 
@@ -28,8 +27,7 @@ from pdfs.local.journal_format import (
 _WINDOW: Final = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A frame with a valid checksum; `body` where that of its payload is valid as well."""
 
     offset: int
