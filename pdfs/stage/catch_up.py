@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from pdfs.core.generation import changed_files
-from pdfs.core.ids import Path, PublishId, object_name, publish_name
+from pdfs.core.ids import ObjectName, Path, PublishId, object_name, publish_name
 from pdfs.core.manifest import Manifest
 from pdfs.core.plan import ConflictNames
 from pdfs.core.rebase import rebase
@@ -20,7 +20,7 @@ from pdfs.core.record import Settled
 from pdfs.core.root import Root
 from pdfs.core.settle import Moved, SourceLost, settle, settled_record
 from pdfs.core.tree import InFlight, Tree
-from pdfs.errors import StageMoved
+from pdfs.errors import ObjectDamaged, StageMoved
 from pdfs.stage.apply import apply
 from pdfs.stage.context import StageContext
 from pdfs.stage.load import read_plan, read_tree, write_tree
@@ -63,10 +63,26 @@ async def standing(ctx: StageContext, root: Root, work: Work) -> Standing:
             if committed is not None:
                 is_all_in = flight.edits == tree.edits and not _unstaged(tree, committed)
                 return Standing.SUPERSEDED if is_all_in else Standing.MOVED
-    if current.generation == tree.generation:
-        return Standing.CURRENT
+        if await _stands_on(ctx, root.tree, current, tree):
+            return Standing.CURRENT
     is_all_in = not tree.has_edits and not changed_files(tree)
     return Standing.SUPERSEDED if is_all_in else Standing.MOVED
+
+
+async def _stands_on(
+    ctx: StageContext, name: ObjectName | None, current: Manifest, tree: Tree
+) -> bool:
+    """Whether `current`, of that name, is the tree's own generation, as published or as settled.
+
+    The number alone doesn't prove it: a root that came back from a backup counts on from there.
+    """
+    while name != tree.base:
+        if current.generation != tree.generation or current.predecessor is None:
+            return False
+        name = current.predecessor
+        if name != tree.base:
+            current = await read_tree(ctx, name)
+    return True
 
 
 async def _find_publish(
@@ -196,6 +212,8 @@ async def rebase_onto(ctx: StageContext, root: Root, work: Work) -> None:
     Nobody else may look at the tree meanwhile. Survives a crash once it returns; before that, it is
     begun again. Raises StoreError, DiskError, ObjectDamaged.
     """
+    if root.tree is None:
+        raise _root_gone(ctx)
     tree, time = work.tree, round(ctx.now() * 1_000_000_000)
     with step.at(Step.LOAD_TREE):
         theirs = await read_tree(ctx, root.tree)
@@ -205,7 +223,6 @@ async def rebase_onto(ctx: StageContext, root: Root, work: Work) -> None:
             committed = await read_tree(ctx, publish_name(flight.record.publish))
             work.commit(_own_commit(tree, committed, settled, flight, time))
         base = await read_tree(ctx, tree.base)
-    assert root.tree is not None, "a generation that others published has a tree"
     ours = {path for path, _ in tree.walk()}
     rebase(
         tree,
@@ -246,6 +263,15 @@ def _own_commit(
         publish=publish,
         sequence=flight.record.sequence,
         time=time,
+    )
+
+
+def _root_gone(ctx: StageContext) -> ObjectDamaged:
+    return ObjectDamaged(
+        f"the root {ctx.keys.root!r} was removed from the bucket, and with it what this session"
+        " stands on",
+        remedy="bring it back from a backup of the bucket; what was written is kept here: pdfs"
+        " recover rescue copies it out",
     )
 
 

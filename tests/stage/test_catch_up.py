@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from pdfs.core.ids import Path, Sequence
-from pdfs.errors import StageMoved, StoreUnavailable
+from pdfs.errors import ObjectDamaged, StageMoved, StoreUnavailable
 from pdfs.stage.catch_up import Standing
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.step import Step
@@ -91,6 +91,66 @@ async def test_a_publish_is_found_however_many_others_have_published_since(other
     for _ in range(others):
         await other_publishes(site)
     assert await anna.standing() is (Standing.SUPERSEDED if others else Standing.COMMITTED)
+
+
+async def rolled_back(site: Site) -> Person:
+    """anna, whose work stands on a generation that an older copy of the root has since undone."""
+    anna = await sit_down(site, site.context())
+    anna.editor.write(PLAN, BYTES)
+    await anna.save()
+    root = site.store.objects[site.keys.root].body
+    await anna.begin_again()
+    anna.editor.write(LIST, b"the second generation")
+    await anna.save()
+    await anna.begin_again()
+    anna.editor.write(Path("more.txt"), b"work of anna")
+    await site.store.put(site.keys.root, root, condition=None)
+    return anna
+
+
+async def test_a_generation_is_not_taken_for_another_of_the_same_number() -> None:
+    """The root came back from a backup, and bert published on it: his bytes are not hers."""
+    site = Site()
+    anna = await rolled_back(site)
+    bert = await sit_down(site, site.context("bert", machine="ws8"))
+    bert.editor.write(PLAN, b"drawn anew, and longer, by bert")
+    await bert.save()
+    assert bert.root.root.generation == anna.work.tree.generation
+    assert await anna.standing() is Standing.MOVED
+    await anna.resume()
+    await anna.save()
+    carl = await sit_down(site, site.context("carl"))
+    found = {path: node.size for path, node in carl.work.tree.walk()}
+    assert found == {
+        PLAN: len(b"drawn anew, and longer, by bert"),
+        LIST: len(b"the second generation"),
+        Path("more.txt"): len(b"work of anna"),
+    }
+
+
+async def test_work_on_a_generation_that_the_root_lost_is_merged_into_an_older_one() -> None:
+    site = Site()
+    anna = await rolled_back(site)
+    assert await anna.standing() is Standing.MOVED
+    await anna.resume()
+    await anna.take_in()
+    await anna.save()
+    assert plain(site, LIST) == b"the second generation"
+    assert plain(site, Path("more.txt")) == b"work of anna"
+    assert not copies(site)
+
+
+async def test_work_whose_root_is_gone_is_kept_and_told() -> None:
+    site = Site()
+    anna = await sit_down(site, site.context())
+    anna.editor.write(PLAN, BYTES)
+    await anna.save()
+    await anna.begin_again()
+    anna.editor.write(LIST, b"work of anna")
+    await site.store.delete(site.keys.root, condition=None)
+    with pytest.raises(ObjectDamaged, match="root"):
+        await anna.resume()
+    assert anna.changed(LIST)
 
 
 async def test_what_was_written_after_the_publish_is_in_none() -> None:
