@@ -18,6 +18,7 @@ from pdfs.errors import SessionNotFound, UsageError
 from pdfs.local.state import Listed, StateDirectory
 
 SHORTEST_PREFIX = 4
+_MOST_LINKS = 40
 SHOWN_ID = 8
 """So many digits of a session's id are shown; they are enough to name it."""
 
@@ -124,12 +125,20 @@ def _read(listed: Listed, reader: Reader, problem: str) -> LocalSession:
 
 
 def full_path(path: str) -> str:
-    """`path` from the root, with the links above its last component followed.
+    """`path` from the root, as the kernel names it: with all links followed.
 
-    The last component itself is not looked at: behind a dead mount that fails or hangs.
+    What the last component is, is never asked: behind a dead mount that fails or hangs. Whether it
+    is a link is known without.
     """
-    head, name = os.path.split(os.path.abspath(path))
-    return os.path.join(os.path.realpath(head), name)
+    for _ in range(_MOST_LINKS):
+        head, name = os.path.split(os.path.abspath(path))
+        head = os.path.realpath(head)
+        path = os.path.join(head, name)
+        try:
+            path = os.path.join(head, os.readlink(path))
+        except OSError:
+            break
+    return path
 
 
 def find_session(sessions: list[LocalSession], target: str) -> LocalSession:

@@ -54,8 +54,16 @@ def test_a_session_without_a_readable_description_is_listed_with_its_problem(
         assert find_session([found], SESSION[:8]) is found
 
 
-def test_links_are_followed_above_a_mountpoint_but_not_at_it(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
+def test_a_mountpoint_is_named_as_the_kernel_names_it(tmp_path: Path) -> None:
+    (tmp_path / "real" / "mnt").mkdir(parents=True)
     (tmp_path / "link").symlink_to("real")
-    (tmp_path / "real" / "mnt").symlink_to("nowhere")
-    assert full_path(str(tmp_path / "link" / "mnt")) == str(tmp_path / "real" / "mnt")
+    (tmp_path / "real" / "here").symlink_to("mnt")
+    (tmp_path / "real" / "there").symlink_to(tmp_path / "link" / "here")
+    for name in ("mnt", "here", "there", "here/"):
+        assert full_path(str(tmp_path / "link" / name)) == str(tmp_path / "real" / "mnt")
+
+
+def test_links_in_a_circle_name_something_that_is_no_mountpoint(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert full_path(str(tmp_path / "a")).startswith(f"{tmp_path}/")
