@@ -16,7 +16,9 @@ import json
 import math
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from pathlib import PurePath
 
 import trio
@@ -42,8 +44,8 @@ class ControlServer:
         self._name = f"{session}.sock"
         self._calls = calls
         self._subscribers: set[trio.MemorySendChannel[Result]] = set()
-        self._owed = 0
-        """Requests that were read and whose answer was not sent yet."""
+        self._owed: Counter[trio.MemorySendChannel[Result]] = Counter()
+        """Per peer: requests that were read and whose answer was not sent yet."""
 
     def tell(self, event: Result) -> None:
         """Send an event to all subscribers; never waits."""
@@ -53,7 +55,7 @@ class ControlServer:
     async def finish(self) -> None:
         """Return when every request has got its answer, or its peer doesn't read it."""
         with trio.move_on_after(_PATIENCE):
-            while self._owed:  # noqa: ASYNC110 - at the end of a process, a few times at most
+            while self._owed.total():  # noqa: ASYNC110 - at the end of a process, a few times at most
                 await trio.sleep(0.01)
 
     async def serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -82,25 +84,29 @@ class ControlServer:
         send, receive = trio.open_memory_channel[Result](math.inf)
         try:
             async with stream, trio.open_nursery() as nursery:
-                nursery.start_soon(self._write, stream, receive)
-                async for line in _lines(stream):
-                    self._owed += 1
-                    send.send_nowait(await self._answer(line, send))
-                nursery.cancel_scope.cancel()
+                nursery.start_soon(self._write, stream, send, receive)
+                async with aclosing(_lines(stream)) as lines:
+                    async for line in lines:
+                        self._owed[send] += 1
+                        send.send_nowait(await self._answer(line, send))
+                self._subscribers.discard(send)
+                send.close()  # the answers still go out, to a peer that has no more to ask
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             pass  # the peer went away
         finally:
             self._subscribers.discard(send)
+            del self._owed[send]
 
     async def _write(
-        self, stream: trio.SocketStream, messages: trio.MemoryReceiveChannel[Result]
+        self,
+        stream: trio.SocketStream,
+        peer: trio.MemorySendChannel[Result],
+        messages: trio.MemoryReceiveChannel[Result],
     ) -> None:
         async for message in messages:
-            try:
-                with trio.fail_after(_PATIENCE):
-                    await stream.send_all(json.dumps(message).encode() + b"\n")
-            finally:
-                self._owed -= "id" in message
+            with trio.fail_after(_PATIENCE):
+                await stream.send_all(json.dumps(message).encode() + b"\n")
+            self._owed[peer] -= "id" in message
 
     async def _answer(self, line: bytes, send: trio.MemorySendChannel[Result]) -> Result:
         number: object = None
@@ -145,7 +151,7 @@ def _bound(path: str) -> socket.socket:
     return listening
 
 
-async def _lines(stream: trio.SocketStream) -> AsyncIterator[bytes]:
+async def _lines(stream: trio.SocketStream) -> AsyncGenerator[bytes, None]:
     buffered = b""
     async for chunk in stream:
         *lines, buffered = (buffered + chunk).split(b"\n")

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from pdfs.core.ids import SessionId
+from pdfs.mount import control
 from pdfs.mount.control import ControlServer, Result
 from pdfs.stage.together import background
 
@@ -124,3 +126,36 @@ async def test_an_answer_is_told_by_the_number_or_text_of_its_request(
 ) -> None:
     async with peer_of_a_daemon(tmp_path) as peer:
         assert (await peer.ask("status", number))["id"] == number
+
+
+async def test_who_says_that_there_is_nothing_more_to_ask_still_gets_the_answers(
+    tmp_path: Path,
+) -> None:
+    """As a shell does: echo a request into the socket, then read."""
+    async with peer_of_a_daemon(tmp_path) as peer:
+        asked = b"".join(b'{"v": 1, "id": %d, "do": "status"}\n' % n for n in range(5))
+        await peer.stream.send_all(asked)
+        await peer.stream.send_eof()
+        received = b"".join([chunk async for chunk in peer.stream])
+    assert [json.loads(line)["id"] for line in received.splitlines()] == list(range(5))
+
+
+async def test_an_answer_that_nobody_took_is_not_waited_for_at_the_end(tmp_path: Path) -> None:
+    ask = trio.Event()
+
+    async def slow() -> Result:
+        await ask.wait()
+        return {}
+
+    server = ControlServer(tmp_path, SESSION, {"slow": slow})
+    async with background(server.serve):
+        while not (tmp_path / f"{SESSION}.sock").exists():  # noqa: ASYNC110 - no event says it
+            await trio.sleep(0.001)
+        async with peer_at(tmp_path / f"{SESSION}.sock") as peer:
+            for _ in range(3):
+                await peer.stream.send_all(b'{"v": 1, "id": 1, "do": "slow"}\n')
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        ask.set()
+        began = trio.current_time()
+        await server.finish()
+        assert trio.current_time() - began < control._PATIENCE
