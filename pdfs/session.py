@@ -184,6 +184,11 @@ class StageSession:
         self._is_aborted = True
 
     @property
+    def is_aborted(self) -> bool:
+        """Whether it ends without publishing, by somebody's word."""
+        return self._is_aborted
+
+    @property
     def lock(self) -> Lock | None:
         """The lock as this session wrote it last; None before it has one."""
         return None if self._held is None else self._held.lock

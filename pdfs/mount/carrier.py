@@ -326,7 +326,13 @@ class Carrier:
         self._log.note(Asked(what="umount"))
         if self._request.mountpoint is not None and self._session.state is State.ACTIVE:
             await unmount(self._request.mountpoint)
-        return await self._outcome()
+        outcome = await self._outcome()
+        if self._session.is_aborted:
+            raise UnpublishedWork(
+                "the session was aborted meanwhile: it was ended without publishing",
+                remedy=f"pdfs recover undo {self._ctx.owner.session[:8]} brings it back",
+            )
+        return outcome
 
     async def _abort(self) -> Result:
         """End the session without publishing."""

@@ -275,6 +275,43 @@ async def test_a_signal_ends_the_mount_and_publishes_also_where_it_can_not_be_de
     assert desk.plain("f") == b"drawn"
 
 
+async def test_who_waits_for_an_unmount_is_told_when_another_aborts_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that all of it was published."""
+    desk = desk_of(tmp_path)
+    answers: dict[str, Mapping[str, object]] = {}
+    unmounting = trio.Event()
+
+    async def ask(what: str) -> None:
+        async with peer_at(desk.socket()) as peer:
+            answers[what] = await peer.ask(what)
+
+    async def hang(mountpoint: str) -> None:
+        unmounting.set()
+        await trio.lowlevel.checkpoint()
+
+    async def work(process: Process) -> None:
+        process.write_file("f", b"drawn")
+        asking.start_soon(ask, "umount")
+        await unmounting.wait()
+        asking.start_soon(ask, "abort")
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(carrier_module, "unmount", hang)
+    monkeypatch.setattr(carrier_module, "detach", hang)
+    stand_in_for_fuse(monkeypatch, work)
+    async with trio.open_nursery() as asking:
+        assert await desk.carry() == 0
+    assert answers["abort"]["ok"] is True
+    assert answers["umount"]["ok"] is False
+    error = answers["umount"]["error"]
+    assert isinstance(error, dict)
+    assert error["exit_code"] == UnpublishedWork.exit_code
+    assert "pdfs recover undo" in error["remedy"]
+    assert not desk.has_plain("f")
+
+
 @pytest.mark.usefixtures("no_detach")
 async def test_an_abort_that_can_not_detach_ends_the_session_and_is_no_failed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_warnings: ExpectedWarnings
