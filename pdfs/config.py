@@ -141,7 +141,8 @@ def _read(path: PurePath, read: Callable[[str], bytes]) -> dict[str, str]:
 
 def _checked(path: PurePath, key: str, value: object) -> str:
     if key not in KEYS:
-        raise UsageError(f"{path} has the unknown key {key!r}", remedy=f"known are {KEYS}")
+        known = ", ".join(KEYS)
+        raise UsageError(f"{path} has the unknown key {key!r}", remedy=f"known are {known}")
     if not isinstance(value, str):
         raise UsageError(f"{key!r} in {path} is {value!r}, not a string")
     return value

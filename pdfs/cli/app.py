@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from pdfs import __version__
-from pdfs.cli.words import one_line
+from pdfs.cli.words import one_line, printable
 from pdfs.errors import PdfsError
 
 _COMMANDS = {
@@ -96,7 +96,8 @@ def _tell(error: Exception) -> int:
             return fail(str(error), error.exit_code)
         case click.UsageError():
             command = "pdfs" if error.ctx is None else error.ctx.command_path
-            return fail(f"{error.format_message()}; see {command} --help", error.exit_code)
+            said = error.format_message().rstrip(".")
+            return fail(f"{said}; see {command} --help", error.exit_code)
         case click.ClickException():
             return fail(error.format_message(), error.exit_code)
         case click.Abort():
@@ -128,7 +129,7 @@ def _interrupted() -> int:
 
 def fail(message: str, code: int) -> int:
     """Print the one line of an error; returns `code`."""
-    click.echo(f"pdfs: {one_line(message)}", err=True)
+    click.echo(f"pdfs: {printable(one_line(message))}", err=True)
     return code
 
 

@@ -1,5 +1,6 @@
 """A stage in the bucket, for commands that need no daemon."""
 
+import shlex
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import cast
@@ -71,6 +72,23 @@ def check_bucket(configuration: Configuration, project: str) -> None:
             f"there is no project {project!r}: {configuration.bucket} has not been made yet",
             remedy="pdfs import DIRECTORY PROJECT makes it; --bucket names another bucket",
         )
+
+
+async def has_stage(ctx: StageContext) -> bool:
+    """Whether any key lies in the stage, PDFS's own or another tool's."""
+    return await has_keys(ctx, ctx.keys.internal_prefix) or await has_keys(
+        ctx, ctx.keys.plain_prefix
+    )
+
+
+async def no_such(ctx: StageContext) -> ProjectNotFound:
+    """The project is not there; or it is, and has no such stage."""
+    if not await has_keys(ctx, f"{ctx.keys.project}/"):
+        return no_project(ctx)
+    return ProjectNotFound(
+        f"project {ctx.keys.project!r} has no stage {ctx.keys.stage!r} in {ctx.store.name}",
+        remedy=f"pdfs ls {shlex.quote(ctx.keys.project)} shows its stages",
+    )
 
 
 def no_project(ctx: StageContext) -> ProjectNotFound:

@@ -6,7 +6,7 @@ from typing import Final
 import click
 
 from pdfs.cli.sessions import LocalSession
-from pdfs.cli.words import count, size
+from pdfs.cli.words import count, printable, size
 from pdfs.core.ids import Path
 from pdfs.errors import DamageFound
 
@@ -30,6 +30,7 @@ def tell_incomplete(incomplete: Incomplete) -> None:
     """Name what could not be made whole."""
     for path, ranges in list(incomplete.items())[:_SHOWN]:
         lacks = sum(stop - start for start, stop in ranges)
-        click.echo(f"not made whole: {path} lacks {size(lacks)} of its bytes", err=True)
+        said = f"not made whole: {path} lacks {size(lacks)} of its bytes"
+        click.echo(printable(said), err=True)
     if len(incomplete) > _SHOWN:
         click.echo(f"not made whole: {len(incomplete) - _SHOWN} more", err=True)

@@ -12,13 +12,15 @@ from pdfs.cli.bucket import (
     check_bucket,
     has_bucket,
     has_keys,
+    has_stage,
     names_below,
     no_project,
+    no_such,
     opened_stage,
 )
 from pdfs.cli.options import json_option, with_configuration
 from pdfs.cli.output import print_json
-from pdfs.cli.words import moment
+from pdfs.cli.words import moment, printable
 from pdfs.config import Configuration
 from pdfs.core.ids import Path
 from pdfs.core.keys import StageKeys, check_name, parent, why_no_file
@@ -136,8 +138,8 @@ async def _files(
         rows = await _published(ctx)
         if rows is None:
             rows = await _listed(ctx)
-        if not rows and not await _exists(ctx):
-            raise no_project(ctx)
+        if not rows and not await has_stage(ctx):
+            raise await no_such(ctx)
     chosen = [row for row in rows if _is_in(row.path, path, recursive)]
     if path and not any(row.path == path or row.path.startswith(f"{path}/") for row in rows):
         raise NotFoundError(f"there is no {path!r} in {keys.project}/{keys.stage}")
@@ -147,12 +149,6 @@ async def _files(
 def _is_in(name: str, path: Path, recursive: bool) -> bool:
     below = f"{path}/" if path else ""
     return name.startswith(below) and (recursive or "/" not in name.removeprefix(below))
-
-
-async def _exists(ctx: StageContext) -> bool:
-    return await has_keys(ctx, ctx.keys.internal_prefix) or await has_keys(
-        ctx, ctx.keys.plain_prefix
-    )
 
 
 async def _published(ctx: StageContext) -> list[_Row] | None:
@@ -207,7 +203,7 @@ def _show_names(what: str, names: list[str], as_json: bool) -> None:
     if as_json:
         print_json({what: names})
     elif names:
-        click.echo("\n".join(names))
+        click.echo("\n".join(map(printable, names)))
     else:
         click.echo(f"there are no {what} yet; pdfs import DIR PROJECT makes one", err=True)
 
@@ -219,7 +215,8 @@ def _show_stages(stages: list[dict[str, object]], as_json: bool) -> None:
     for stage in stages:
         locked = f"  locked by {stage['locked']}" if stage["locked"] else ""
         problem = f"  {stage['problem']}" if stage["problem"] else ""
-        click.echo(f"{stage['stage']}  generation {stage['generation']}{locked}{problem}")
+        said = f"{stage['stage']}  generation {stage['generation']}{locked}{problem}"
+        click.echo(printable(said))
 
 
 def _show_rows(rows: Iterable[_Row], as_json: bool) -> None:
@@ -229,7 +226,8 @@ def _show_rows(rows: Iterable[_Row], as_json: bool) -> None:
     for row in rows:
         mode = stat.filemode(_TYPES[row.kind] | row.mode)
         link = f" -> {row.target}" if row.target else ""
-        click.echo(f"{mode} {row.size:>12} {moment(row.mtime / 1e9)} {row.path}{link}")
+        said = f"{mode} {row.size:>12} {moment(row.mtime / 1e9)} {row.path}{link}"
+        click.echo(printable(said))
 
 
 def _out(row: _Row) -> dict[str, object]:

@@ -7,7 +7,7 @@ import time
 import click
 import trio
 
-from pdfs.cli.bucket import check_bucket, has_keys, no_project, opened_stage
+from pdfs.cli.bucket import check_bucket, has_stage, no_such, opened_stage
 from pdfs.cli.options import (
     confirm,
     is_interactive,
@@ -71,8 +71,8 @@ async def _look(configuration: Configuration, keys: StageKeys) -> SeenLock | Non
     check_bucket(configuration, keys.project)
     async with opened_stage(configuration, keys) as ctx:
         seen = await read_lock(ctx)
-        if seen is None and not await has_keys(ctx, f"{keys.project}/"):
-            raise no_project(ctx)
+        if seen is None and not await has_stage(ctx):
+            raise await no_such(ctx)
         return seen
 
 
@@ -122,7 +122,7 @@ def break_command(
         return
     whose = _whose(keys, seen)
     if not yes and not is_interactive():
-        raise UsageError(f"{whose}; to take it away", remedy="add --yes")
+        raise UsageError(whose, remedy="to take it away: --yes")
     if not yes and not confirm(f"{whose}. Take it away?"):
         raise click.Abort
     _log(configuration, keys, seen, reason)

@@ -22,6 +22,7 @@ from pdfs.cli.options import (
 from pdfs.cli.progress import Lines, Progress
 from pdfs.cli.sessions import sessions_of
 from pdfs.cli.waiting import is_draining, wait_for_publish
+from pdfs.cli.words import printable
 from pdfs.config import Configuration
 from pdfs.core.ids import SessionId
 from pdfs.core.keys import StageKeys
@@ -227,7 +228,7 @@ def _tell_event(event: Event) -> None:
             click.echo(f"pdfs: {said}", err=True)
         case "closed":
             for path in (*event.get("conflicts", ()), *event.get("missing", ())):
-                click.echo(f"look at: {path}", err=True)
+                click.echo(printable(f"look at: {path}"), err=True)
             if event.get("damage"):
                 click.echo(f"pdfs: {event['damage']}", err=True)
         case _:

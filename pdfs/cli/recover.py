@@ -31,7 +31,7 @@ from pdfs.cli.sessions import (
 )
 from pdfs.cli.status import condition_of
 from pdfs.cli.umounting import report_end
-from pdfs.cli.words import amount, count, moment, size, span
+from pdfs.cli.words import amount, count, moment, printable, size, span
 from pdfs.config import Configuration
 from pdfs.core.content import Content
 from pdfs.core.keys import StageKeys
@@ -110,7 +110,7 @@ def show_command(configuration: Configuration, session: str, as_json: bool) -> N
         click.echo(f"cut short    {found.why}")
     click.echo(f"unpublished  {amount(left.files, left.bytes)}, {count(left.edits, 'operation')}")
     for path in left.changed[:_SHOWN]:
-        click.echo(f"  {path}")
+        click.echo(printable(f"  {path}"))
     if len(left.changed) > _SHOWN:
         click.echo(f"  … and {len(left.changed) - _SHOWN} more")
     if left.damage:
@@ -203,7 +203,8 @@ def rescue_command(
     _list("not copied", [f"{path} ({what})" for path, what in rescued.left_out.items()])
     for path, ranges in rescued.incomplete.items():
         lacking = sum(stop - start for start, stop in ranges)
-        click.echo(f"incomplete: {path} lacks {size(lacking)} at {ranges}", err=True)
+        said = f"incomplete: {path} lacks {size(lacking)} at {ranges}"
+        click.echo(printable(said), err=True)
     if rescued.incomplete:
         raise DamageFound(
             f"{count(len(rescued.incomplete), 'file')} could not be made whole",
@@ -237,7 +238,7 @@ async def _rescue(
 
 def _list(title: str, said: Sequence[str]) -> None:
     for each in said[:_SHOWN]:
-        click.echo(f"{title}: {each}")
+        click.echo(printable(f"{title}: {each}"))
     if len(said) > _SHOWN:
         click.echo(f"{title}: {len(said) - _SHOWN} more")
 

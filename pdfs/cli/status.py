@@ -11,7 +11,7 @@ from pdfs.cli.options import bucket_words, configuration_of, json_option, with_c
 from pdfs.cli.output import print_json
 from pdfs.cli.progress import line_of
 from pdfs.cli.sessions import LocalSession, find_session, local_sessions
-from pdfs.cli.words import amount, size, span
+from pdfs.cli.words import amount, moment, printable, size, span
 from pdfs.config import Configuration
 from pdfs.core.lease import seconds_of
 from pdfs.errors import PdfsError
@@ -116,7 +116,8 @@ def _lines(configuration: Configuration, session: LocalSession, status: Event) -
         ("session", _session(session, status)),
         ("next", _next(configuration, session, status)),
     ]
-    return lines + [f"  {what:<12}{said}" for what, said in details if said]
+    lines += [f"  {what:<12}{said}" for what, said in details if said]
+    return [printable(line) for line in lines]
 
 
 def _title(session: LocalSession, status: Event) -> str:
@@ -159,7 +160,8 @@ def _lock(status: Event) -> str:
         return ""
     now = time.time()
     return (
-        f"{lock['state']}, {lock['user']} on {lock['machine']} since {lock['since']}, "
+        f"{lock['state']}, {lock['user']} on {lock['machine']} "
+        f"since {moment(seconds_of(lock['since']))}, "
         f"renewed {span(now - seconds_of(lock['renewed']))} ago"
     )
 

@@ -1,5 +1,6 @@
 """`pdfs umount` and `pdfs abort`: how a session ends."""
 
+import os
 import shlex
 from collections.abc import Iterable
 from typing import Any
@@ -18,7 +19,7 @@ from pdfs.cli.options import (
 )
 from pdfs.cli.progress import Progress
 from pdfs.cli.sessions import LocalSession, find_session, full_path, local_sessions
-from pdfs.cli.words import amount
+from pdfs.cli.words import amount, count, printable
 from pdfs.config import Configuration
 from pdfs.errors import (
     ConflictsMade,
@@ -113,11 +114,20 @@ def _found(configuration: Configuration, target: str) -> LocalSession:
     )
 
 
+def _bare(target: str) -> SessionNotFound:
+    """The error for a directory that has lost its mount, or never had one."""
+    return SessionNotFound(
+        f"{target} is a directory where PDFS has nothing mounted",
+        remedy="what is in it is on this machine alone, not in the bucket; pdfs status shows "
+        "what is mounted",
+    )
+
+
 def _stranger(target: str) -> SessionNotFound | None:
-    """The error for a mount that is there, but not of this user's sessions."""
+    """The error for a directory or a mount, but not of this user's sessions."""
     mounted = mount_at(full_path(target))
     if mounted is None:
-        return None
+        return _bare(target) if os.path.isdir(target) else None
     if mounted.kind != "fuse.pdfs":
         return SessionNotFound(f"{target} is a mount of {mounted.source}, not of PDFS")
     return SessionNotFound(
@@ -168,7 +178,7 @@ def report_end(found: LocalSession, result: Event, done: str) -> None:
         case ConflictsMade.exit_code:
             _list("kept beside somebody else's version", conflicts)
             raise ConflictsMade(
-                f"{done}, with {len(conflicts)} conflict copies",
+                f"{done}, with {_copies(len(conflicts))}",
                 remedy="compare each with the file beside it, and keep one",
             )
         case _:
@@ -178,13 +188,21 @@ def report_end(found: LocalSession, result: Event, done: str) -> None:
             )
 
 
+def _copies(number: int) -> str:
+    return f"{number} conflict {'copy' if number == 1 else 'copies'}"
+
+
+def _are(files: int) -> str:
+    return f"{count(files, 'file')} {'is' if files == 1 else 'are'}"
+
+
 def _damage(found: LocalSession, damage: str, missing: int) -> DamageFound:
     published = f"{found.name} was published, but "
     if damage:
-        lacking = f"; and the bytes of {missing} files are missing" if missing else ""
+        lacking = f"; and the bytes of {_are(missing)} missing" if missing else ""
         return DamageFound(published + damage + lacking)
     return DamageFound(
-        f"{published}the bytes of {missing} files are missing",
+        f"{published}the bytes of {_are(missing)} missing",
         remedy="bring them back from a backup of the bucket",
     )
 
@@ -192,6 +210,6 @@ def _damage(found: LocalSession, damage: str, missing: int) -> DamageFound:
 def _list(title: str, paths: Iterable[Any]) -> None:
     listed = list(paths)
     for path in listed[:_SHOWN]:
-        click.echo(f"{title}: {path}", err=True)
+        click.echo(printable(f"{title}: {path}"), err=True)
     if len(listed) > _SHOWN:
         click.echo(f"{title}: {len(listed) - _SHOWN} more", err=True)

@@ -7,7 +7,7 @@ import click
 from pdfs.cli.control import Control, Event
 from pdfs.cli.progress import Progress
 from pdfs.cli.sessions import LocalSession, local_sessions
-from pdfs.cli.words import amount
+from pdfs.cli.words import amount, printable
 from pdfs.config import Configuration
 from pdfs.core.states import State
 from pdfs.errors import DaemonError, DaemonSilent, LockError, TimedOut
@@ -64,7 +64,7 @@ def wait_for_publish(configuration: Configuration, found: LocalSession, limit: f
 def _tell(result: Event) -> None:
     for what, paths in (("conflict copy", "conflicts"), ("nowhere in the bucket", "missing")):
         for path in result.get(paths, ()):
-            click.echo(f"{what}: {path}", err=True)
+            click.echo(printable(f"{what}: {path}"), err=True)
 
 
 def _wait_until_ended(configuration: Configuration, found: LocalSession) -> None:

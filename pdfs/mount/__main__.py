@@ -29,6 +29,8 @@ def main() -> int:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
+    # Else it says each time where it found credentials.
+    logging.getLogger("botocore").setLevel(logging.WARNING)
     os.chdir("/")
     return run(request, _report)
 

@@ -36,7 +36,7 @@ def test_the_version_is_shown(run: Run) -> None:
 def test_a_wrong_argument_is_one_line_with_exit_code_2(run: Run) -> None:
     said = run("umount")
     assert said.exit_code == 2
-    assert said.stderr == "pdfs: Missing argument 'TARGET'.; see pdfs umount --help\n"
+    assert said.stderr == "pdfs: Missing argument 'TARGET'; see pdfs umount --help\n"
 
 
 def test_an_error_is_one_line_with_its_own_exit_code(run: Run) -> None:

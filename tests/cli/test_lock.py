@@ -37,6 +37,10 @@ def test_a_stage_that_is_not_locked_is_shown_so(run: Run) -> None:
     assert run("lock", "show", "Plant").output == "Plant/planning is not locked\n"
     assert json.loads(run("lock", "show", "Plant", "--json").output)["lock"] is None
     assert run("lock", "show", "Nothing").exit_code == 3
+    for action in ("show", "break"):
+        said = run("lock", action, "Plant", "--stage", "none")
+        assert said.exit_code == 3
+        assert "project 'Plant' has no stage 'none'" in said.stderr
 
 
 @pytest.mark.usefixtures("locked")
@@ -69,6 +73,7 @@ def test_breaking_a_lock_wants_yes_keeps_a_log_and_frees_the_stage(
     said = run("lock", "break", "Plant")
     assert said.exit_code == 2
     assert "anna on ws7" in said.stderr
+    assert said.stderr.endswith("; to take it away: --yes\n")
     assert "locked by anna" in run("lock", "show", "Plant").output
     said = run("lock", "break", "Plant", "--yes", "--reason", "laptop was stolen")
     assert said.exit_code == 0

@@ -105,6 +105,7 @@ def test_what_is_missing_is_told(run: Run, imported: Path, tmp_path: Path) -> No
         (("ls", "Nothing"), "no project 'Nothing'"),
         (("ls", "Nothing/planning"), "no project 'Nothing'"),
         (("ls", "Plant/planning/none"), "no 'none' in Plant/planning"),
+        (("ls", "Plant/none"), "project 'Plant' has no stage 'none'"),
         (("import", tmp_path / "none", "New"), "no directory"),
     ):
         said = run(*arguments)
@@ -122,3 +123,15 @@ def test_a_bucket_that_pdfs_never_wrote_is_listed_as_it_is(
     assert run("ls", "Foreign").output == "planning  generation 0\n"
     rows = json.loads(run("ls", "Foreign/planning", "-R", "--json").output)["entries"]
     assert [(row["path"], row["kind"]) for row in rows] == [("a", "directory"), ("a/b.dxf", "file")]
+
+
+def test_names_that_another_tool_made_can_not_command_the_terminal(
+    run: Run, imported: Path, configuration: Configuration
+) -> None:
+    stage = Path(configuration.bucket.removeprefix("file://")) / "Foreign" / "planning"
+    stage.mkdir(parents=True)
+    (stage / "\x1b[2Jred\nline").write_text("drawn")
+    (row,) = run("ls", "Foreign/planning").output.splitlines()
+    assert row.endswith(" \\x1b[2Jred\\nline")
+    (entry,) = json.loads(run("ls", "Foreign/planning", "--json").output)["entries"]
+    assert entry["path"] == "\x1b[2Jred\nline"

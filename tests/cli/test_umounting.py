@@ -1,5 +1,7 @@
 """`pdfs umount` and `pdfs abort` with daemons that answer in every way."""
 
+from pathlib import Path
+
 import pytest
 
 from pdfs.config import Configuration
@@ -23,8 +25,8 @@ def test_umount_ends_with_0_when_the_daemon_says_that_all_is_published(
 @pytest.mark.parametrize(
     ("answer", "code", "words"),
     [
-        ({**CLEAN, "exit_code": 10, "conflicts": ["a (conflict).dxf"]}, 10, "1 conflict copies"),
-        ({**CLEAN, "exit_code": 11, "missing": ["b.dxf"]}, 11, "bytes of 1 files are missing"),
+        ({**CLEAN, "exit_code": 10, "conflicts": ["a (conflict).dxf"]}, 10, "1 conflict copy;"),
+        ({**CLEAN, "exit_code": 11, "missing": ["b.dxf"]}, 11, "bytes of 1 file is missing"),
         (
             {**CLEAN, "exit_code": 11, "damage": "its journal is damaged"},
             11,
@@ -33,7 +35,7 @@ def test_umount_ends_with_0_when_the_daemon_says_that_all_is_published(
         (
             {**CLEAN, "exit_code": 11, "damage": "its journal is damaged", "missing": ["b.dxf"]},
             11,
-            "its journal is damaged; and the bytes of 1 files are missing",
+            "its journal is damaged; and the bytes of 1 file is missing",
         ),
         ({**CLEAN, "exit_code": 9}, 9, "pdfs recover list"),
     ],
@@ -116,3 +118,25 @@ def test_abort_with_yes_ends_the_session_and_says_how_to_undo_it(
         said = run("abort", "/mnt/plant", "--yes")
     assert (said.exit_code, asked) == (0, ["subscribe", "abort"])
     assert "pdfs recover undo 5e55105e" in said.stdout
+
+
+def test_a_directory_without_a_mount_is_called_that(
+    run: Run, configuration: Configuration, tmp_path: Path
+) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for command in ("umount", "abort"):
+        said = run(command, bare)
+        assert said.exit_code == 3
+        assert f"{bare} is a directory where PDFS has nothing mounted" in said.stderr
+        assert "not in the bucket" in said.stderr
+    with session_of(configuration, is_held=True):
+        assert "nothing mounted" in run("umount", bare).stderr
+
+
+def test_names_can_not_command_the_terminal(run: Run, configuration: Configuration) -> None:
+    conflict = {**CLEAN, "exit_code": 10, "conflicts": ["\x1b[2Jred\nline"]}
+    with daemon(configuration, {"subscribe": SUBSCRIBED, "umount": result(**conflict)}):
+        said = run("umount", "Plant")
+    assert "\\x1b[2Jred\\nline\n" in said.stderr
+    assert "\x1b" not in said.output
