@@ -63,7 +63,7 @@ def log_command(configuration: Configuration, target: str, follow: bool, as_json
     """Show what happened to TARGET: states, lock, fetches, publishes, conflicts, trouble.
 
     TARGET is a mountpoint, a session's id or its beginning, or PROJECT[/STAGE]. A session that
-    is mounted or crashed goes before those that are over; of these it is the last one.
+    is mounted or crashed goes before those that are over; of these it is the last that ended.
     """
     if not os.path.isdir(configuration.state / "logs"):
         raise not_found(target)  # who only looks makes nothing
@@ -105,7 +105,7 @@ def _of(log: FoundLog) -> LocalSession:
         mountpoint="" if header is None else header.mountpoint,
         pid=0 if header is None else header.pid,
         started=_seconds(log.begun) or 0.0,
-        changed=0.0,
+        changed=log.changed,
         why="",
         problem="",
     )

@@ -157,14 +157,14 @@ def find_session(sessions: list[LocalSession], target: str) -> LocalSession:
 
 
 def find_last(sessions: list[LocalSession], target: str) -> LocalSession:
-    """The same among sessions that are over: a mountpoint or a stage means its last one."""
+    """The same among sessions that are over: a mountpoint or a stage means the last that ended."""
     by_place, by_id, by_stage = _named(sessions, target)
     if by_id and not by_place:
         return find_session(by_id, target)
     found = by_place or by_stage
     if not found:
         raise not_found(target)
-    return max(found, key=lambda each: each.started)
+    return max(found, key=lambda each: each.changed)
 
 
 def _named(

@@ -83,6 +83,13 @@ class LogReader:
         except OSError as error:
             raise disk_error(error, "read the log") from error
 
+    def changed(self) -> float:
+        """When its last line was written, in s since 1970 by the file system's clock."""
+        try:
+            return os.fstat(self._descriptor).st_mtime
+        except OSError as error:
+            raise disk_error(error, "look at the log") from error
+
     def close(self) -> None:
         """Idempotent."""
         if self._descriptor >= 0:
@@ -107,6 +114,8 @@ class FoundLog:
     """None where its first line can't be read."""
     begun: str
     """When, as it stands in the first line; or empty."""
+    changed: float
+    """When its last line was written, in s since 1970; 0.0 where it can't be read."""
 
 
 def list_logs(disk: Disk, directory: int) -> list[FoundLog]:
@@ -120,16 +129,17 @@ def list_logs(disk: Disk, directory: int) -> list[FoundLog]:
 
 
 def _look_at(disk: Disk, directory: int, session: SessionId, is_whole: bool) -> FoundLog:
-    header, begun = None, ""
+    header, begun, changed = None, "", 0.0
     with (
         contextlib.suppress(DiskError, SessionNotFound),
         LogReader(disk, directory, session) as log,
     ):
+        changed = log.changed()
         first = next(log.lines(), None)
         if isinstance(first, LogLine):
             found, begun = decode_header(first), first.at
             header = found if isinstance(found, LogHeader) else None
-    return FoundLog(session=session, is_whole=is_whole, header=header, begun=begun)
+    return FoundLog(session=session, is_whole=is_whole, header=header, begun=begun, changed=changed)
 
 
 def _open(disk: Disk, directory: int, session: SessionId) -> int:

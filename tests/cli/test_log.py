@@ -1,6 +1,7 @@
 """`pdfs log`: whose log is shown, and how."""
 
 import json
+import os
 import threading
 import time
 from dataclasses import replace
@@ -118,12 +119,15 @@ def test_a_session_is_found_in_every_condition(
         log.abandon()
 
 
-def test_of_sessions_that_are_over_the_last_is_shown(
+def test_of_sessions_that_are_over_the_last_that_ended_is_shown(
     run: Run, configuration: Configuration
 ) -> None:
-    begin(configuration, OTHER, BEGAN + 1.0).close()
-    begin(configuration, SESSION, BEGAN).close()
+    resumed = begin(configuration, OTHER, BEGAN)
+    begin(configuration, SESSION, BEGAN + 1.0).close()
     begin(configuration, SessionId("a" * 32), BEGAN - 1.0).close()
+    resumed.close()
+    for second, session in enumerate((SESSION, "a" * 32, OTHER)):  # finer than the clock of files
+        os.utime(Path(configuration.state) / "logs" / f"{session}.jsonl", (BEGAN, BEGAN + second))
     for target in ("Plant", "/mnt/plant"):
         (first, _) = run("log", target, "--json").stdout.splitlines()
         assert json.loads(first)["session"] == OTHER
