@@ -24,10 +24,12 @@ from pdfs.config import Configuration
 from pdfs.core import lease
 from pdfs.core.keys import StageKeys
 from pdfs.core.lease import Claimant, Lock, LockState, Unpublished
+from pdfs.core.root import SessionEntry
 from pdfs.disk import OsDisk, opened, write_fully
 from pdfs.errors import LockUnreadable, UsageError
 from pdfs.stage.end import end_session
 from pdfs.stage.lock import SeenLock, read_lock
+from pdfs.stage.root import read_root
 from pdfs.stage.start import start
 
 _LOG = "lock-breaks.log"
@@ -65,6 +67,11 @@ def show_command(configuration: Configuration, project: str, stage: str, as_json
         return
     for line in _lines(keys, lock, age):
         click.echo(line)
+    for entry in trio.run(_unended, configuration, keys, lock):
+        click.echo(
+            f"  also         a session of {entry.user} on {entry.machine} has not ended; "
+            "what it changed and did not publish waits there"
+        )
 
 
 async def _look(configuration: Configuration, keys: StageKeys) -> SeenLock | None:
@@ -74,6 +81,22 @@ async def _look(configuration: Configuration, keys: StageKeys) -> SeenLock | Non
         if seen is None and not await has_stage(ctx):
             raise await no_such(ctx)
         return seen
+
+
+async def _unended(
+    configuration: Configuration, keys: StageKeys, lock: Lock | None
+) -> list[SessionEntry]:
+    """Sessions that the root lists and the lock doesn't tell of.
+
+    The lock counts what was unpublished when it was renewed last, so a session that was cut off
+    before the next renewal is in none.
+    """
+    async with opened_stage(configuration, keys) as ctx:
+        seen = await read_root(ctx)
+    is_told = lock is not None and (lock.state is not LockState.RELEASED or bool(lock.pending))
+    told = lock.session if lock is not None and is_told else None
+    entries = () if seen is None else seen.root.sessions
+    return [entry for entry in entries if entry.session != told]
 
 
 def _lines(keys: StageKeys, lock: Lock | None, age: float) -> list[str]:

@@ -102,3 +102,20 @@ def test_a_broken_lock_tells_the_next_owner_whose_unpublished_work_waits_where(
     lock = decode(KEYS.lock, json.dumps(marker).encode())
     berta = Claimant(user="berta", session=SessionId("b" * 32), run=RunId("b" * 32))
     assert judge(lock, 1.0, berta, configuration.timing) is Refusal.WORK_WAITS
+
+
+@pytest.mark.usefixtures("imported")
+def test_a_session_that_the_lock_does_not_count_is_shown_until_it_ends(
+    run: Run, configuration: Configuration
+) -> None:
+    async def cut_off() -> None:
+        async with opened_stage(configuration, KEYS) as ctx:
+            owner = ctx.owner
+            await start(ctx, Claimant(user=owner.user, session=owner.session, run=owner.run))
+
+    trio.run(cut_off)
+    assert "has not ended" not in run("lock", "show", "Plant").output, "it has the lock"
+    assert run("lock", "break", "Plant", "--yes").exit_code == 0
+    said = run("lock", "show", "Plant").output
+    assert said.startswith("Plant/planning is not locked\n")
+    assert "a session of anna on ws7 has not ended" in said
