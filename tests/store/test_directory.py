@@ -1,5 +1,6 @@
 """The directory that plays the bucket: plain files, their names, and what they are versions of."""
 
+import contextlib
 import mmap
 import os
 import stat
@@ -363,6 +364,33 @@ async def test_a_delete_removes_the_directories_that_it_emptied(
 async def test_a_bucket_that_is_not_there_is_told_with_the_remedy(root: Path) -> None:
     with pytest.raises(StoreUnavailable, match="mkdir"):
         DirectoryStore(root / "unmounted")
+
+
+@contextlib.contextmanager
+def moved_away(root: Path, *, is_replaced: bool) -> Iterator[None]:
+    """The bucket is elsewhere meanwhile, perhaps with another directory in its place."""
+    away = root.rename(root.with_name("away"))
+    if is_replaced:
+        root.mkdir()
+    yield
+    if is_replaced:
+        root.rmdir()
+    away.rename(root)
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_nothing_goes_to_a_directory_that_is_no_longer_the_bucket(
+    store: DirectoryStore, root: Path, is_replaced: bool
+) -> None:
+    """What is said to be in the bucket would be wherever the former one was moved to."""
+    await store.put("a", b"before", condition=IfAbsent())
+    with moved_away(root, is_replaced=is_replaced):
+        with pytest.raises(StoreUnavailable, match=r"moved|another") as failed:
+            await store.put("a", b"after", condition=None)
+        assert "kept" in failed.value.remedy
+        with pytest.raises(StoreUnavailable):
+            await store.get("a")
+    assert (await store.get("a")).body == b"before"
 
 
 def test_a_new_bucket_is_made_for_its_user_alone(root: Path) -> None:

@@ -196,13 +196,18 @@ class DirectoryStore:
         place_of(key, self.max_key_bytes)
 
     async def _read(self, work: Callable[[], T]) -> T:
+        def checked() -> T:
+            _check_is_there(self._bucket)
+            return work()
+
         with self._in_words():
             return await trio.to_thread.run_sync(
-                work, limiter=self._readers, abandon_on_cancel=True
+                checked, limiter=self._readers, abandon_on_cancel=True
             )
 
     async def _change(self, work: Callable[[], T]) -> T:
         def reported() -> T:
+            _check_is_there(self._bucket)
             self._hidden.report_left_over()
             return work()
 
@@ -268,6 +273,24 @@ def _make(disk: Disk, path: PurePath, held: contextlib.ExitStack) -> int:
         directory = disk.open_directory(path.name, above)
     held.callback(disk.close, directory)
     return directory
+
+
+def _check_is_there(bucket: Bucket) -> None:
+    """Raise StoreUnavailable where the bucket's path leads to the opened directory no more."""
+    try:
+        is_same = os.path.samestat(os.stat(bucket.name), os.fstat(bucket.root))
+    except (FileNotFoundError, NotADirectoryError):
+        what = "was moved or removed"
+    else:
+        if is_same:
+            return
+        what = "is another one than it was"
+    raise StoreUnavailable(
+        f"the directory {bucket.name}, which plays the bucket, {what}",
+        remedy="bring back the former one; or end this process: what is not published is kept"
+        " here, see pdfs recover list",
+        sent=False,
+    )
 
 
 def _open_bucket(disk: Disk, root: PurePath, max_key_bytes: int) -> Bucket:
