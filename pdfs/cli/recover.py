@@ -272,6 +272,11 @@ def _refuse(error: StoreError) -> Fetch:
 
 def _crashed(configuration: Configuration, target: str) -> LocalSession:
     found = find_session(local_sessions(configuration), target)
+    if found.is_held and not found.mountpoint:
+        raise LockError(
+            f"{found.name} (session {found.short}) is being published by another process",
+            remedy="pdfs status shows how far it is",
+        )
     if found.is_held:
         raise LockError(
             f"{found.name} (session {found.short}) is mounted at {found.mountpoint}",

@@ -7,6 +7,7 @@ import pytest
 from pdfs.cli.sessions import find_session, full_path, local_sessions
 from pdfs.config import Configuration
 from pdfs.errors import SessionNotFound, UsageError
+from tests.cli.conftest import Run
 from tests.cli.daemons import OTHER, SESSION, session_of
 
 PLACES = ["/mnt/plant", "/mnt/plant/", "/mnt/../mnt/plant/drawings"]
@@ -67,3 +68,14 @@ def test_links_in_a_circle_name_something_that_is_no_mountpoint(tmp_path: Path) 
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     assert full_path(str(tmp_path / "a")).startswith(f"{tmp_path}/")
+
+
+@pytest.mark.parametrize(("mountpoint", "words"), [("", "published"), ("/mnt/plant", "mounted")])
+def test_a_session_that_another_process_has_is_not_recovered_and_where_it_is_said(
+    mountpoint: str, words: str, configuration: Configuration, run: Run
+) -> None:
+    with session_of(configuration, mountpoint=mountpoint):
+        said = run("recover", "resume", SESSION[:8])
+    assert said.exit_code == 4
+    assert words in said.stderr
+    assert "pdfs umount ''" not in said.stderr
