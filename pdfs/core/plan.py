@@ -119,7 +119,8 @@ class ConflictNames:
             label = f"{mark}{moment}{f' {number}' if number > 1 else ''})"
             found = join(directory, _labelled(name, label))
             if not self.is_visible(found):
-                found = join(directory, _labelled(name[:1], label))
+                short = join(directory, _labelled(name[:1], label))
+                found = short if self.is_visible(short) else found
             if found not in self.taken:
                 self.taken.add(found)
                 return found

@@ -1,6 +1,7 @@
 """Plans: the order of their steps, names for conflict copies, and their bytes."""
 
 import gzip
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -128,6 +129,12 @@ def conflict_names(
 )
 def test_a_conflict_copy_lies_beside_and_tells_who_where_and_when(path: str, copy: str) -> None:
     assert conflict_names().beside(Path(path)) == copy
+
+
+def test_a_name_that_no_key_can_hold_is_still_told_by_its_copy() -> None:
+    chosen = replace(conflict_names(), is_visible=str.isascii)
+    assert chosen.beside(Path("d/\udcff1.dwg")).startswith("d/\udcff1 (conflict ")
+    assert chosen.beside(Path("d/\udcff2.dwg")).endswith("03).dwg")
 
 
 def test_a_copy_that_can_not_lie_beside_lies_on_top() -> None:
