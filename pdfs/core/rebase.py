@@ -120,12 +120,19 @@ class _Rebasing:
         self.entering: set[Path] = set()
         self.staying: dict[Path, Node] = {}
         self.entered: dict[Inode, Inode] = {}
+        self._shared: set[Inode] = set()
+        """Files that have a name which is the same on both sides."""
 
     def run(self, name: ObjectName) -> None:
         for path in sorted(self.base_things.keys() | self.ours.keys() | self.their_entries.keys()):
             self._decide(path)
         for path in list(self.entering):
             self._need_directories(path)
+        self._shared = {
+            node.ino
+            for path, node in self.staying.items()
+            if self.their_entries[path].ino == node.ino
+        }
         attributes = list(self._attributes())
         for path in sorted(self.aside):
             self._put_aside(path)
@@ -232,11 +239,14 @@ class _Rebasing:
             self.commit(SetAttributes(ino=ino, mtime=entry.mtime, time=self.time))
 
     def _linked(self, entry: Entry) -> Inode | None:
-        """Our node of that number, if it still is the same file."""
+        """Our node of that number, if it is the same file, and has a name that both sides know.
+
+        Without one, both have renamed it: two files from here on.
+        """
         node = self.tree.nodes.get(entry.ino)
-        if node is None or node.is_directory or not _thing_at(node).is_same(_thing_of(entry)):
+        if node is None or node.is_directory or entry.ino not in self._shared:
             return None
-        return node.ino
+        return node.ino if _thing_at(node).is_same(_thing_of(entry)) else None
 
     def _making(self, path: Path, entry: Entry, holder: Inode, ino: Inode) -> Create | Found:
         top = self.tree.nodes[TOP]

@@ -170,8 +170,9 @@ def _found_in(disk: Disk, root: int) -> list[tuple[str, int]]:
     for name in names:
         with opened_directory(disk, root, name) as folder, os.scandir(folder) as files:
             for file in files:
-                status = file.stat(follow_symlinks=False)
-                found.append((status.st_mtime_ns, file.name, status.st_size))
+                with contextlib.suppress(FileNotFoundError):  # another session was at it, too
+                    status = file.stat(follow_symlinks=False)
+                    found.append((status.st_mtime_ns, file.name, status.st_size))
     return [(name, size) for _, name, size in sorted(found)]
 
 

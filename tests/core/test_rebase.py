@@ -349,6 +349,18 @@ def test_what_another_tool_wrote_was_not_changed_by_us() -> None:
     assert texts(garden) == {"a": b"their", "d/b": b"base"}
 
 
+def test_a_file_that_both_sides_renamed_is_two_files() -> None:
+    stage = Stage()
+    garden = stage.begin(plant)
+    garden.rename(Path("a"), Path("new"))
+    stage.others(lambda other: other.rename(Path("a"), Path("other")))
+    stage.rebase(garden)
+    new, other = garden.tree.find(Path("new")), garden.tree.find(Path("other"))
+    assert new is not None
+    assert other is not None
+    assert new is not other
+
+
 def test_hard_links_of_theirs_are_one_file_here() -> None:
     stage = Stage()
     garden = stage.begin(plant)
