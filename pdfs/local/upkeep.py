@@ -129,7 +129,8 @@ class Upkeep:
             try:
                 await step()
                 is_told = False
-            except JournalFailed:
+            except JournalFailed as error:
+                self._tell(error)
                 return
             except PdfsError as error:
                 if not is_told:

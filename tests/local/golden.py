@@ -4,12 +4,15 @@
 of a schema that was released are never written again: old journals must stay readable.
 """
 
+import os
 from pathlib import Path
 
-from pdfs.core.ids import RunId, SessionId
+from pdfs.core.ids import Inode, RunId, SessionId
+from pdfs.core.record import Brought, encode
 from pdfs.disk import OsDisk, replace_file
 from pdfs.local.journal import Journal
-from pdfs.local.journal_format import SCHEMA, Header
+from pdfs.local.journal_format import SCHEMA, Header, SegmentName
+from pdfs.local.journal_segment import SegmentWriter
 from pdfs.local.snapshot import encode_snapshot_head
 from tests.local.journals import Written, directory_of
 
@@ -30,6 +33,7 @@ RECORDS: list[Written] = [
     (254, b"", b""),
     (3, b"the last one was synced, this one was not", b""),
 ]
+CARRIED = [b"what a checkpoint copied", bytes(range(256))]
 SNAPSHOT = b"a tree, as far as the journal knows"
 
 
@@ -45,6 +49,13 @@ def write(target: Path) -> None:
         journal.seal()
         journal.append(*RECORDS[4])
         journal.abandon()
+        name = SegmentName(2, is_whole=False, is_carried=True)
+        carried = SegmentWriter.create(OsDisk(), directory, name, HEADER)
+        carried.begin_after(3)
+        for data in CARRIED:
+            carried.carry(*encode(Brought(ino=Inode(7), start=0)), data)
+        carried.seal()
+        os.close(carried.descriptor)
         head = encode_snapshot_head(HEADER.session, SNAPSHOT)
         replace_file(OsDisk(), directory, "snapshot", head, SNAPSHOT)
 

@@ -6,9 +6,9 @@ import pytest
 
 from pdfs.disk import OsDisk
 from pdfs.local.journal_format import SCHEMA
-from pdfs.local.journal_loader import JournalRecord, load
+from pdfs.local.journal_loader import JournalRecord, load, load_segment
 from pdfs.local.snapshot import decode_snapshot
-from tests.local.golden import GOLDEN, HEADER, RECORDS, SNAPSHOT, write
+from tests.local.golden import CARRIED, GOLDEN, HEADER, RECORDS, SNAPSHOT, write
 from tests.local.journals import directory_of
 
 RELEASED = sorted(GOLDEN.iterdir())
@@ -36,6 +36,17 @@ def test_a_golden_journal_is_read(golden: Path) -> None:
         data for _, _, data in RECORDS[:3]
     ]
     assert (loaded.end.damage, loaded.end.torn_tail) == (None, None)
+
+
+@pytest.mark.parametrize("golden", RELEASED, ids=lambda path: str(path.name))
+def test_what_a_golden_checkpoint_carried_is_read(golden: Path) -> None:
+    raw = (golden / "carried-2.wal").read_bytes()
+    with directory_of(golden) as directory:
+        loaded = load_segment(OsDisk(), directory, "carried-2.wal", session=None)
+        records = list(loaded.records())
+    assert [raw[one.data_offset :][: one.data_size] for one in records] == CARRIED
+    assert {one.sequence for one in records} == {3}
+    assert loaded.end.is_whole
 
 
 @pytest.mark.parametrize("golden", RELEASED, ids=lambda path: str(path.name))

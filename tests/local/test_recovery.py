@@ -4,7 +4,8 @@ import errno
 import os
 import random
 import shutil
-from collections.abc import Mapping
+import tracemalloc
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from pdfs.local.ledger import Ledger
 from tests.fs.sessions import SESSION, empty_tree, inline, ledger_of
 from tests.local.crashing_disk import CrashingDisk, PowerCuts, materialize
 from tests.local.faulty_disk import Fault, FaultyDisk
+
+Pread = Callable[[int, int, int], bytes]
 
 BIG = (1 << 20) + 4321
 """More than one piece of what a recovery copies."""
@@ -220,3 +223,28 @@ async def test_what_is_done_after_a_recovery_survives_the_next_one(tmp_path: Pat
     after = await left(path)
     assert dict(after.files) == {**found.files, "new 0": b"0", "new 1": b"1", "new 2": b"2"}
     assert after.edits == found.edits + 6
+
+
+async def test_a_recovery_reads_the_journal_twice_at_most_and_holds_little_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What bounds the time and the memory of recovering a gigabyte (C6): scripts/bench journal."""
+    size, path = 48 << 20, tmp_path / "state"
+    with ledger_of(path, empty_tree, run_blocking=inline) as ledger:
+        ino = create(ledger, "model")
+        for offset in range(0, size, 64 << 10):
+            write(ledger, ino, offset % (8 << 20), bytes([offset >> 16 & 255]) * (64 << 10))
+    read = 0
+
+    def counted(descriptor: int, length: int, offset: int, pread: Pread = os.pread) -> bytes:
+        nonlocal read
+        read += length
+        return pread(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", counted)
+    tracemalloc.start()
+    with ledger_of(path, empty_tree, run_blocking=inline):
+        peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert size < read < 2 * size, "what is dead is read once, what counts twice"
+    assert peak < 24 << 20
