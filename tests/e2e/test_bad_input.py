@@ -79,7 +79,7 @@ def test_a_mountpoint_in_use_is_refused_and_one_of_a_dead_daemon_is_cleaned_up(
 
 def test_a_bare_directory_is_no_mount(here: Machine) -> None:
     (here.mountpoint / "saved-too-early.dxf").write_text("stray\n")
-    assert_refused(here.run("umount", here.mountpoint), 3, "no session")
+    assert_refused(here.run("umount", here.mountpoint), 3, "nothing mounted", "not in the bucket")
     assert_refused(here.run("mount", PROJECT, here.mountpoint), 7, "saved-too-early.dxf")
     assert (here.mountpoint / "saved-too-early.dxf").read_text() == "stray\n"
 

@@ -171,7 +171,7 @@ def test_a_broken_lock_frees_the_stage_and_its_former_owner_keeps_the_work(
     asked = berta.run("mount", PROJECT, berta.mountpoint, "--create")
     assert asked.code == 4
     assert "anna on ws7 (released)" in asked.err
-    assert "1 files (6 bytes) unpublished there" in asked.err
+    assert "1 file (6 bytes) unpublished there" in asked.err
     berta.mount("--create", "--yes")
     berta.pdfs("umount", PROJECT)
     ended = anna.run("umount", mounted)

@@ -165,12 +165,14 @@ class Desk:
         self.model[name] = (0o644, b"")
         self._note()
 
-    def write(self, name: str, offset: int | None = None) -> None:
-        """Write somewhere, or at `offset`."""
+    def write(self, name: str, offset: int | None = None, size: int | None = None) -> None:
+        """Write somewhere, or at `offset`; some bytes, or `size`."""
         mode, old = self.model[name]
         if offset is None:
             offset = self.choice.randrange(min(len(old), 4 * self.largest) + 50)
-        data = self.choice.randbytes(self.choice.randrange(1, self.largest))
+        if size is None:
+            size = self.choice.randrange(1, self.largest)
+        data = self.choice.randbytes(size)
         self.ledger.commit(Write(ino=self.ino(name), offset=offset, time=2), data)
         new = old.ljust(offset, b"\0")
         self._change(name, mode, new[:offset] + data + new[offset + len(data) :])
