@@ -16,6 +16,9 @@ from pdfs.config import Configuration
 from pdfs.core.lease import seconds_of
 from pdfs.errors import PdfsError
 
+_SHOWN = 5
+"""So many names that other tools can't see stand in one line; the rest is counted."""
+
 
 @click.command("status", epilog="\b\nExamples:\n  pdfs status\n  pdfs status /mnt/plant --json\n")
 @click.argument("target", required=False)
@@ -93,6 +96,7 @@ def _known(session: LocalSession) -> dict[str, Any]:
         "lost": None,
         "conflicts": [],
         "warnings": [],
+        "invisible": None,
         "trouble": session.problem or None,
     }
 
@@ -112,6 +116,7 @@ def _lines(configuration: Configuration, session: LocalSession, status: Event) -
         ("trouble", status.get("trouble")),
         ("conflicts", ", ".join(status.get("conflicts") or ())),
         ("skipped", "; ".join(f"{path}: {why}" for path, why in status.get("warnings") or ())),
+        ("not visible", _invisible(status)),
         ("test timing", status.get("timing") or None),
         ("session", _session(session, status)),
         ("next", _next(configuration, session, status)),
@@ -152,6 +157,16 @@ def _moved(status: Event) -> str:
         return ""
     left = max(0, found["of_bytes"] - found["bytes"])
     return f"{line_of(found)}; {size(left)} left"
+
+
+def _invisible(status: Event) -> str:
+    """Files that stand in the manifest alone, since no key can have their names."""
+    found = status.get("invisible")
+    if not found or not found["files"]:
+        return ""
+    shown = found["paths"][:_SHOWN]
+    more = found["files"] - len(shown)
+    return f"to other tools: {', '.join(shown)}" + (f" and {more} more" if more else "")
 
 
 def _lock(status: Event) -> str:

@@ -169,6 +169,8 @@ def report_end(found: LocalSession, result: Event, done: str) -> None:
     """Say how it ended. Raises the error of an exit code that is not 0."""
     conflicts, missing = result.get("conflicts", []), result.get("missing", [])
     code = int(result.get("exit_code", 0))
+    invisible = result.get("invisible") or {"files": 0, "paths": []}
+    _list("not visible to other tools", invisible["paths"], invisible["files"])
     match code:
         case 0:
             click.echo(done)
@@ -207,9 +209,11 @@ def _damage(found: LocalSession, damage: str, missing: int) -> DamageFound:
     )
 
 
-def _list(title: str, paths: Iterable[Any]) -> None:
+def _list(title: str, paths: Iterable[Any], total: int | None = None) -> None:
+    """Name the first of them; `total` is how many there are, where `paths` are not all."""
     listed = list(paths)
     for path in listed[:_SHOWN]:
         click.echo(printable(f"{title}: {path}"), err=True)
-    if len(listed) > _SHOWN:
-        click.echo(f"{title}: {len(listed) - _SHOWN} more", err=True)
+    more = (len(listed) if total is None else total) - len(listed[:_SHOWN])
+    if more > 0:
+        click.echo(f"{title}: {more} more", err=True)

@@ -221,6 +221,16 @@ def unpublished_of(tree: Tree, is_visible: Callable[[Path], bool]) -> Unpublishe
     return Unpublished(files=files + len(tree.known.keys() - names), bytes=size)
 
 
+def invisible_files(tree: Tree, is_visible: Callable[[Path], bool]) -> list[Path]:
+    """Files whose name no key can hold: the manifest has them, other tools don't see them."""
+    # What is known has a plain object at its key, so only the others are asked about.
+    return [
+        path
+        for path, node in tree.walk()
+        if node.is_file and path not in tree.known and not is_visible(path)
+    ]
+
+
 def changed_files(tree: Tree) -> list[Path]:
     """Files that hold bytes which are in this session's journal alone."""
     return [path for path, node in tree.walk() if node.is_file and not node.is_clean]

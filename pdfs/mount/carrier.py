@@ -47,7 +47,7 @@ from pdfs.mount.detach import detach, unmount
 from pdfs.mount.logbook import Logbook
 from pdfs.mount.progress import ProgressTeller
 from pdfs.mount.request import MountRequest
-from pdfs.mount.status import status_of
+from pdfs.mount.status import invisible_fields, status_of
 from pdfs.mount.workspace import DiskWorkspace, ServedWork
 from pdfs.session import StageSession
 from pdfs.stage.contents import Contents
@@ -209,11 +209,13 @@ class Carrier:
         return "" if left is None else str(left)
 
     def _left_behind(self) -> dict[str, object]:
+        work = None if self._session.is_aborted else self._workspace.work
         return {
             "conflicts": self._session.conflicts,
             "missing": self._session.missing,
             "incomplete": self._session.incomplete,
             "damage": self._damage,
+            "invisible": invisible_fields(self._ctx, None if work is None else work.tree),
         }
 
     # --- serving ----------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import os
 
-from pdfs.core.generation import unpublished_of
+from pdfs.core.generation import invisible_files, unpublished_of
 from pdfs.core.lease import Lock, Unpublished, moment
 from pdfs.core.tree import Tree
 from pdfs.mount.progress import fetch_fields, upload_fields
@@ -10,6 +10,9 @@ from pdfs.mount.request import MountRequest
 from pdfs.session import StageSession
 from pdfs.stage.contents import Prefetch
 from pdfs.stage.context import StageContext
+
+_LISTED = 100
+"""So many names that other tools can't see are sent; the rest is counted."""
 
 
 def status_of(
@@ -41,10 +44,17 @@ def status_of(
         "lost": None if session.lost is None else str(session.lost),
         "conflicts": session.conflicts,
         "warnings": [[warned.path, warned.why] for warned in session.warnings],
+        "invisible": invisible_fields(ctx, tree),
         "prefetch": {**fetch_fields(prefetched), "is_over": prefetched.is_over},
         "upload": None if progress is None else upload_fields(progress),
         "timing": dict(request.configuration.timing_overrides),
     }
+
+
+def invisible_fields(ctx: StageContext, tree: Tree | None) -> dict[str, object]:
+    """How many files no other tool sees, for their names, and the first of them."""
+    found = [] if tree is None else invisible_files(tree, ctx.is_visible)
+    return {"files": len(found), "paths": found[:_LISTED]}
 
 
 def _lock_fields(lock: Lock) -> dict[str, object]:

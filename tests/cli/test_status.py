@@ -53,6 +53,19 @@ def test_status_says_nothing_of_an_upload_that_is_over(
         assert "publishing" not in run("status").output
 
 
+def test_files_that_no_other_tool_sees_are_listed_and_the_rest_is_counted(
+    run: Run, configuration: Configuration
+) -> None:
+    paths = [f"{number}\udcff" for number in range(7)]
+    hidden = {**STATUS, "invisible": {"files": 120, "paths": paths}}
+    with daemon(configuration, {"status": result(**hidden)}):
+        said = run("status").output
+        fields = json.loads(run("status", "--json").output)["sessions"][0]["invisible"]
+    assert "not visible to other tools: 0\\udcff, 1\\udcff" in said
+    assert "4\\udcff and 115 more\n" in said
+    assert fields == {"files": 120, "paths": paths}
+
+
 def test_status_shows_what_is_wrong(run: Run, configuration: Configuration) -> None:
     troubled = {
         **STATUS,

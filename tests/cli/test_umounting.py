@@ -51,6 +51,20 @@ def test_umount_ends_with_the_code_of_what_is_left_and_names_it(
         assert path in said.stderr
 
 
+def test_umount_lists_files_that_no_other_tool_sees_and_ends_with_0(
+    run: Run, configuration: Configuration
+) -> None:
+    paths = [f"{number}\udcff" for number in range(25)]
+    answer = {**CLEAN, "invisible": {"files": 120, "paths": paths}}
+    with daemon(configuration, {"subscribe": SUBSCRIBED, "umount": result(**answer)}):
+        said = run("umount", "/mnt/plant")
+    assert said.exit_code == 0
+    assert "not visible to other tools: 19\\udcff\nnot visible to other tools: 100 more\n" in (
+        said.stderr
+    )
+    assert "20\\udcff" not in said.stderr
+
+
 def test_umount_hands_on_what_the_daemon_refuses(run: Run, configuration: Configuration) -> None:
     busy = refusal("MountError", 7, "/mnt/plant is in use by vim (12)")
     with daemon(configuration, {"subscribe": SUBSCRIBED, "umount": busy}):

@@ -11,6 +11,7 @@ from pdfs.core.content import Content, ETag, Packed, Plain, content_of
 from pdfs.core.generation import (
     changed_files,
     draft_of,
+    invisible_files,
     manifest_of,
     tree_of,
     unpublished_of,
@@ -223,6 +224,9 @@ def test_a_name_that_no_key_can_hold_is_in_the_tree_alone() -> None:
     garden.rename(Path("a"), Path("a\udcff"))
     assert drafted(garden) == (["a\udcff"], [], {"a\udcff": None})
     assert unpublished_of(garden.tree, is_visible) == Unpublished(files=1)
+    garden.create(TOP, "d\udcff", Kind.DIRECTORY)
+    garden.create(TOP, "b")
+    assert invisible_files(garden.tree, is_visible) == ["a\udcff"]
 
 
 def test_what_is_not_a_file_is_published_in_the_manifest_alone() -> None:

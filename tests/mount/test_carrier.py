@@ -76,6 +76,32 @@ async def test_a_file_larger_than_the_store_can_take_is_refused_at_write(
     assert desk.plain("f") == b"before"
 
 
+# --- names that no key can hold -------------------------------------------------------------------
+
+
+async def test_an_end_tells_which_files_no_other_tool_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = [f"{number:03}\udcff" for number in range(101)]
+    asked: list[Mapping[str, object]] = []
+
+    async def draw_and_ask(process: Process) -> None:
+        for name in ("seen", *hidden):
+            process.write_file(name, b"drawn")
+        async with peer_at(desk.socket()) as peer:
+            asked.append(await peer.ask("status"))
+
+    desk = desk_of(tmp_path)
+    stand_in_for_fuse(monkeypatch, draw_and_ask)
+    assert await desk.carry() == 0
+    assert desk.carrier is not None
+    status, told = asked[0]["result"], {"files": 101, "paths": hidden[:100]}
+    assert isinstance(status, dict)
+    assert status["invisible"] == told
+    assert desk.carrier.closed()["invisible"] == told
+    assert desk.plain("seen") == b"drawn"
+
+
 # --- a slow link ----------------------------------------------------------------------------------
 
 
