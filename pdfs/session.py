@@ -21,6 +21,7 @@ from pdfs.core.manifest import Top, never_published
 from pdfs.core.merge import Warned
 from pdfs.core.progress import Phase
 from pdfs.core.rebase import unpublished_copies
+from pdfs.core.root import SessionEntry
 from pdfs.core.states import Event, State, next_state
 from pdfs.core.tree import Tree
 from pdfs.errors import (
@@ -192,6 +193,12 @@ class StageSession:
     def lock(self) -> Lock | None:
         """The lock as this session wrote it last; None before it has one."""
         return None if self._held is None else self._held.lock
+
+    @property
+    def unended(self) -> list[SessionEntry]:
+        """Other sessions that had not ended when this one took the stage: work may wait there."""
+        entries = self._started.root.root.sessions
+        return [entry for entry in entries if entry.session != self._ctx.owner.session]
 
     @property
     def _lock(self) -> HeldLock:

@@ -19,7 +19,7 @@ from pdfs.cli.options import (
 )
 from pdfs.cli.output import print_json
 from pdfs.cli.sessions import state_of
-from pdfs.cli.words import amount, moment, span
+from pdfs.cli.words import amount, moment, span, unended
 from pdfs.config import Configuration
 from pdfs.core import lease
 from pdfs.core.keys import StageKeys
@@ -68,10 +68,9 @@ def show_command(configuration: Configuration, project: str, stage: str, as_json
     for line in _lines(keys, lock, age):
         click.echo(line)
     for entry in trio.run(_unended, configuration, keys, lock):
-        click.echo(
-            f"  also         a session of {entry.user} on {entry.machine} has not ended; "
-            "what it changed and did not publish waits there"
-        )
+        waiting = entry.unpublished
+        said = unended(entry.session, entry.user, entry.machine, waiting.files, waiting.bytes)
+        click.echo(f"  also         {said}")
 
 
 async def _look(configuration: Configuration, keys: StageKeys) -> SeenLock | None:
@@ -135,8 +134,8 @@ def break_command(
     """Take the lock of a stage of PROJECT away from its owner, and release it.
 
     The owner can publish nothing any more; what is unpublished there stays on that machine, where
-    `pdfs recover rescue` copies it out, and whoever mounts the stage next is told of it. For a
-    machine that is gone; if it lives, ask its user.
+    `pdfs recover rescue` copies it out. Until it is published or discarded there, whoever mounts
+    the stage is told whose it is. For a machine that is gone; if it lives, ask its user.
     """
     keys = keys_of(project, stage)
     seen = trio.run(_look, configuration, keys)

@@ -22,7 +22,7 @@ from pdfs.cli.options import (
 from pdfs.cli.progress import Lines, Progress
 from pdfs.cli.sessions import sessions_of
 from pdfs.cli.waiting import is_draining, wait_for_publish
-from pdfs.cli.words import printable
+from pdfs.cli.words import printable, unended
 from pdfs.config import Configuration
 from pdfs.core.ids import SessionId
 from pdfs.core.keys import StageKeys
@@ -33,6 +33,8 @@ from pdfs.mount.request import MountRequest
 _ASKED: Final = ("ask", "work_waits")
 """Refusals that the user may answer with yes."""
 _LOOK: Final = 0.2
+_SHOWN: Final = 20
+"""So many sessions that have not ended are named; the rest is counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,12 +196,23 @@ def _start(request: MountRequest) -> Event:
 
 
 def _tell_mounted(request: MountRequest, mounted: Event) -> None:
+    _tell_unended(mounted)
     configuration, place = request.configuration, str(request.mountpoint)
     where = bucket_words(configuration.bucket, is_default=configuration.is_default_bucket)
     click.echo(f"{request.project}/{request.stage} is mounted at {place}")
     click.echo(f"bucket:   {where}")
     click.echo(f"session:  {mounted['session']}")
     click.echo(f"publish:  {shlex.join(['pdfs', 'umount', place])}")
+
+
+def _tell_unended(mounted: Event) -> None:
+    """Whose work may wait elsewhere; nobody is asked, for the stage is theirs no more."""
+    found = mounted.get("unended", ())
+    for each in found[:_SHOWN]:
+        said = unended(each["session"], each["user"], each["machine"], each["files"], each["bytes"])
+        click.echo(said, err=True)
+    if len(found) > _SHOWN:
+        click.echo(f"{len(found) - _SHOWN} more sessions have not ended", err=True)
 
 
 def _run_here(request: MountRequest) -> int:
@@ -219,6 +232,7 @@ def _tell_event(event: Event) -> None:
     """One line for each event that somebody in front of --foreground wants to see."""
     match event.get("event"):
         case "mounted":
+            _tell_unended(event)
             click.echo(f"mounted at {event.get('mountpoint')}, session {event.get('session')}")
         case "state_changed":
             click.echo(f"state {event.get('state')}")

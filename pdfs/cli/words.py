@@ -43,6 +43,16 @@ def printable(text: str) -> str:
     )
 
 
+def unended(session: str, user: str, machine: str, files: int, total: int) -> str:
+    """Whose session of a stage has not ended, and that its work waits there.
+
+    Locks count that work once a minute, so a session that is counted with nothing may have some.
+    """
+    counted = f"{amount(files, total)} waited there when last counted"
+    waits = counted if files else "what it has not published, if anything, waits there"
+    return printable(f"a session of {user} on {machine} ({session[:8]}) has not ended: {waits}")
+
+
 def one_line(text: str) -> str:
     """`text` without line breaks, as an error message has to be."""
     return " ".join(text.split())

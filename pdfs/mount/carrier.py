@@ -47,7 +47,7 @@ from pdfs.mount.detach import detach, unmount
 from pdfs.mount.logbook import Logbook
 from pdfs.mount.progress import ProgressTeller
 from pdfs.mount.request import MountRequest
-from pdfs.mount.status import invisible_fields, status_of
+from pdfs.mount.status import invisible_fields, status_of, unended_fields
 from pdfs.mount.workspace import DiskWorkspace, ServedWork
 from pdfs.session import StageSession
 from pdfs.stage.contents import Contents
@@ -269,6 +269,7 @@ class Carrier:
                 "session": self._ctx.owner.session,
                 "pid": os.getpid(),
                 "mountpoint": self._request.mountpoint,
+                "unended": unended_fields(self._session),
             }
         )
 

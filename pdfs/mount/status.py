@@ -57,6 +57,19 @@ def invisible_fields(ctx: StageContext, tree: Tree | None) -> dict[str, object]:
     return {"files": len(found), "paths": found[:_LISTED]}
 
 
+def unended_fields(session: StageSession) -> list[dict[str, object]]:
+    """Whose sessions of this stage have not ended, and what is known to wait there."""
+    return [
+        {
+            "session": entry.session,
+            "user": entry.user,
+            "machine": entry.machine,
+            **_amount(entry.unpublished),
+        }
+        for entry in session.unended
+    ]
+
+
 def _lock_fields(lock: Lock) -> dict[str, object]:
     return {
         "user": lock.user,

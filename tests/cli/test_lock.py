@@ -118,4 +118,5 @@ def test_a_session_that_the_lock_does_not_count_is_shown_until_it_ends(
     assert run("lock", "break", "Plant", "--yes").exit_code == 0
     said = run("lock", "show", "Plant").output
     assert said.startswith("Plant/planning is not locked\n")
-    assert "a session of anna on ws7 has not ended" in said
+    assert "a session of anna on ws7 (" in said
+    assert "has not ended: what it has not published, if anything, waits there\n" in said

@@ -77,6 +77,27 @@ def test_mount_returns_when_the_daemon_says_that_it_is_mounted(
     )
 
 
+def test_sessions_that_have_not_ended_are_named_and_nothing_is_asked(
+    play: Play, place: Path, run: Run
+) -> None:
+    anna = {"session": "a" * 32, "user": "anna", "machine": "ws7", "files": 2, "bytes": 2048}
+    bert = {**anna, "session": "b" * 32, "user": "bert\x1b[2J", "files": 0, "bytes": 0}
+    requests = play({"events": [{**MOUNTED, "unended": [anna, bert] + 20 * [anna]}]})
+    said = run("mount", "Plant", place)
+    assert said.exit_code == 0
+    first, second, *_, last = said.stderr.splitlines()
+    assert first == (
+        "a session of anna on ws7 (aaaaaaaa) has not ended: 2 files (2.0 KiB) waited "
+        "there when last counted"
+    )
+    assert second == (
+        "a session of bert\\x1b[2J on ws7 (bbbbbbbb) has not ended: what it has not published, "
+        "if anything, waits there"
+    )
+    assert last == "2 more sessions have not ended"
+    assert len(requests()) == 1
+
+
 def test_a_refused_lock_is_exit_4_without_a_terminal(play: Play, place: Path, run: Run) -> None:
     requests = play({"events": [ASK]})
     said = run("mount", "Plant", place)

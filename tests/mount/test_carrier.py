@@ -11,6 +11,7 @@ import trio
 
 from pdfs.core.ids import Fence
 from pdfs.core.ids import Path as StagePath
+from pdfs.core.lease import Unpublished
 from pdfs.core.tree import new_tree
 from pdfs.disk import OsDisk
 from pdfs.errors import LockLost, MountError, PdfsError, UnpublishedWork
@@ -20,6 +21,7 @@ from pdfs.local.state import StateDirectory
 from pdfs.mount import carrier as carrier_module
 from pdfs.mount.workspace import DiskWorkspace
 from pdfs.stage.context import StageContext
+from pdfs.stage.end import end_session
 from pdfs.stage.plain import LARGEST, LARGEST_WHOLE, largest_on
 from pdfs.stage.start import start
 from pdfs.store.memory import ALL_TRAITS, MemoryStore
@@ -269,6 +271,23 @@ async def test_a_lost_stage_ends_with_9_where_work_remains_here_and_with_4_where
     assert "kept" in lost.value.remedy
     assert len(desk.sessions()) == 1
     assert not desk.has_plain("f")
+
+
+async def test_who_mounts_a_stage_is_told_whose_session_lost_it_before_its_work_was_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site()
+    bert, eve = site.context("bert", machine="ws8"), site.context("eve", machine="ws9")
+    await start(bert, claimant_of(bert))
+    breaker = await start(eve, claimant_of(eve, take_over=True))
+    await end_session(eve, breaker.root)
+    await breaker.lock.release(Unpublished(), former=breaker.previous)
+    stand_in_for_fuse(monkeypatch, idle)
+    desk = desk_of(tmp_path, site)
+    assert await desk.carry() == 0
+    (mounted,) = [event for event in desk.events if event["event"] == "mounted"]
+    told = {"session": bert.owner.session, "user": "bert", "machine": "ws8", "files": 0, "bytes": 0}
+    assert mounted["unended"] == [told]
 
 
 # --- the end of the mount -------------------------------------------------------------------------
