@@ -3,16 +3,22 @@
 import shlex
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import cast
 
+import click
+
+from pdfs.cli.progress import silent_line
 from pdfs.config import Configuration
 from pdfs.core.ids import RunId, SessionId
 from pdfs.core.keys import StageKeys
 from pdfs.errors import ProjectNotFound
 from pdfs.mount.access import new_id, opened_store, prove, stage_context
 from pdfs.stage.context import StageContext
+from pdfs.stage.together import background
 from pdfs.store.objects import Listed
 from pdfs.store.open import is_there
+from pdfs.store.silence import Silence
 
 
 @asynccontextmanager
@@ -26,11 +32,20 @@ async def opened_stage(
     """The stage's context, with a store that was proved if `changes`; that of a new session
     unless one is given.
     """
-    async with opened_store(configuration, makes=changes) as store:
+    silence = Silence()
+    async with (
+        opened_store(configuration, makes=changes) as store,
+        background(partial(silence.tell, partial(_tell_silent, store.name))),
+    ):
         if changes:
-            await prove(configuration, store)
-        run = RunId(new_id())
-        yield stage_context(configuration, store, keys, session or SessionId(new_id()), run)
+            with silence.asking():
+                await prove(configuration, store)
+        session, run = session or SessionId(new_id()), RunId(new_id())
+        yield stage_context(configuration, store, keys, session, run, silence)
+
+
+def _tell_silent(bucket: str, trouble: str) -> None:
+    click.echo(silent_line({"bucket": bucket, "trouble": trouble}), err=True)
 
 
 async def has_keys(ctx: StageContext, prefix: str) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from pdfs.cli.words import amount, count, size, span
+from pdfs.cli.words import amount, count, one_line, printable, size, span
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -65,6 +65,8 @@ class Lines:
         match event.get("event"):
             case "waiting":
                 self._say(waiting_line(event))
+            case "silent":
+                self._say(silent_line(event))
             case "progress" if self._now() >= self._next:
                 self._next = self._now() + QUIET
                 self._say(line_of(event))
@@ -94,6 +96,8 @@ class _Bars:
                 self._bar.console.print(f"[dim]{str(event.get('state', '')).lower()}…[/dim]")
             case "waiting":
                 self._bar.console.print(waiting_line(event), markup=False, highlight=False)
+            case "silent":
+                self._bar.console.print(silent_line(event), markup=False, highlight=False)
             case "progress":
                 self._advance(event)
             case _:
@@ -131,6 +135,12 @@ def waiting_line(event: Event) -> str:
         f"{event.get('user')} on {event.get('machine')}: {left} left there, last seen "
         f"{span(float(event.get('age', 0)))} ago; waiting (Ctrl-C ends that)"
     )
+
+
+def silent_line(event: Event) -> str:
+    """Which bucket has not answered for a while, and why not, as far as that is known."""
+    trouble = event.get("trouble") or "it has not answered yet"
+    return printable(f"still waiting for {event.get('bucket')}: {one_line(trouble)}")
 
 
 def _detail(event: Event) -> str:

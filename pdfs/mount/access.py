@@ -29,6 +29,7 @@ from pdfs.store.objects import ObjectStore, Traits
 from pdfs.store.open import StoreOptions, open_store
 from pdfs.store.probe import probe
 from pdfs.store.retry import Patience
+from pdfs.store.silence import Silence
 
 if TYPE_CHECKING:
     from pdfs.store.s3 import S3Store
@@ -121,6 +122,7 @@ def stage_context(
     keys: StageKeys,
     session: SessionId,
     run: RunId,
+    silence: Silence | None = None,
 ) -> StageContext:
     """Everything that the protocols need, for one process of one session."""
     timing = configuration.timing
@@ -137,7 +139,7 @@ def stage_context(
         sizes=Sizes(),
         now=time.time,
         new_id=new_id,
-        patience=Patience(timing, random.random, uploads.failed),
+        patience=Patience(timing, random.random, uploads.failed, silence or Silence()),
         uid=os.geteuid(),
         gid=os.getegid(),
         version=__version__,

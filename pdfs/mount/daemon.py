@@ -24,7 +24,9 @@ from pdfs.mount.control import described
 from pdfs.mount.request import MountRequest
 from pdfs.stage.context import StageContext
 from pdfs.stage.draining import wait_while_draining
+from pdfs.stage.together import background
 from pdfs.store.objects import ObjectStore
+from pdfs.store.silence import Silence
 
 logger = logging.getLogger(__name__)
 
@@ -53,16 +55,26 @@ def _refusal(error: PdfsError) -> str | None:
 async def _main(request: MountRequest, report: Report) -> int:
     configuration = request.configuration
     disk = OsDisk()
-    async with opened_store(configuration) as store:
-        await prove(configuration, store)
+    silence = Silence()
+    async with (
+        opened_store(configuration) as store,
+        background(partial(silence.tell, partial(_tell_silent, store, report))),
+    ):
+        with silence.asking():
+            await prove(configuration, store)
         with StateDirectory(disk, configuration.state) as state:
             await trio.to_thread.run_sync(_empty_trash, state)
-            carrier, code = await _carry(request, report, store, state, request.crashed)
+            carry = partial(_carry, request, report, store, silence, state)
+            carrier, code = await carry(request.crashed)
             if request.crashed and request.mountpoint and not carrier.was_served:
                 # All of it was in the bucket already: what the user wants is a mount.
-                carrier, code = await _carry(request, report, store, state, None)
+                carrier, code = await carry(None)
             report(carrier.closed())
             return code
+
+
+def _tell_silent(store: ObjectStore, report: Report, trouble: str) -> None:
+    report({"event": "silent", "bucket": store.name, "trouble": trouble})
 
 
 def _empty_trash(state: StateDirectory) -> None:
@@ -78,13 +90,14 @@ async def _carry(
     request: MountRequest,
     report: Report,
     store: ObjectStore,
+    silence: Silence,
     state: StateDirectory,
     crashed: SessionId | None,
 ) -> tuple[Carrier, int]:
     """Carry one session: a new one, or `crashed`."""
     keys = StageKeys(request.project, request.stage)
     session = crashed or SessionId(new_id())
-    ctx = stage_context(request.configuration, store, keys, session, RunId(new_id()))
+    ctx = stage_context(request.configuration, store, keys, session, RunId(new_id()), silence)
     if crashed is None and not request.create:
         await check_exists(ctx)
     await wait_while_draining(

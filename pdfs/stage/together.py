@@ -40,12 +40,12 @@ async def background(task: Call) -> AsyncIterator[None]:
 
     What the body raises comes out as it is, not in a group. `task` raises nothing on purpose.
     """
-    raised: Exception | None = None
+    raised: Exception | KeyboardInterrupt | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(task)
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - only to get past the nursery, which wraps it
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - only to get past the nursery, which wraps it
             raised = error
         nursery.cancel_scope.cancel()
     if raised is not None:

@@ -5,13 +5,14 @@ changes nothing. A conditional write is repeated by `stage.swap`, which knows wh
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import trio
 
 from pdfs.core.timing import Timing
 from pdfs.errors import StoreUnavailable
+from pdfs.store.silence import Silence
 
 MOST_TRIES = 10
 
@@ -31,6 +32,8 @@ class Patience:
     """Uniform in 0 … 1."""
     on_failure: Callable[[StoreUnavailable], None] = _unheard
     """Hears of each request that is to be sent again, or given up."""
+    silence: Silence = field(default_factory=Silence)
+    """Knows how long the store has answered nothing."""
 
     async def ask(self, attempt: Callable[[], Awaitable[T]], *, size: int = 0) -> T:
         """Await `attempt()` until it answers; sent again for `timing.patience` s and ten tries.
@@ -53,9 +56,10 @@ class Patience:
     async def once(self, attempt: Callable[[], Awaitable[T]], *, size: int = 0) -> T:
         """Await `attempt()` for as long as a link that lives needs; then its outcome is unknown."""
         limit = self.timing.answer_to(size)
-        with trio.move_on_after(limit):
-            return await attempt()
-        raise StoreUnavailable(f"the bucket did not answer within {limit:.0f} s")
+        with self.silence.asking():
+            with trio.move_on_after(limit):
+                return await attempt()
+            raise StoreUnavailable(f"the bucket did not answer within {limit:.0f} s")
 
     def wait_after(self, number: int, error: StoreUnavailable) -> float:
         """Seconds to wait after failed try `number` (from 1): full jitter above a half."""

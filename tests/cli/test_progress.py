@@ -33,6 +33,17 @@ def test_a_path_is_cut_and_obeys_no_terminal() -> None:
     assert "x" * 41 not in said
 
 
+def test_a_silent_bucket_is_told_at_once_with_what_is_known_and_obeys_no_terminal() -> None:
+    said = list[str]()
+    lines = Lines(say=said.append)
+    lines.show({"event": "silent", "bucket": "s3://b", "trouble": ""})
+    lines.show({"event": "silent", "bucket": "s3://b", "trouble": "no\n\x1b[2J route"})
+    assert said == [
+        "still waiting for s3://b: it has not answered yet",
+        "still waiting for s3://b: no \\x1b[2J route",
+    ]
+
+
 def test_lines_come_after_a_while_and_then_now_and_then() -> None:
     clock, said = [100.0], list[str]()
     lines = Lines(lambda: clock[0], said.append)

@@ -3,12 +3,15 @@
 import json
 import os
 import stat
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from pdfs.config import Configuration
-from pdfs.errors import DiskError
+from pdfs.errors import DiskError, StoreUnavailable
+from pdfs.store import silence
+from pdfs.store.directory import DirectoryStore
 from tests.cli.conftest import Run
 
 
@@ -123,6 +126,27 @@ def test_a_bucket_that_pdfs_never_wrote_is_listed_as_it_is(
     assert run("ls", "Foreign").output == "planning  generation 0\n"
     rows = json.loads(run("ls", "Foreign/planning", "-R", "--json").output)["entries"]
     assert [(row["path"], row["kind"]) for row in rows] == [("a", "directory"), ("a/b.dxf", "file")]
+
+
+def test_a_bucket_that_is_silent_is_told_on_stderr_alone(
+    run: Run, imported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, tries = DirectoryStore.list_directories, list[str]()
+
+    async def falter(self: DirectoryStore, prefix: str) -> AsyncIterator[Sequence[str]]:
+        tries.append(prefix)
+        if len(tries) == 1:
+            raise StoreUnavailable("no route\x1b[2J")
+        async for page in look(self, prefix):
+            yield page
+
+    monkeypatch.setattr(silence, "LONG", 0.01)
+    monkeypatch.setattr(DirectoryStore, "list_directories", falter)
+    said = run("ls", "--json")
+    assert json.loads(said.stdout)["projects"] == ["Plant"]
+    assert said.stderr.startswith("still waiting for file:///")
+    assert said.stderr.endswith(": no route\\x1b[2J\n")
+    assert said.stderr.count("\n") == 1
 
 
 def test_names_that_another_tool_made_can_not_command_the_terminal(

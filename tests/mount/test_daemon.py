@@ -16,6 +16,7 @@ from pdfs.mount import daemon
 from pdfs.mount.daemon import run
 from pdfs.mount.request import MountRequest
 from pdfs.mount.workspace import DiskWorkspace
+from pdfs.store import silence
 from tests.fs.process import Process
 from tests.mount.carriers import Story, configuration_of, stand_in_for_fuse
 
@@ -104,6 +105,29 @@ def test_a_session_that_fails_is_called_failed_and_not_closed(
     assert run(request, events.append) == 3
     assert [event["event"] for event in events] == ["failed"]
     assert events[0]["exit_code"] == 3
+
+
+def test_who_waits_for_a_silent_bucket_is_told_which_one_before_there_is_a_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration, events = configuration_of(tmp_path), Events()
+
+    told = trio.Event()
+
+    async def wait(*_: object) -> None:
+        await told.wait()
+
+    def report(event: Mapping[str, object]) -> None:
+        events.append(event)
+        told.set()
+
+    monkeypatch.setattr(silence, "LONG", 0.01)
+    monkeypatch.setattr(daemon, "prove", wait)
+    stand_in_for_fuse(monkeypatch, writes("a"))
+    assert run(request_of(configuration, mountpoint="/mnt/plant"), report) == 0
+    bucket = f"{configuration.bucket} (only on this machine)"
+    assert events[0] == {"event": "silent", "bucket": bucket, "trouble": ""}
+    assert [event["event"] for event in events].count("silent") == 1
 
 
 @pytest.mark.parametrize(("days", "stays"), [(29.9, True), (30.1, False)])

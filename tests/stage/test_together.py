@@ -122,9 +122,9 @@ async def test_a_background_task_runs_with_the_body_and_ends_with_it() -> None:
     assert len(ticks) == 3
 
 
-async def test_an_error_of_the_body_comes_out_as_it_is() -> None:
-    error = LockLost("gone")
-    with pytest.raises(LockLost) as raised:
+@pytest.mark.parametrize("error", [LockLost("gone"), KeyboardInterrupt()])
+async def test_an_error_of_the_body_comes_out_as_it_is(error: BaseException) -> None:
+    with pytest.raises(type(error)) as raised:
         async with background(trio.sleep_forever):
             raise error
     assert raised.value is error
