@@ -9,7 +9,7 @@ import click
 
 from pdfs.cli.control import Control, Event
 from pdfs.cli.incomplete import check_complete
-from pdfs.cli.mountpoint import mount_at, remove_dead_mount
+from pdfs.cli.mountpoint import is_dead, mount_at, remove_dead_mount
 from pdfs.cli.options import (
     bucket_words,
     confirm,
@@ -125,11 +125,19 @@ def _bare(target: str) -> SessionNotFound:
 
 def _stranger(target: str) -> SessionNotFound | None:
     """The error for a directory or a mount, but not of this user's sessions."""
-    mounted = mount_at(full_path(target))
+    path = full_path(target)
+    mounted = mount_at(path)
     if mounted is None:
         return _bare(target) if os.path.isdir(target) else None
     if mounted.kind != "fuse.pdfs":
         return SessionNotFound(f"{target} is a mount of {mounted.source}, not of PDFS")
+    if is_dead(path):
+        return SessionNotFound(
+            f"the mount of {mounted.source} at {target} is dead: its daemon, of another user or "
+            "with other XDG directories, has ended",
+            remedy="what was written is kept there: pdfs recover list, run as then; to clear "
+            f"the directory: {shlex.join(['fusermount3', '-u', '-z', path])}",
+        )
     return SessionNotFound(
         f"{mounted.source} is mounted at {target} by another user, or with other XDG directories",
         remedy=f"unmount it as that user; or fusermount3 -u {target}, which can't wait",

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from pdfs.cli import umounting
+from pdfs.cli.mountpoint import Mounted
 from pdfs.config import Configuration
 from tests.cli.conftest import Run
 from tests.cli.daemons import STATUS, daemon, never, refusal, result, session_of
@@ -146,6 +148,26 @@ def test_a_directory_without_a_mount_is_called_that(
         assert "not in the bucket" in said.stderr
     with session_of(configuration, is_held=True):
         assert "nothing mounted" in run("umount", bare).stderr
+
+
+@pytest.mark.parametrize(
+    ("dead", "words"),
+    [
+        (True, ("is dead: its daemon", "pdfs recover list", "fusermount3 -u -z '/mnt/a plant'")),
+        (False, ("is mounted at /mnt/a plant by another user", "unmount it as that user")),
+    ],
+)
+def test_a_mount_that_is_not_of_this_environment_is_called_dead_where_it_is(
+    dead: bool, words: tuple[str, ...], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted = Mounted("/mnt/a plant", "fuse.pdfs", "Plant/planning")
+    monkeypatch.setattr(umounting, "mount_at", lambda path: mounted)
+    monkeypatch.setattr(umounting, "is_dead", lambda path: dead)
+    for command in ("umount", "abort"):
+        said = run(command, "/mnt/a plant")
+        assert said.exit_code == 3
+        assert all(each in said.stderr for each in words)
+        assert ("is dead" in said.stderr) is dead
 
 
 def test_names_can_not_command_the_terminal(run: Run, configuration: Configuration) -> None:
