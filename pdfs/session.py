@@ -163,11 +163,8 @@ class StageSession:
         self._move(Event.SEALED)
 
     async def _leave(self, held: HeldLock) -> None:
-        pending = Unpublished()
-        if self._work is not None:
-            pending = unpublished_of(self._work.tree, self._ctx.is_visible)
         try:
-            await held.release(pending)
+            await held.release(self._unpublished())
         except (StoreError, LockError) as error:
             self.trouble = error
 
@@ -328,12 +325,14 @@ class StageSession:
                     self._meet(None)
 
     async def _renew(self, state: LockState | None) -> None:
-        pending = Unpublished() if self._work is None else self._unpublished(self._work)
+        pending = self._unpublished()
         async with self._lock_turn:
             await self._lock.renew(state=state, pending=pending)
 
-    def _unpublished(self, work: Work) -> Unpublished:
-        return unpublished_of(work.tree, self._ctx.is_visible)
+    def _unpublished(self) -> Unpublished:
+        if self._work is None:
+            return Unpublished()
+        return unpublished_of(self._work.tree, self._ctx.is_visible)
 
     def _lose(self, error: LockLost) -> None:
         self._say_lost(error)
@@ -351,7 +350,7 @@ class StageSession:
 
     async def _upload(self, work: Work) -> None:
         """Publish until nothing of this session is unpublished."""
-        left = unpublished_of(work.tree, self._ctx.is_visible)
+        left = self._unpublished()
         uploads = self._ctx.uploads
         uploads.begin(Phase.UPLOAD, files=left.files, size=left.bytes, is_first=True)
         with self._uploading:
@@ -389,7 +388,7 @@ class StageSession:
             self._note_published()
 
     async def _commit(self, work: Work) -> None:
-        begun = self._publishing = self._unpublished(work)
+        begun = self._publishing = self._unpublished()
         self.on_note(notes.PublishBegun(files=begun.files, bytes=begun.bytes))
         self._root = await publish(self._ctx, self._root, work)
         self.on_note(notes.Committed(generation=self._root.root.generation))

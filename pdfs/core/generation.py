@@ -13,7 +13,7 @@ from pdfs.core.keys import leaf, parent
 from pdfs.core.lease import Unpublished
 from pdfs.core.manifest import Entry, Kept, Manifest, Top, relinked
 from pdfs.core.node import Node
-from pdfs.core.record import Kind
+from pdfs.core.record import Found, Kind
 from pdfs.core.tree import Tree, new_tree
 
 # --- manifest to tree -------------------------------------------------------------------------
@@ -61,6 +61,25 @@ def _node_of(entry: Entry, *, uid: int, gid: int) -> Node:
     elif node.kind is Kind.SYMLINK:
         node.size = len(entry.target.encode("utf-8", "surrogateescape"))
     return node
+
+
+def entering(
+    entry: Entry, content: Content, holder: Inode, ino: Inode, tree: Tree, *, time: int
+) -> Found:
+    """The record by which a file of a generation, with its `content`, enters `tree` as `ino`."""
+    top = tree.nodes[TOP]
+    return Found(
+        parent=holder,
+        name=leaf(entry.path),
+        path=entry.path,
+        ino=ino,
+        mode=entry.mode,
+        uid=top.uid,
+        gid=top.gid,
+        mtime=entry.mtime,
+        time=time,
+        content=content,
+    )
 
 
 # --- tree to manifest -------------------------------------------------------------------------
@@ -229,6 +248,11 @@ def invisible_files(tree: Tree, is_visible: Callable[[Path], bool]) -> list[Path
         for path, node in tree.walk()
         if node.is_file and path not in tree.known and not is_visible(path)
     ]
+
+
+def holds_work(tree: Tree) -> bool:
+    """Whether this session did anything that is in no generation."""
+    return tree.has_edits or bool(changed_files(tree))
 
 
 def changed_files(tree: Tree) -> list[Path]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pdfs.core.content import Content
+from pdfs.core.generation import entering
 from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId
 from pdfs.core.keys import ancestors, leaf, parent
 from pdfs.core.manifest import Entry, Manifest, Top
@@ -232,7 +233,7 @@ class _Rebasing:
             return
         ino = self.new_inode() if entry.ino in self.tree.nodes else entry.ino
         self.entered[entry.ino] = ino
-        self.commit(self._making(path, entry, holder.ino, ino))
+        self.commit(self._making(entry, holder.ino, ino))
         for key, value in sorted(entry.xattrs.items()):
             self.commit(SetXattr(ino=ino, name=key, value=value, time=self.time))
         if entry.content is None:
@@ -248,24 +249,13 @@ class _Rebasing:
             return None
         return node.ino if _thing_at(node).is_same(_thing_of(entry)) else None
 
-    def _making(self, path: Path, entry: Entry, holder: Inode, ino: Inode) -> Create | Found:
-        top = self.tree.nodes[TOP]
+    def _making(self, entry: Entry, holder: Inode, ino: Inode) -> Create | Found:
         if entry.content is not None:
-            return Found(
-                parent=holder,
-                name=leaf(path),
-                path=path,
-                ino=ino,
-                mode=entry.mode,
-                uid=top.uid,
-                gid=top.gid,
-                mtime=entry.mtime,
-                time=self.time,
-                content=entry.content,
-            )
+            return entering(entry, entry.content, holder, ino, self.tree, time=self.time)
+        top = self.tree.nodes[TOP]
         return Create(
             parent=holder,
-            name=leaf(path),
+            name=leaf(entry.path),
             ino=ino,
             kind=entry.kind,
             mode=entry.mode,

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from pdfs.core.content import Content, ETag
-from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId, Sequence
+from pdfs.core.generation import entering
+from pdfs.core.ids import Inode, ObjectName, Path, PublishId, Sequence
 from pdfs.core.keys import ancestors, leaf, parent
 from pdfs.core.manifest import Entry, Manifest, relinked
 from pdfs.core.plan import Plan
@@ -244,7 +245,6 @@ class _Settling:
         """Their objects that can enter the tree, and the paths of those that can't now."""
         found: list[Found] = []
         absent: set[Path] = set()
-        top = self.tree.nodes[TOP]
         for entry in self.settled.entries:
             if entry.ino in self.was_at or entry.content is None:
                 continue
@@ -257,18 +257,7 @@ class _Settling:
                 absent.add(entry.path)
             else:
                 found.append(
-                    Found(
-                        parent=holder.ino,
-                        name=name,
-                        path=entry.path,
-                        ino=entry.ino,
-                        mode=entry.mode,
-                        uid=top.uid,
-                        gid=top.gid,
-                        mtime=entry.mtime,
-                        time=self.time,
-                        content=entry.content,
-                    )
+                    entering(entry, entry.content, holder.ino, entry.ino, self.tree, time=self.time)
                 )
         return tuple(found), absent
 

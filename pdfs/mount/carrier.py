@@ -20,7 +20,7 @@ import trio
 
 from pdfs import fuse
 from pdfs.core.content import Content
-from pdfs.core.generation import changed_files
+from pdfs.core.generation import holds_work
 from pdfs.core.lease import Claimant
 from pdfs.core.node import Node
 from pdfs.core.notes import Asked, Mounted, Unmounted
@@ -179,7 +179,7 @@ class Carrier:
     def _kept(self, error: LockLost) -> PdfsError:
         """What a lost stage means to who unmounts: work that remains here, if there is any."""
         work = self._workspace.work
-        if work is None or not (work.tree.has_edits or changed_files(work.tree)):
+        if work is None or not holds_work(work.tree):
             return error
         return UnpublishedWork(
             error.what, remedy=error.remedy or "everything is kept here: pdfs recover list"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
-from pdfs.core.generation import changed_files
+from pdfs.core.generation import holds_work
 from pdfs.core.ids import ObjectName, Path, PublishId, object_name, publish_name
 from pdfs.core.manifest import Manifest
 from pdfs.core.plan import ConflictNames
@@ -65,7 +65,7 @@ async def standing(ctx: StageContext, root: Root, work: Work) -> Standing:
                 return Standing.SUPERSEDED if is_all_in else Standing.MOVED
         if await _stands_on(ctx, root.tree, current, tree):
             return Standing.CURRENT
-    is_all_in = not tree.has_edits and not changed_files(tree)
+    is_all_in = not holds_work(tree)
     return Standing.SUPERSEDED if is_all_in else Standing.MOVED
 
 

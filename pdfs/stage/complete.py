@@ -3,7 +3,6 @@ comes into its journal, before the session is given up.
 
 Bytes that are kept so are no edit: the tree looks as before, and a publish of the session after
 `pdfs recover undo` sends the same. What can't be had is named; nothing else is left out for it.
-Whoever calls writes a checkpoint of the tree then: before it, a replay passes them over.
 """
 
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ Ranges = list[tuple[int, int]]
 async def complete(ctx: StageContext, work: Work) -> dict[Path, Ranges]:
     """Bring here what changed files need; returns what could not be had, by file.
 
-    What was kept survives a power cut when it returns, and a checkpoint. Raises StoreError where
+    What was kept survives a power cut when it returns. Raises StoreError where
     the bucket does not answer: what is here by then stays, and calling it again goes on.
     """
     lacking = lacking_ranges(work.tree)

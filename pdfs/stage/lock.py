@@ -139,23 +139,17 @@ class HeldLock:
                 condition = await self._condition_after(outcome)
 
     async def _condition_after(self, outcome: Lost) -> Condition:
-        """Under which condition a lost write may be tried again. Raises LockLost if it may not."""
+        """Under which condition a lost write may be tried again. Raises LockLost if it may not.
+
+        A lock that vanished is made again by the session whose fence the root carries.
+        """
         if outcome.found is None:
-            await self._check_root_is_ours()
+            await root.read_held_root(self._ctx, self.lock.fence)
             return IfAbsent()
         found = lease.decode(self._ctx.keys.lock, outcome.found.body)
         if (found.session, found.run) != (self.lock.session, self.lock.run):
             raise lost_to(found)
         return IfMatch(outcome.found.info.etag)  # an earlier write of ours whose answer was lost
-
-    async def _check_root_is_ours(self) -> None:
-        """A lock that vanished is made again by the session whose fence the root carries."""
-        seen = await root.read_root(self._ctx)
-        if seen is None or not seen.is_held_by(self._ctx.owner, self.lock.fence):
-            raise LockLost(
-                "the stage lock is gone, and the stage has another owner",
-                remedy="everything is kept: pdfs recover list",
-            )
 
 
 def _named_after(lock: Lock, former: Lock) -> Lock:

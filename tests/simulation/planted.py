@@ -74,7 +74,7 @@ PLANTED = (
         what="a lock that vanished is made again without a look at the root",
         rule="only the session whose fence the root carries makes its lock again",
         file="pdfs/stage/lock.py",
-        old="            await self._check_root_is_ours()\n",
+        old="            await root.read_held_root(self._ctx, self.lock.fence)\n",
         new="",
         test="vanished",
     ),
@@ -331,7 +331,7 @@ PLANTED = (
         what="work on a generation that is no longer the current one is published over it",
         rule="who stands on another generation than the root's publishes nothing",
         file="pdfs/stage/catch_up.py",
-        old="    is_all_in = not tree.has_edits and not changed_files(tree)\n"
+        old="    is_all_in = not holds_work(tree)\n"
         "    return Standing.SUPERSEDED if is_all_in else Standing.MOVED",
         new="    return Standing.CURRENT",
         test="handed",
