@@ -19,11 +19,11 @@ from typing import Final
 
 from pdfs.core.content import Content
 from pdfs.core.ids import Inode, Path
-from pdfs.core.intervals import Extent
+from pdfs.core.intervals import NOWHERE, Extent
 from pdfs.core.keys import COMPONENT_LIMIT, join, leaf, parent
 from pdfs.core.node import Based, Layer, Node, Written, Zeros
 from pdfs.core.record import Kind
-from pdfs.core.tree import NOWHERE, Tree
+from pdfs.core.tree import Tree
 from pdfs.disk import (
     Disk,
     disk_error,

@@ -6,7 +6,7 @@ The extents of one file never overlap and are kept in order; a newer write cuts 
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Position(NamedTuple):
@@ -14,6 +14,12 @@ class Position(NamedTuple):
 
     segment: int
     offset: int
+
+
+NOWHERE: Final = Position(0, 0)
+"""There is no segment 0: of a record without data, and of bytes that were written and are lost."""
+NOWHERE_SINCE: Final = Position(0, 1 << 62)
+"""Of lost bytes that were written since the publish under way began: it can't bring them back."""
 
 
 class Extent(NamedTuple):
@@ -84,7 +90,12 @@ class Extents:
 
     def drop_until(self, position: Position) -> None:
         """Drop every extent whose bytes were appended before `position`."""
-        kept = [extent for extent in self._extents if extent.at >= position]
+        kept = [
+            extent
+            for extent in self._extents
+            if extent.at >= position
+            or (extent.at.segment == NOWHERE.segment and extent.at >= NOWHERE_SINCE)
+        ]
         self._extents = kept
         self._starts = [extent.start for extent in kept]
         self.total = _length(kept)

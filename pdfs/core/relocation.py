@@ -9,8 +9,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from pdfs.core.intervals import Extent, Position
-from pdfs.core.tree import NOWHERE, Tree
+from pdfs.core.intervals import NOWHERE, Extent, Position
+from pdfs.core.tree import Tree
 from pdfs.errors import JournalDamaged
 
 _SLICE: Final = 2000

@@ -14,7 +14,7 @@ from typing import assert_never
 
 from pdfs.core.content import Content
 from pdfs.core.ids import TOP, Inode, ObjectName, Path
-from pdfs.core.intervals import Extent, Position
+from pdfs.core.intervals import NOWHERE, Extent, Position
 from pdfs.core.keys import join
 from pdfs.core.node import PERMISSIONS, Node
 from pdfs.core.record import (
@@ -37,8 +37,6 @@ from pdfs.core.record import (
 )
 from pdfs.errors import JournalDamaged
 
-NOWHERE = Position(0, 0)
-"""There is no segment 0: of a record without data, and of bytes that were written and are lost."""
 _NO_EDITS = (Publishing, Settled, Found, Gone, Drop, Brought)
 
 

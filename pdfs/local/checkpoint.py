@@ -7,8 +7,9 @@
 3. writes and syncs the new snapshot, under a name that nobody reads
 
 `commit_checkpoint` makes it the session's: the directory is synced, the snapshot renamed, the
-directory synced again. Only who holds the session calls that: so whatever becomes of the process
-that makes a checkpoint, and whenever, it can't take away what a later one wrote.
+directory synced again. Only who holds the session calls that, and no two checkpoints of a session
+write files of the same names: so whatever becomes of the process that makes one, and whenever, it
+can't take away or replace what a later one wrote.
 
 The snapshot is `<QQ` (number of the newest record that it includes; number of the newest segment
 that holds nothing to be replayed on it) and `core.snapshot`.
@@ -24,9 +25,9 @@ from typing import Final
 
 from pdfs.core import snapshot
 from pdfs.core.ids import SessionId
-from pdfs.core.intervals import Extent, Position
+from pdfs.core.intervals import NOWHERE, Extent, Position
 from pdfs.core.relocation import Moves
-from pdfs.core.tree import NOWHERE, Tree
+from pdfs.core.tree import Tree
 from pdfs.disk import Disk, disk_error, opened, write_fully
 from pdfs.errors import JournalDamaged
 from pdfs.local.carrying import carry, discard_carried, live_bytes
@@ -37,7 +38,7 @@ from pdfs.local.journal_segment import fsync
 from pdfs.local.kept import lose_damaged, read_extent
 from pdfs.local.replay import replay_one
 from pdfs.local.sizes import free_bytes
-from pdfs.local.snapshot import NEXT_SNAPSHOT, SNAPSHOT, encode_snapshot_head, read_snapshot
+from pdfs.local.snapshot import SNAPSHOT, encode_snapshot_head, next_snapshot, read_snapshot
 
 STANDING: Final = struct.Struct("<QQ")
 """What stands before the tree in the content of a snapshot."""
@@ -154,7 +155,7 @@ def make_checkpoint(
         kept = frozenset(live) - copied
         moves = _copied(disk, directory, order, tree, copied, kept, is_wanted)
         standing = Standing(tree=tree, after=order.after, through=order.number)
-        _write_next(disk, directory, session, encode_standing(standing))
+        _write_next(disk, directory, order, encode_standing(standing))
     except OSError as error:
         raise disk_error(error, "write a checkpoint") from error
     return Checkpoint(
@@ -164,21 +165,21 @@ def make_checkpoint(
     )
 
 
-def commit_checkpoint(disk: Disk, directory: int) -> None:
-    """Make what `make_checkpoint` wrote the session's snapshot; it survives power loss.
+def commit_checkpoint(disk: Disk, directory: int, order: Order) -> None:
+    """Make what `make_checkpoint` wrote for `order` the session's snapshot; it survives power loss.
 
     Raises OSError, with the old snapshot in place; SyncFailed, and then nobody knows which of them
     is: the disk can't be trusted any more.
     """
     fsync(disk, directory)
-    disk.rename(directory, NEXT_SNAPSHOT, directory, SNAPSHOT)
+    disk.rename(directory, next_snapshot(order.number), directory, SNAPSHOT)
     fsync(disk, directory)
 
 
 def discard_checkpoint(disk: Disk, directory: int, order: Order) -> None:
     """Remove what a checkpoint that was not committed left. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
-        disk.unlink(directory, NEXT_SNAPSHOT)
+        disk.unlink(directory, next_snapshot(order.number))
     discard_carried(disk, directory, order.number)
 
 
@@ -282,11 +283,9 @@ def _copied(
         files.close()
 
 
-def _write_next(disk: Disk, directory: int, session: SessionId, content: bytes) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        disk.unlink(directory, NEXT_SNAPSHOT)
+def _write_next(disk: Disk, directory: int, order: Order, content: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    with opened(disk, directory, NEXT_SNAPSHOT, flags) as descriptor:
-        head = encode_snapshot_head(session, content)
+    with opened(disk, directory, next_snapshot(order.number), flags) as descriptor:
+        head = encode_snapshot_head(order.header.session, content)
         write_fully(disk, descriptor, [head, content], 0)
         disk.fsync(descriptor)

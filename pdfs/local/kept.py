@@ -8,8 +8,8 @@ from bisect import bisect_right
 from collections.abc import Set
 
 from pdfs.core.ids import SessionId
-from pdfs.core.intervals import Extent
-from pdfs.core.tree import NOWHERE, Tree
+from pdfs.core.intervals import NOWHERE, NOWHERE_SINCE, Extent
+from pdfs.core.tree import Tree
 from pdfs.disk import Disk, disk_error
 from pdfs.local.carrying import live_bytes
 from pdfs.local.journal_files import SegmentFiles
@@ -80,13 +80,15 @@ def _intact_ranges(files: SegmentFiles, session: SessionId, number: int) -> Inta
 def _lose(tree: Tree, number: int, intact: IntactRanges | None) -> int:
     """How many bytes were lost."""
     lost = 0
+    flight = tree.in_flight
 
     def looked_at(extent: Extent) -> list[Extent]:
         nonlocal lost
         if extent.at.segment != number or (intact is not None and intact.has(extent)):
             return [extent]
         lost += extent.stop - extent.start
-        return [Extent(extent.start, extent.stop, NOWHERE)]
+        is_since = flight is not None and extent.at >= flight.boundary
+        return [Extent(extent.start, extent.stop, NOWHERE_SINCE if is_since else NOWHERE)]
 
     for node in tree.nodes.values():
         node.extents.replace_from(0, len(node.extents), looked_at)

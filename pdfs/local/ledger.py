@@ -18,7 +18,7 @@ import trio
 from pdfs.core import record as core_record
 from pdfs.core.content import Content
 from pdfs.core.ids import Fence, Inode, Sequence, first_inode
-from pdfs.core.intervals import Position
+from pdfs.core.intervals import NOWHERE, Position
 from pdfs.core.node import Based, Node, Written, Zeros
 from pdfs.core.record import (
     Brought,
@@ -33,7 +33,7 @@ from pdfs.core.record import (
     Settled,
     Unlink,
 )
-from pdfs.core.tree import NOWHERE, Tree
+from pdfs.core.tree import Tree
 from pdfs.disk import Buffer
 from pdfs.errors import ContentLost, JournalFailed
 from pdfs.local.journal import Appended

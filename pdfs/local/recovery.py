@@ -15,21 +15,23 @@ replayed, are kept until the session ends, through later recoveries too.
 import contextlib
 from dataclasses import dataclass
 
+from pdfs.core.intervals import NOWHERE
 from pdfs.core.record import Drop
-from pdfs.core.tree import NOWHERE, Tree
+from pdfs.core.tree import Tree
 from pdfs.disk import Disk, disk_error
-from pdfs.errors import PdfsError
+from pdfs.errors import JournalDamaged, PdfsError
 from pdfs.local.carrying import carry, discard_carried, live_bytes
 from pdfs.local.checkpoint import Standing, encode_standing, read_standing, replay_on
 from pdfs.local.journal import Journal
 from pdfs.local.journal_files import SegmentFiles
 from pdfs.local.journal_format import Header
-from pdfs.local.journal_loader import End, load
+from pdfs.local.journal_loader import End, list_segments, load
 from pdfs.local.journal_segment import fsync
 from pdfs.local.kept import lose_damaged, read_extent
 from pdfs.local.ledger import Fetch, Ledger, RunBlocking
-from pdfs.local.session_directory import SessionDirectory
+from pdfs.local.session_directory import SessionDirectory, words
 from pdfs.local.sizes import ALONE, JournalSizes
+from pdfs.local.snapshot import SNAPSHOT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +57,12 @@ def recover(disk: Disk, directory: SessionDirectory) -> Recovered | None:
     """The tree as of the last record that can be trusted; changes nothing.
 
     That is also the last one before a record that contradicts it. None where the session died
-    before it could take any work. Raises JournalDamaged where not even the snapshot can be read,
-    UsageError for a journal of another version, DiskError.
+    before it could take any work. Raises JournalDamaged where the snapshot can't be read, or is
+    gone; UsageError for a journal of another version, DiskError.
     """
     found = read_standing(disk, directory.descriptor, directory.session)
     if found is None:
+        _check_unused(directory)
         return None
     loaded = load(
         disk,
@@ -79,6 +82,19 @@ def recover(disk: Disk, directory: SessionDirectory) -> Recovered | None:
         header=loaded.header,
         lost=lost,
     )
+
+
+def _check_unused(directory: SessionDirectory) -> None:
+    """There is no snapshot. It is there before any segment is: so there must be none of these."""
+    with words(f"look at {directory.path}"):
+        segments = list_segments(directory.descriptor)
+    if segments:
+        raise JournalDamaged(
+            f"{directory.path / SNAPSHOT} is gone, and with it the names of the files whose bytes "
+            f"are in {len(segments)} segments of the journal",
+            remedy="nothing was changed: bring it back from a backup; pdfs journal dump shows "
+            "what was written, pdfs recover discard puts the session into the trash",
+        )
 
 
 def begin(

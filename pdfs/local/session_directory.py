@@ -23,7 +23,12 @@ from pdfs.disk import (
 )
 from pdfs.errors import DamageFound
 from pdfs.local.journal_format import parse_segment_name
-from pdfs.local.snapshot import NEXT_SNAPSHOT, SNAPSHOT, encode_snapshot_head, read_snapshot
+from pdfs.local.snapshot import (
+    SNAPSHOT,
+    encode_snapshot_head,
+    is_next_snapshot,
+    read_snapshot,
+)
 
 _SCHEMA: Final = 1
 _DESCRIPTION: Final = "session.json"
@@ -125,8 +130,6 @@ class SessionDirectory(Descriptors):
         """
         target = _DAMAGED if self.has_damage else _ASIDE
         with words(f"move old segments aside in {self.path}"):
-            with contextlib.suppress(FileNotFoundError):
-                self._disk.unlink(self.descriptor, NEXT_SNAPSHOT)
             make_directory(self._disk, self.descriptor, target)
             with opened_directory(self._disk, self.descriptor, target) as aside:
                 for old in os.listdir(aside) if target == _ASIDE else ():
@@ -135,14 +138,13 @@ class SessionDirectory(Descriptors):
                     parsed = parse_segment_name(name)
                     if parsed is not None and parsed.number < first:
                         self._disk.rename(self.descriptor, name, aside, name)
+                    elif is_next_snapshot(name):
+                        self._disk.unlink(self.descriptor, name)
                 self._disk.fsync(aside)
             self._disk.fsync(self.descriptor)
 
     def empty(self) -> None:
-        """Delete everything in it, the snapshot first: without one, a session holds no work."""
-        with contextlib.suppress(FileNotFoundError):
-            self._disk.unlink(self.descriptor, SNAPSHOT)
-            self._disk.fsync(self.descriptor)
+        """Delete everything in it; nobody looks for a session there any more."""
         for name in os.listdir(self.descriptor):
             if name in (_ASIDE, _DAMAGED):
                 with opened_directory(self._disk, self.descriptor, name) as aside:

@@ -18,9 +18,8 @@ from pdfs.errors import DamageFound, UsageError
 
 SCHEMA: Final = 2
 SNAPSHOT: Final = "snapshot"
-NEXT_SNAPSHOT: Final = SNAPSHOT + ".__next__"
-"""What a checkpoint wrote that was not committed yet."""
 
+_NEXT: Final = SNAPSHOT + ".__next-"
 _MAGIC = b"PDFSNAP"
 _HEAD = struct.Struct("<7sB16sQ")
 _CHECKSUM = struct.Struct("<Q")
@@ -39,6 +38,16 @@ class Head(NamedTuple):
     checksum: int
     checked: bytes
     """The part of the head that goes into the checksum, before the content."""
+
+
+def next_snapshot(number: int) -> str:
+    """The name of what the checkpoint of that number wrote, until it is committed."""
+    return f"{_NEXT}{number}__"
+
+
+def is_next_snapshot(name: str) -> bool:
+    """Whether a checkpoint that was not committed, whichever it was, left this file."""
+    return name.startswith(_NEXT)
 
 
 def decode_head(raw: bytes, *, file: str) -> Head:

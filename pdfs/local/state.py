@@ -6,7 +6,7 @@
                             snapshot         the tree that the journal goes on from; likewise
                             journal-…        see `journal_format`
                             carried-…        see `carrying`
-                            snapshot.__next__, reserve    see `checkpoint`
+                            snapshot.__next-{n}__, reserve    see `checkpoint`
                             aside/           segments that a recovery has copied; not read again
                             damaged/         the same, once damage was found; never deleted
       trash/{session}/      a discarded session, as it was; for 30 days at least
@@ -130,13 +130,16 @@ class StateDirectory(Descriptors):
     def remove(self, held: SessionDirectory) -> None:
         """Delete a session that this process holds and whose work is all in the bucket.
 
-        A crash in between leaves a session without a snapshot, which holds no work. DiskError.
+        What a crash in between leaves is deleted with what is old in the trash. Raises DiskError.
         """
         with self._guarded(f"remove session {held.session}"):
+            name = held.session + _OLD
+            self._disk.rename(self._sessions, held.session, self._trash, name)
+            self._disk.fsync(self._trash)
+            self._disk.fsync(self._sessions)
             held.empty()
             held.close()
-            self._disk.rmdir(self._sessions, held.session)
-            self._disk.fsync(self._sessions)
+            self._disk.rmdir(self._trash, name)
 
     def discard(self, session: SessionId) -> None:
         """Move a session that no process has to the trash; nothing in it changes.

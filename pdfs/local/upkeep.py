@@ -227,7 +227,7 @@ class Upkeep:
         try:
             made = await self._make(order)
             with trio.CancelScope(shield=True):
-                await self._on_disk("write a checkpoint", commit_checkpoint)
+                await self._on_disk("write a checkpoint", commit_checkpoint, order)
             is_committed = True
         finally:
             if not is_committed and not self._journal.has_failed:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pdfs.core.content import Content, Digest
 from pdfs.core.ids import TOP, Fence, Inode, PublishId, Sequence, SessionId, object_name
+from pdfs.core.intervals import NOWHERE
 from pdfs.core.node import Based, Node, Written
 from pdfs.core.record import (
     Create,
@@ -23,7 +24,7 @@ from pdfs.core.record import (
     Unlink,
     Write,
 )
-from pdfs.core.tree import NOWHERE, Tree, new_tree
+from pdfs.core.tree import Tree, new_tree
 from pdfs.disk import Disk, OsDisk
 from pdfs.local.journal import Journal
 from pdfs.local.journal_files import SegmentFiles

@@ -12,13 +12,16 @@ from pathlib import Path
 import pytest
 import trio
 
+from pdfs.core.intervals import NOWHERE
 from pdfs.disk import OsDisk
 from pdfs.errors import DiskError, JournalFailed, PdfsError
+from pdfs.local import checkpoint
 from pdfs.local.checkpoint import Checkpoint, Interrupted, Order, make_checkpoint
 from pdfs.local.checkpoint_process import run_checkpoint_process
 from pdfs.local.journal_files import SegmentFiles
 from pdfs.local.journal_inspection import verify_file, verify_journal
 from pdfs.local.sizes import JournalSizes
+from pdfs.local.snapshot import is_next_snapshot
 from pdfs.local.upkeep import Make, Upkeep
 from tests.local.crashing_disk import CrashingDisk, Event, Moved, PowerCuts, materialize
 from tests.local.desk import Desk, Left, Memory, Opened, left_in, opened_session, shown
@@ -236,7 +239,7 @@ async def a_session_with_checkpoints(root: Path, seed: int) -> tuple[Worker, Mem
 
 
 def _is_commit(event: Event) -> bool:
-    return isinstance(event, Moved) and event.new == "snapshot" and event.old.endswith("__next__")
+    return isinstance(event, Moved) and event.new == "snapshot" and is_next_snapshot(event.old)
 
 
 def check(left: Left | None, memory: Memory, at_least: int, where: object) -> None:
@@ -272,7 +275,7 @@ async def test_a_crash_or_a_power_cut_at_any_step_of_a_checkpoint_loses_nothing(
                 first[cut] = False
                 check(left, memory, promised(worker.acknowledged, cut), (number, cut))
             names = os.listdir(cut_down / "sessions" / SESSION)
-            both += "snapshot.__next__" in names
+            both += any(map(is_next_snapshot, names))
             checked += 1
     assert checked > 300
     assert both > 5, "no cut fell between a snapshot and its rename"
@@ -387,7 +390,7 @@ async def test_a_checkpoint_is_not_made_of_a_damaged_journal(tmp_path: Path, see
 
         with pytest.raises(PdfsError, match="damaged from byte"):
             await upkeep_of(opened, disk, make=make).checkpoint()
-        assert "snapshot.__next__" not in segments(tmp_path)
+        assert not any(map(is_next_snapshot, segments(tmp_path)))
         assert not any(name.startswith("carried") for name in segments(tmp_path))
 
 
@@ -410,6 +413,30 @@ async def test_what_a_checkpoint_carried_is_checked_before_it_is_carried_again(
     left = left_in(tmp_path, memory.bucket)
     assert left is not None
     assert "bytes of files are lost in segment" in left.recovered.damage
+
+
+@pytest.mark.parametrize("offset", [0, 100], ids=["before the publish", "since"])
+async def test_bytes_that_are_lost_come_back_from_a_publish_that_has_them_and_no_other(
+    tmp_path: Path, seed: int, offset: int
+) -> None:
+    memory, disk = Memory(), OsDisk()
+    with opened_session(tmp_path, disk, sizes=SIZES) as opened:
+        desk = Desk(opened.ledger, random.Random(seed), memory)
+        desk.create("a")
+        desk.write("a", 0, size=400)
+        desk.publish()
+        desk.write("a", 100, size=50)
+        await upkeep_of(opened, disk).checkpoint()
+        (carried,) = (tmp_path / "sessions" / SESSION).glob("carried-*")
+        damage(carried, desk.model["a"][1][offset : offset + 16])
+    with opened_session(tmp_path, disk, sizes=SIZES) as opened:
+        assert opened.recovered is not None
+        assert "bytes of files are lost" in opened.recovered.damage
+        desk.ledger = opened.ledger
+        desk.settle()
+        node = opened.ledger.tree.nodes[desk.ino("a")]
+        lost = [extent for extent in node.extents if extent.at.segment == NOWHERE.segment]
+        assert [(each.start, each.stop) for each in lost] == ([(100, 150)] if offset else [])
 
 
 # The process
@@ -478,7 +505,47 @@ def test_a_process_whose_session_is_gone_writes_no_more(tmp_path: Path, seed: in
         order = Order(header=HEADER, last=1, after=opened.ledger.last)
         with pytest.raises(Interrupted):
             make_checkpoint(disk, opened.directory.descriptor, order, is_wanted=lambda: False)
-    assert "snapshot.__next__" not in segments(tmp_path)
+    assert not any(map(is_next_snapshot, segments(tmp_path)))
+
+
+async def test_a_process_of_a_dead_daemon_that_wakes_late_replaces_no_later_checkpoint(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, disk, chance = Memory(), OsDisk(), random.Random(seed)
+    stopped: list[tuple[OsDisk, int, Order, bytes]] = []
+
+    def stop(disk: OsDisk, directory: int, order: Order, content: bytes) -> None:
+        stopped.append((disk, directory, order, content))
+
+    with opened_session(tmp_path, disk, sizes=SIZES) as opened:
+        desk = Desk(opened.ledger, chance, memory)
+        desk.create("a")
+        desk.write("a")
+        opened.journal.roll()
+        opened.journal.sync()
+        opened.journal.seal()
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "_write_next", stop)
+            order = Order(header=HEADER, last=1, after=opened.ledger.last)
+            make_checkpoint(disk, opened.directory.descriptor, order)
+        opened.journal.abandon()
+    with opened_session(tmp_path, disk, sizes=SIZES) as opened:
+        desk.ledger = opened.ledger
+        desk.write("a")
+
+        async def make(order: Order) -> Checkpoint:
+            await trio.lowlevel.checkpoint()
+            made = make_checkpoint(disk, opened.directory.descriptor, order)
+            ((_, _, old, content),) = stopped
+            checkpoint._write_next(disk, opened.directory.descriptor, old, content)
+            return made
+
+        await upkeep_of(opened, disk, make=make).checkpoint()
+        last = opened.ledger.last
+    left = left_in(tmp_path, memory.bucket)
+    assert left is not None
+    assert not left.recovered.damage
+    assert left.shown == memory.history[last]
 
 
 async def test_what_was_carried_is_looked_at_by_who_verifies_the_journal(

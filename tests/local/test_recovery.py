@@ -13,7 +13,7 @@ import pytest
 
 from pdfs.core.ids import TOP, Inode, PublishId
 from pdfs.core.record import Create, Kind, Publishing, SetAttributes, Unlink, Write
-from pdfs.errors import DiskError, DiskFull
+from pdfs.errors import DiskError, DiskFull, JournalDamaged
 from pdfs.local.ledger import Ledger
 from tests.fs.sessions import SESSION, empty_tree, inline, ledger_of
 from tests.local.crashing_disk import CrashingDisk, PowerCuts, materialize
@@ -130,6 +130,19 @@ async def test_a_recovery_keeps_every_byte_and_what_the_publish_includes(tmp_pat
     assert {mask[:3] for mask in found.included.values() if mask} == {"+++"}
     assert all("-" in mask for mask in found.included.values() if mask)
     assert not found.orphans
+
+
+async def test_a_journal_whose_snapshot_is_gone_is_damage_and_stays(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    await crash(path)
+    (path / "sessions" / SESSION / "snapshot").unlink()
+    before = files_of(path)
+    with (
+        pytest.raises(JournalDamaged, match="snapshot is gone"),
+        ledger_of(path, empty_tree, run_blocking=inline),
+    ):
+        pass
+    assert files_of(path) == before
 
 
 @pytest.mark.parametrize("for_ever", [False, True], ids=["once", "dead from there"])

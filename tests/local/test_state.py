@@ -470,3 +470,18 @@ def test_a_deletion_that_a_crash_cut_short_is_finished_by_the_next_one(
         state.undo(SESSION)
     assert state.empty_trash(0.0, most=10) == []
     assert list((tmp_path / "pdfs" / "trash").iterdir()) == []
+
+
+def test_a_removed_session_is_nowhere_after_a_crash_amid_its_removal(
+    state: StateDirectory, disk: FaultyDisk, tmp_path: Path
+) -> None:
+    """What was removed is never half there: a journal without its snapshot is damage."""
+    with state.create_session(SESSION) as session:
+        session.write_snapshot(b"the tree")
+        disk.fault = Fault(at=1, error=errno.EIO, calls=frozenset({"unlink", "rmdir"}))
+        with pytest.raises(DiskError):
+            state.remove(session)
+    disk.fault = None
+    assert state.sessions() == state.trashed() == []
+    assert state.empty_trash(0.0, most=10) == []
+    assert list((tmp_path / "pdfs" / "trash").iterdir()) == []
