@@ -70,18 +70,20 @@ class Extents:
 
     def put(self, extent: Extent) -> None:
         """Lay `extent` over what is there."""
-        if extent.start >= extent.stop:
+        start, stop, _ = extent
+        if start >= stop:
             return
-        if not self._extents or extent.start >= self._extents[-1].stop:
-            self._starts.append(extent.start)
-            self._extents.append(extent)
-            self.total += extent.stop - extent.start
+        extents = self._extents
+        if not extents or start >= extents[-1].stop:
+            self._starts.append(start)
+            extents.append(extent)
+            self.total += stop - start
             return
-        index = bisect_right(self._starts, extent.start) - 1
-        if index >= 0 and self._extents[index][:2] == extent[:2]:  # a block, written again
-            self._extents[index] = extent
+        index = bisect_right(self._starts, start) - 1
+        if index >= 0 and extents[index].start == start and extents[index].stop == stop:
+            extents[index] = extent  # a block, written again
             return
-        self._replace(extent.start, extent.stop, [extent])
+        self._replace(start, stop, [extent])
 
     def cut(self, size: int) -> None:
         """Drop everything at and above `size`."""

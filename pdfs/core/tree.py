@@ -37,7 +37,7 @@ from pdfs.core.record import (
 )
 from pdfs.errors import JournalDamaged
 
-_NO_EDITS = (Publishing, Settled, Found, Gone, Drop, Brought)
+_NO_EDITS = frozenset[type[Record]]({Publishing, Settled, Found, Gone, Drop, Brought})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -139,7 +139,7 @@ class Tree:
                 self._brought(record, at, length)
             case _:
                 assert_never(record)
-        self.edits += not isinstance(record, _NO_EDITS)
+        self.edits += type(record) not in _NO_EDITS
 
     def _create(self, record: Create) -> None:
         parent = self._directory(record.parent)

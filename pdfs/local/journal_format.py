@@ -195,14 +195,17 @@ def encode_frame(
 
 def decode_frame(raw: Buffer, session: bytes, segment: int, offset: int) -> Frame | None:
     """The frame at `offset` of that segment; None where `raw` is not exactly one."""
-    if len(raw) != FRAME_SIZE or raw[:3] != MAGIC:
+    if len(raw) != FRAME_SIZE:
+        return None
+    magic, *fields, checksum = _FRAME.unpack(raw)
+    if magic != MAGIC:
         return None
     place = _PLACE.pack(session, segment, offset)
-    *fields, checksum = _FRAME.unpack(raw)
     if xxhash.xxh3_64_intdigest(place + raw[:_UNCHECKED]) != checksum:
         return None
-    frame = Frame._make(fields[1:])
-    return None if max(frame.body_size, frame.data_size) > PAYLOAD_LIMIT else frame
+    frame = Frame._make(fields)
+    is_possible = frame.body_size <= PAYLOAD_LIMIT and frame.data_size <= PAYLOAD_LIMIT
+    return frame if is_possible else None
 
 
 def encode_header(header: Header, segment: int) -> bytes:

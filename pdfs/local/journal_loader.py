@@ -300,23 +300,26 @@ class Loaded:
         return 0
 
     def _records_of(self, index: int, reader: SegmentReader) -> Iterator[JournalRecord]:
-        is_carried = self._files[index].segment.is_carried
+        number, is_carried = self._files[index].number, self._files[index].segment.is_carried
         for found in reader.records():
             frame = found.frame
             self._note(frame)
-            if frame.sequence <= self._after:
+            sequence = frame.sequence
+            if sequence <= self._after:
                 continue
-            if frame.sequence != self._last + 1 and not is_carried:
+            if sequence != self._last + 1 and not is_carried:
                 self._stop = self._stop or self._edge or _Place(index, found.offset)
                 self._has_gap = True
                 return
-            self._last, self._stop = frame.sequence, None
+            self._last, self._stop = sequence, None
             self._edge = _Place(index, found.end)
-            yield _record_of(self._files[index].number, found)
+            yield _record_of(number, found)
 
     def _note(self, frame: Frame) -> None:
-        self._synced = max(self._synced, frame.synced)
-        self._highest = max(self._highest, frame.sequence)
+        if frame.synced > self._synced:
+            self._synced = frame.synced
+        if frame.sequence > self._highest:
+            self._highest = frame.sequence
 
     def _note_end(self, index: int, reader: SegmentReader) -> None:
         """Judge what follows the last record of a segment."""
@@ -403,16 +406,10 @@ class Loaded:
 
 
 def _record_of(segment: int, found: Found) -> JournalRecord:
-    frame, body = found.frame, found.body
+    _, end, frame, body = found
     assert body is not None
-    return JournalRecord(
-        sequence=frame.sequence,
-        kind=frame.kind,
-        body=body,
-        segment=segment,
-        data_offset=found.offset + FRAME_SIZE + frame.body_size,
-        data_size=frame.data_size,
-    )
+    size = frame.data_size
+    return JournalRecord(frame.sequence, frame.kind, body, segment, end - size, size)
 
 
 def list_segments(directory: int) -> list[SegmentName]:
