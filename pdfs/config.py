@@ -9,6 +9,7 @@ user's `config.toml`, the system's, the default. Both files are TOML with these 
     profile     a section of ~/.aws/credentials                 PDFS_PROFILE
     user        who you are, for locks; default: login name     PDFS_USER
     machine     this machine's name, for people                 PDFS_MACHINE
+    stop_timeout    seconds for publishing after a signal       PDFS_STOP_TIMEOUT
 
 Credentials are found as every S3 tool finds them, and never stand here.
 """
@@ -28,7 +29,10 @@ from urllib.parse import quote
 from pdfs.core.timing import Timing, override
 from pdfs.errors import UsageError
 
-KEYS = ("bucket", "endpoint", "region", "profile", "user", "machine")
+KEYS = ("bucket", "endpoint", "region", "profile", "user", "machine", "stop_timeout")
+STOP_TIMEOUT = 45.0
+"""With what a break-off takes at the worst (a DELETE in doubt, 30 s; a release, 10 s) it ends in
+the 90 s that systemd gives a login session, or a service that says nothing."""
 _ENVIRONMENT = {
     "bucket": "PDFS_BUCKET",
     "endpoint": "PDFS_ENDPOINT_URL",
@@ -36,6 +40,7 @@ _ENVIRONMENT = {
     "profile": "PDFS_PROFILE",
     "user": "PDFS_USER",
     "machine": "PDFS_MACHINE",
+    "stop_timeout": "PDFS_STOP_TIMEOUT",
 }
 SYSTEM_FILE = PurePath("/etc/pdfs/config.toml")
 
@@ -58,6 +63,8 @@ class Configuration:
     """What costs only time to lose."""
     runtime: PurePath
     """Control sockets."""
+    stop_timeout: float
+    """Seconds from a signal to the break-off of a session that is not published then; 0 = none."""
     timing: Timing
     timing_overrides: Mapping[str, float]
     """What PDFS_TEST_TIMING changed."""
@@ -92,6 +99,7 @@ def configure(
         state=state_path(environ),
         cache=cache_path(environ),
         runtime=runtime_path(environ),
+        stop_timeout=_seconds(chosen["stop_timeout"]),
         timing=override(Timing(), overrides),
         timing_overrides=overrides,
     )
@@ -143,9 +151,23 @@ def _checked(path: PurePath, key: str, value: object) -> str:
     if key not in KEYS:
         known = ", ".join(KEYS)
         raise UsageError(f"{path} has the unknown key {key!r}", remedy=f"known are {known}")
+    if key == "stop_timeout" and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
     if not isinstance(value, str):
         raise UsageError(f"{key!r} in {path} is {value!r}, not a string")
     return value
+
+
+def _seconds(text: str | None) -> float:
+    if text is None:
+        return STOP_TIMEOUT
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise UsageError(f"stop_timeout is {text!r}", remedy="write seconds, or 0 for no limit")
+    return seconds
 
 
 def _timing_overrides(environ: Mapping[str, str]) -> dict[str, float]:

@@ -30,6 +30,7 @@
     │   ├── ObjectDamaged
     │   └── ContentLost                               found at none of its homes
     ├── SessionError              exit 2   EINVAL     illegal in this state; nothing was changed
+    ├── Stopped                   exit 130            by a signal or a no; nothing was changed
     ├── DaemonError                                   what a daemon refused; exit code as it says
     │   └── StartFailed                               it ended before its mount could be used
     ├── DaemonSilent                                  it does not answer, or not in our language
@@ -247,6 +248,12 @@ class SessionError(PdfsError):
 
     exit_code = 2
     errno = errno.EINVAL
+
+
+class Stopped(PdfsError):
+    """A signal, or a no, ended it before anything was changed."""
+
+    exit_code = 130
 
 
 class DaemonError(PdfsError):

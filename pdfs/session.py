@@ -33,6 +33,7 @@ from pdfs.errors import (
     PdfsError,
     SessionError,
     StoreError,
+    StoreUnavailable,
     UnpublishedWork,
 )
 from pdfs.stage.catch_up import Standing, catch_up, missing_of, rebase_onto, standing
@@ -54,8 +55,8 @@ def _unheard(_: object) -> None:
     pass
 
 
-_GIVE_BACK = 20.0
-"""Seconds that a mount which can't be gets to give the stage back."""
+_GIVE_BACK = 10.0
+"""Seconds in which the bucket has to take a stage back that is not needed, or broken off."""
 
 Serve = Callable[[Work], Awaitable[None]]
 """Shows the tree to processes until it is unmounted."""
@@ -116,6 +117,8 @@ class StageSession:
         """Files of an aborted session that can't be made whole, and what they lack."""
         self.warnings: list[Warned] = []
         self._is_lost_said = False
+        self._is_given_back = False
+        """As far as the bucket could be reached."""
         self._publishing: Unpublished | None = None
         """What the publish that is under way began with; None before the first."""
 
@@ -157,16 +160,29 @@ class StageSession:
             return
         self._move(Event.CRASHED)
         seal()
-        if self._held is not None and self.lost is None:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + _GIVE_BACK):
-                await self._leave(self._held)
+        if self._held is not None and self.lost is None and not self._is_given_back:
+            await self._within_reason(partial(self._leave, self._held))
         self._move(Event.SEALED)
 
     async def _leave(self, held: HeldLock) -> None:
+        pending = self._unpublished()
         try:
-            await held.release(self._unpublished())
+            await held.release(pending)
+            self.on_note(notes.LockReleased(files=pending.files, bytes=pending.bytes))
         except (StoreError, LockError) as error:
-            self.trouble = error
+            self._meet(error)
+
+    async def _within_reason(self, give_back: Callable[[], Awaitable[None]]) -> None:
+        """Await it, also while cancelled, but not for long; a lock that stays is told."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _GIVE_BACK) as scope:
+            await give_back()
+        if scope.cancelled_caught:
+            self._meet(
+                StoreUnavailable(
+                    f"the lock stays: the bucket did not answer within {_GIVE_BACK:g} s",
+                    remedy="mount the stage again",
+                )
+            )
 
     def abort(self) -> None:
         """Publish nothing of this session: when serving ends, it is ended and discarded.
@@ -239,8 +255,7 @@ class StageSession:
         try:
             tree = await self._load()
         except BaseException:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + _GIVE_BACK):
-                await self._give_back()
+            await self._within_reason(self._give_back)
             raise
         self._work = await self._workspace.begin(tree, self._started.fence)
         return self._work
@@ -259,6 +274,7 @@ class StageSession:
 
     async def _give_back(self) -> None:
         """Leave the stage as it was found, as far as the bucket can be reached."""
+        self._is_given_back = True
         try:
             await end_session(self._ctx, self._root)
             await self._lock.release(Unpublished())

@@ -145,8 +145,8 @@ def break_command(
     whose = _whose(keys, seen)
     if not yes and not is_interactive():
         raise UsageError(whose, remedy="to take it away: --yes")
-    if not yes and not confirm(f"{whose}. Take it away?"):
-        raise click.Abort
+    if not yes:
+        confirm(f"{whose}. Take it away?")
     _log(configuration, keys, seen, reason)
     trio.run(_break, configuration, keys)
     click.echo(f"the lock of {keys.project}/{keys.stage} is broken and released")

@@ -69,6 +69,13 @@ class _Choices:
     metavar="SECONDS",
     help="Wait at most so long for a stage that is unmounted, but still being published. 0: don't.",
 )
+@click.option(
+    "--stop-timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Publish at most so long after a signal, such as logout or shutdown send; then keep the "
+    "rest here. 0: no limit.  [default: as configured, or 45]",
+)
 @click.option("--foreground", is_flag=True, help="Do not go to the background.")
 @click.option("--wait", is_flag=True, help="Return only when all contents are on this machine.")
 @click.option("--allow-other", is_flag=True, help="Let other users of this machine in, too.")
@@ -86,6 +93,7 @@ def mount_command(
     foreground: bool,
     wait: bool,
     wait_lock: float,
+    stop_timeout: float | None,
     allow_other: bool,
 ) -> None:
     """Mount a stage of PROJECT at MOUNTPOINT, and lock it for others.
@@ -96,6 +104,8 @@ def mount_command(
     keys = keys_of(project, stage)
     if resume and discard:
         raise UsageError("--resume and --discard exclude each other")
+    if stop_timeout is not None:
+        configuration = replace(configuration, stop_timeout=stop_timeout)
     place = mountpoints.check_mountpoint(mountpoint)
     mountpoints.check_fuse()
     _wait_until_free(configuration, keys, wait_lock)
@@ -173,8 +183,7 @@ def _mount(request: MountRequest) -> Event:
         if error.refusal not in _ASKED or not is_interactive():
             raise
         click.echo(error.what, err=True)
-        if not confirm("Go on all the same?"):
-            raise click.Abort from None
+        confirm("Go on all the same?")
     return _start(replace(request, agreed=True))
 
 

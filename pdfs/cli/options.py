@@ -11,6 +11,7 @@ import click
 from pdfs.config import Configuration, configure
 from pdfs.core.keys import StageKeys
 from pdfs.disk import read_path
+from pdfs.errors import Stopped
 
 Command = Callable[..., Any]
 
@@ -70,6 +71,7 @@ def is_interactive() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def confirm(question: str) -> bool:
-    """Ask on the terminal; the default is no."""
-    return click.confirm(question, default=False, err=True)
+def confirm(question: str) -> None:
+    """Ask on the terminal. Raises Stopped for a no, which is the default."""
+    if not click.confirm(question, default=False, err=True):
+        raise Stopped("as you answered, nothing was changed")

@@ -157,8 +157,8 @@ def discard_command(configuration: Configuration, session: str, yes: bool) -> No
     what = f"{_amount(configuration, found)} of {found.name}"
     if not yes and not is_interactive():
         raise UsageError(f"discard takes {what} out of reach of a publish", remedy="add --yes")
-    if not yes and not confirm(f"Discard {what}?"):
-        raise click.Abort
+    if not yes:
+        confirm(f"Discard {what}?")
     incomplete = discard_session(configuration, found)
     check_complete(f"discarded {what}", incomplete, found)
     click.echo(f"discarded {what}; pdfs recover undo {found.short} brings it back")
@@ -292,8 +292,7 @@ def _check_whole(found: LocalSession, *, yes: bool) -> None:
     what = f"this import of {found.name} had not read all of {found.reading}, so it is only a part"
     if not is_interactive():
         raise UsageError(f"{what}; to publish that part", remedy="add --yes")
-    if not confirm(f"{what}. Publish that part?"):
-        raise click.Abort
+    confirm(f"{what}. Publish that part?")
 
 
 def _check_bucket(configuration: Configuration, found: LocalSession) -> None:

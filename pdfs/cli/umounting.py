@@ -93,8 +93,7 @@ def _ask_abort(configuration: Configuration, found: LocalSession) -> None:
             f"{found.name} has {lost} unpublished; abort leaves them out of the bucket",
             remedy="to do that: --yes",
         )
-    if not confirm(f"End {found.name} without publishing {lost}?"):
-        raise click.Abort
+    confirm(f"End {found.name} without publishing {lost}?")
 
 
 def _found(configuration: Configuration, target: str) -> LocalSession:

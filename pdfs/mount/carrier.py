@@ -4,14 +4,14 @@
           ▲
     control socket, signals: umount, abort, status
 
-A first signal is an unmount: what programs have mapped is written, the mount goes, everything is
-published. A second one ends the process: the journal is sealed and kept for recovery.
+A signal is an unmount: what programs have mapped is written, the mount goes, everything is
+published. Where that takes too long (`mount.stopping`), or something fails that never should, the
+session is broken off: the journal is sealed and kept for recovery, and the stage is given back.
 """
 
 import logging
 import math
 import os
-import signal
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -21,7 +21,7 @@ import trio
 from pdfs import fuse
 from pdfs.core.content import Content
 from pdfs.core.generation import holds_work
-from pdfs.core.lease import Claimant
+from pdfs.core.lease import Claimant, LockState
 from pdfs.core.node import Node
 from pdfs.core.notes import Asked, Mounted, Unmounted
 from pdfs.core.states import State
@@ -35,6 +35,7 @@ from pdfs.errors import (
     LockUnreadable,
     MountError,
     PdfsError,
+    Stopped,
     UnpublishedWork,
 )
 from pdfs.fs.filesystem import StageFilesystem
@@ -48,6 +49,7 @@ from pdfs.mount.logbook import Logbook
 from pdfs.mount.progress import ProgressTeller
 from pdfs.mount.request import MountRequest
 from pdfs.mount.status import invisible_fields, status_of, unended_fields
+from pdfs.mount.stopping import Stopping
 from pdfs.mount.workspace import DiskWorkspace, ServedWork
 from pdfs.session import StageSession
 from pdfs.stage.contents import Contents
@@ -58,9 +60,10 @@ from pdfs.stage.work import Work
 
 logger = logging.getLogger(__name__)
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _COARSE_CLOCK = 5
 """CLOCK_REALTIME_COARSE, which `time` does not name: the kernel's own tick, as on a local disk."""
+_KEPT = "nothing is lost: mount the stage again, or pdfs recover resume"
+_LOCK_STAYS = "the bucket did not answer, so the lock stays until then"
 
 
 class Carrier:
@@ -97,10 +100,16 @@ class Carrier:
         self._progress = ProgressTeller(lambda: self._contents.prefetched, ctx.uploads, self._tell)
         self._session: StageSession
         self._to_fetch, self._fetches = trio.open_memory_channel[Content](math.inf)
-        self._stop = trio.CancelScope()
-        """Ends the session where it stands; what is journaled stays."""
+        self._stopping = Stopping(
+            request.configuration.stop_timeout,
+            state=lambda: self._session.state,
+            cut_off=self._cut_off,
+            note=self._log.note,
+        )
         self._serving = trio.CancelScope()
         """Ends the mount, also while programs use it."""
+        self._mountable = trio.Event()
+        """There is a mount to be taken away, or there will be none."""
         self._ended = trio.Event()
         self._error: PdfsError | None = None
         self.was_served = False
@@ -123,19 +132,15 @@ class Carrier:
         try:
             async with (
                 background(self._control.serve),
-                background(self._hear_signals),
+                self._stopping.heard(),
                 background(self._progress.run),
             ):
-                await self._run_session(claimant)
-                self._progress.tell()
-                self._ended.set()
-                await self._control.finish()
+                await self._run_to_its_end(claimant)
         except BaseException as error:
             self._log.note_failure(error)
             raise
         finally:
-            self._seal()
-            self._log.finish(is_over=self._workspace.is_over)
+            self._finish()
         if self._error is not None:
             raise self._error
         return self._exit_code()
@@ -144,10 +149,34 @@ class Carrier:
         """The last event of the session."""
         return {"event": "closed", "exit_code": self._exit_code(), **self._left_behind()}
 
+    async def _run_to_its_end(self, claimant: Claimant) -> None:
+        """Who waits for the end is told when nothing of it is left to be done here."""
+        try:
+            await self._run_session(claimant)
+        except BaseException as error:
+            await self._break_off(f"the daemon failed: {error!r}")
+            self._error = UnpublishedWork(
+                f"the daemon failed before everything was published: {error!r}",
+                remedy=f"report it; {_KEPT}",
+            )
+            await self._answer()
+            raise
+        self._progress.tell()
+        if self._error is not None:
+            self._log.note_failure(self._error)
+        self._finish()
+        await self._answer()
+
+    async def _answer(self) -> None:
+        self._mountable.set()
+        self._ended.set()
+        with trio.CancelScope(shield=True):
+            await self._control.finish()
+
     async def _run_session(self, claimant: Claimant) -> None:
         serve = None if self._request.mountpoint is None else self._serve
         try:
-            with self._stop:
+            with self._stopping.scope:
                 await self._session.run(claimant, serve)
         except (LockHeld, LockUnreadable) as error:
             self._error = error
@@ -156,22 +185,31 @@ class Carrier:
             self._error = self._kept(error)
         except PdfsError as error:
             self._error = error
-        except BaseException as error:
-            await self._break_off(f"the daemon failed: {error!r}")
-            raise
-        if self._stop.cancelled_caught:
-            self._error = UnpublishedWork(
-                "the session was stopped before everything was published",
-                remedy="nothing is lost: mount the stage again, or pdfs recover resume",
+        if self._stopping.scope.cancelled_caught:
+            self._error = await self._stopped()
+
+    async def _stopped(self) -> PdfsError:
+        """Break off; what to tell who waits."""
+        why = self._stopping.why
+        await self._break_off(f"it was stopped {why}")
+        lock = self._session.lock
+        stays = "" if lock is None or lock.state is LockState.RELEASED else f"{_LOCK_STAYS}; "
+        if self._workspace.work is None:
+            return Stopped(
+                f"the mount was stopped {why}", remedy=f"{stays}nothing was changed: mount it again"
             )
-            await self._break_off(self._error.what)
-        if self._error is not None:
-            self._log.note_failure(self._error)
+        return UnpublishedWork(
+            f"the session was stopped before everything was published, {why}",
+            remedy=f"{stays}{_KEPT}",
+        )
 
     async def _break_off(self, why: str) -> None:
         """The hooks of a session that is cut short; what they can't do, kill -9 didn't either."""
         try:
             self._workspace.note_end(why)
+        except DiskError as error:
+            logger.error("why it was cut short could not be written down: %s", error)
+        try:
             await self._session.break_off(self._workspace.seal)
         except DiskError as error:
             logger.error("the journal could not be sealed, so the lock is kept: %s", error)
@@ -185,13 +223,17 @@ class Carrier:
             error.what, remedy=error.remedy or "everything is kept here: pdfs recover list"
         )
 
-    def _seal(self) -> None:
-        """Whatever happened: the journal is whole, and the session free for whoever resumes it."""
+    def _finish(self) -> None:
+        """Whatever happened: the journal is whole, and the session free for whoever resumes it.
+
+        Idempotent.
+        """
         try:
             self._workspace.seal()
         except DiskError as error:
             logger.error("the journal could not be sealed: %s", error)
         self._workspace.close()
+        self._log.finish(is_over=self._workspace.is_over)
 
     def _exit_code(self) -> int:
         session = self._session
@@ -262,6 +304,7 @@ class Carrier:
 
     def _mounted(self) -> None:
         self.was_served = True
+        self._mountable.set()
         self._log.note(Mounted(mountpoint=self._request.mountpoint or ""))
         self._report(
             {
@@ -327,8 +370,10 @@ class Carrier:
     async def _umount(self) -> Result:
         """Unmount, publish, release; answers when all of it is done."""
         self._log.note(Asked(what="umount"))
-        if self._request.mountpoint is not None and self._session.state is State.ACTIVE:
-            await unmount(self._request.mountpoint)
+        if self._request.mountpoint is not None:
+            await self._mountable.wait()
+            if self._session.state is State.ACTIVE:
+                await unmount(self._request.mountpoint)
         outcome = await self._outcome()
         if self._session.is_aborted:
             raise UnpublishedWork(
@@ -349,22 +394,6 @@ class Carrier:
         if self._error is not None:
             raise self._error
         return {"exit_code": self._exit_code(), **self._left_behind()}
-
-    # --- signals ----------------------------------------------------------------------------------
-
-    async def _hear_signals(self) -> None:
-        with trio.open_signal_receiver(*_SIGNALS) as signals:
-            async with trio.open_nursery() as nursery:
-                heard = 0
-                async for number in signals:
-                    heard += 1
-                    self._log.note(Asked(what=signal.Signals(number).name))
-                    if heard > 1:
-                        self._stop.cancel()
-                    elif self._session.state is State.ACTIVE:
-                        nursery.start_soon(self._cut_off)
-                    elif self._session.state is not State.UPLOADING:
-                        self._stop.cancel()
 
     async def _cut_off(self) -> None:
         """End the mount also when programs use it: what they do from here on fails, visibly.

@@ -45,6 +45,14 @@ def run(request: MountRequest, report: Report) -> int:
     except PdfsError as error:
         report({"event": "failed", "refusal": _refusal(error), **described(error)})
         return error.exit_code
+    except Exception as error:
+        logger.exception("the daemon failed")
+        failed = PdfsError(
+            f"the daemon failed: {error!r}",
+            remedy="report it; what was written is kept: pdfs recover list",
+        )
+        report({"event": "failed", "refusal": None, **described(failed)})
+        return failed.exit_code
 
 
 def _refusal(error: PdfsError) -> str | None:

@@ -118,7 +118,9 @@ def test_a_yes_on_the_terminal_takes_a_lock_that_may_be_asked_for(
 @pytest.mark.usefixtures("on_a_terminal")
 def test_a_no_on_the_terminal_changes_nothing(play: Play, place: Path, run: Run) -> None:
     requests = play({"events": [ASK]})
-    assert run("mount", "Plant", place, input="\n").exit_code == 130
+    said = run("mount", "Plant", place, input="\n")
+    assert said.exit_code == 130
+    assert said.stderr.endswith("pdfs: as you answered, nothing was changed\n")
     assert len(requests()) == 1
 
 

@@ -1,5 +1,6 @@
 """Carriers without FUSE: a story stands in for the processes that use the mount."""
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,9 @@ Story = Callable[[Process], Awaitable[None]]
 def configuration_of(path: Path) -> Configuration:
     names = ("STATE_HOME", "CACHE_HOME", "DATA_HOME", "CONFIG_HOME", "RUNTIME_DIR")
     environ = {f"XDG_{name}": str(path / name.lower()) for name in names}
-    return configure(environ | {"PDFS_USER": "anna", "PDFS_MACHINE": "ws7"}, {}, read_path)
+    environ |= {"PDFS_USER": "anna", "PDFS_MACHINE": "ws7"}
+    environ |= {name: os.environ[name] for name in ("PDFS_STOP_TIMEOUT",) if name in os.environ}
+    return configure(environ, {}, read_path)
 
 
 def stand_in_for_fuse(monkeypatch: pytest.MonkeyPatch, *stories: Story) -> None:

@@ -1,7 +1,9 @@
 """A session that is cut short, while its hooks can still run: sealed, noted, and given back."""
 
 import json
+import math
 import signal
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -9,14 +11,22 @@ import trio
 
 from pdfs.core import lease
 from pdfs.core.lease import LockState, Unpublished
-from pdfs.errors import DiskError, UnpublishedWork
+from pdfs.core.notes import Note
+from pdfs.core.states import State
+from pdfs.errors import DiskError, DiskFull, Stopped, UnpublishedWork
 from pdfs.local.journal import Journal
+from pdfs.mount import carrier, stopping
+from pdfs.mount.carrier import Carrier
+from pdfs.mount.stopping import SIGNALS, Stopping
+from pdfs.mount.workspace import DiskWorkspace
 from pdfs.stage.context import StageContext
+from pdfs.stage.work import Work
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.step import Step
 from tests.conftest import ExpectedWarnings
 from tests.fs.process import Process
-from tests.mount.carriers import Desk, stand_in_for_fuse
+from tests.mount.carriers import Desk, idle, stand_in_for_fuse
+from tests.mount.test_control import peer_at
 from tests.stage.contexts import Site
 
 pytestmark = pytest.mark.real_clock
@@ -31,6 +41,12 @@ def left_of(desk: Desk) -> tuple[dict[str, object], set[str]]:
     ((_, path),) = desk.sessions().items()
     described = json.loads((path / "session.json").read_text())
     return described, {each.name for each in path.glob("journal-*")}
+
+
+def logs_of(desk: Desk) -> list[tuple[str, str]]:
+    """The suffix and the text of each session log."""
+    found = Path(desk.configuration.state, "logs").glob("*.jsonl*")
+    return [(path.suffix, path.read_text()) for path in found]
 
 
 async def draw_and_die(process: Process) -> None:
@@ -53,6 +69,11 @@ def stuck_context(site: Site, late: trio.Nursery) -> StageContext:
         return Fate.REFUSED
 
     return site.context(store=site.behind(late, fate_of))
+
+
+@pytest.fixture(autouse=True)
+def _short_breath(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "ONE_BREATH", 0.0)
 
 
 async def draw_and_be_told_to_stop(process: Process) -> None:
@@ -86,7 +107,7 @@ async def test_a_second_signal_seals_the_journal_and_gives_the_stage_back(
     lock = lock_of(site)
     assert (lock.state, lock.pending) == (LockState.RELEASED, Unpublished(files=1, bytes=5))
     described, segments = left_of(desk)
-    assert "stopped before everything" in str(described["why"])
+    assert described["why"] == "it was stopped by a second signal, SIGTERM"
     assert segments == {"journal-1.wal"}, "the journal is not sealed"
     assert [event["state"] for event in desk.events if event["event"] == "state_changed"][-2:] == [
         "RECOVERING",
@@ -147,3 +168,251 @@ async def test_a_silent_bucket_holds_up_the_end_for_a_bounded_time(
     assert lock_of(site).state is LockState.ACTIVE
     _, segments = left_of(desk)
     assert segments == {"journal-1.wal"}
+    ((_, log),) = logs_of(desk)
+    assert "the lock stays: the bucket did not answer" in log
+
+
+@pytest.mark.usefixtures("attached")
+async def test_what_is_not_published_when_the_time_is_up_is_sealed_and_the_stage_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in_for_fuse(monkeypatch, draw_and_be_told_to_stop)
+    monkeypatch.setenv("PDFS_STOP_TIMEOUT", "0.3")
+    site = Site()
+    desk = Desk(tmp_path, site)
+    async with trio.open_nursery() as late:
+        ctx = site.context(store=site.behind(late, lose(Step.STAGE_CONTENT)))
+        with pytest.raises(UnpublishedWork, match="s after SIGTERM, as stop_timeout says"):
+            await desk.carry(ctx)
+        late.cancel_scope.cancel()
+    lock = lock_of(site)
+    assert (lock.state, lock.pending) == (LockState.RELEASED, Unpublished(files=1, bytes=5))
+    described, segments = left_of(desk)
+    assert described["why"] == "it was stopped 0.3 s after SIGTERM, as stop_timeout says"
+    assert segments == {"journal-1.wal"}
+
+
+def lose(*steps: Step) -> Callable[[Request], Fate]:
+    """A bucket that hears nothing of these steps."""
+    return lambda request: Fate.REQUEST_LOST if request.step in steps else Fate.FINE
+
+
+@pytest.mark.parametrize(
+    "step", [Step.START_READ_LOCK, Step.START_TAKE_LOCK, Step.START_WRITE_ROOT, Step.LOAD_LISTING]
+)
+@pytest.mark.parametrize("is_silent", [False, True], ids=["then answers", "silent for good"])
+async def test_a_signal_before_the_mount_ends_it_soon_and_leaves_nothing_or_what_can_be_taken_up(
+    step: Step, is_silent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_silent:
+        monkeypatch.setattr("pdfs.session._GIVE_BACK", 0.05)
+    stand_in_for_fuse(monkeypatch, idle)
+    site = Site()
+    desk = Desk(tmp_path, site)
+    is_stopped = False
+
+    def fate_of(request: Request) -> Fate:
+        nonlocal is_stopped
+        if request.step is step and not is_stopped:
+            is_stopped = True
+            signal.raise_signal(signal.SIGTERM)
+            return Fate.REQUEST_LOST
+        return Fate.REQUEST_LOST if is_stopped and is_silent else Fate.FINE
+
+    async with trio.open_nursery() as late:
+        with pytest.raises(Stopped, match="by SIGTERM, before it was mounted") as stopped:
+            await desk.carry(site.context(store=site.behind(late, fate_of)))
+        late.cancel_scope.cancel()
+    is_taken = step is Step.LOAD_LISTING
+    assert ("the lock stays" in stopped.value.remedy) is (is_taken and is_silent)
+    assert not (is_taken and not is_silent and desk.sessions()), "what was given back is kept"
+    stand_in_for_fuse(monkeypatch, idle)
+    for session in desk.sessions() or [None]:
+        again = site.context() if session is None else site.context(session=session)
+        assert await desk.carry(again, resumes=session is not None) == 0
+    assert not desk.sessions()
+
+
+async def test_a_disk_that_takes_no_note_keeps_nobody_from_giving_the_stage_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_warnings: ExpectedWarnings
+) -> None:
+    stand_in_for_fuse(monkeypatch, draw_and_die)
+    desk = Desk(tmp_path, Site())
+
+    def fail(workspace: DiskWorkspace, why: str) -> None:
+        raise DiskFull("no room")
+
+    monkeypatch.setattr(DiskWorkspace, "note_end", fail)
+    with pytest.raises((RuntimeError, BaseExceptionGroup)):
+        await desk.carry()
+    expected_warnings.take("could not be written down")
+    assert lock_of(desk.site).state is LockState.RELEASED
+
+
+async def test_who_waits_for_an_unmount_is_told_when_the_daemon_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(tmp_path, Site())
+    answers: list[Mapping[str, object]] = []
+    asking = trio.Event()
+
+    async def ask() -> None:
+        async with peer_at(desk.socket()) as peer:
+            answers.append(await peer.ask("umount"))
+
+    async def unmount(mountpoint: str) -> None:
+        asking.set()
+        await trio.lowlevel.checkpoint()
+
+    async def work(process: Process) -> None:
+        process.write_file("f", b"drawn")
+        nursery.start_soon(ask)
+        await asking.wait()
+        raise MemoryError
+
+    monkeypatch.setattr(carrier, "unmount", unmount)
+    stand_in_for_fuse(monkeypatch, work)
+    async with trio.open_nursery() as nursery:
+        with pytest.raises((MemoryError, BaseExceptionGroup)):
+            await desk.carry()
+    (answer,) = answers
+    error = answer["error"]
+    assert isinstance(error, dict)
+    assert error["exit_code"] == UnpublishedWork.exit_code
+    assert "the daemon failed before everything was published: MemoryError()" in error["what"]
+
+
+async def test_who_asks_for_an_unmount_before_there_is_a_mount_gets_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the answer would come with the end of a mount that nobody ends."""
+    desk = Desk(tmp_path, Site())
+    answers: list[Mapping[str, object]] = []
+    unmounted = trio.Event()
+
+    async def ask() -> None:
+        async with peer_at(desk.socket()) as peer:
+            answers.append(await peer.ask("umount"))
+
+    async def unmount(mountpoint: str) -> None:
+        unmounted.set()
+        await trio.lowlevel.checkpoint()
+
+    async def work(process: Process) -> None:
+        await unmounted.wait()
+
+    real = Carrier._serve
+
+    async def serve(self: Carrier, work: Work) -> None:
+        nursery.start_soon(ask)
+        await trio.sleep(0.1)  # the request is there before the mount is
+        await real(self, work)
+
+    monkeypatch.setattr(carrier, "unmount", unmount)
+    monkeypatch.setattr(Carrier, "_serve", serve)
+    stand_in_for_fuse(monkeypatch, work)
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(30):
+            assert await desk.carry() == 0
+    assert [answer["ok"] for answer in answers] == [True]
+
+
+async def test_who_is_told_of_the_end_finds_the_session_free_and_its_log_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(tmp_path, Site())
+    found: list[tuple[bool, list[str]]] = []
+
+    async def ask() -> None:
+        async with peer_at(desk.socket()) as peer:
+            assert (await peer.ask("umount"))["ok"]
+            found.append((bool(desk.sessions()), [suffix for suffix, _ in logs_of(desk)]))
+
+    async def unmount(mountpoint: str) -> None:
+        await trio.lowlevel.checkpoint()
+        unmounted.set()
+
+    async def work(process: Process) -> None:
+        nursery.start_soon(ask)
+        await unmounted.wait()
+
+    unmounted = trio.Event()
+    monkeypatch.setattr(carrier, "unmount", unmount)
+    stand_in_for_fuse(monkeypatch, work)
+    async with trio.open_nursery() as nursery:
+        assert await desk.carry() == 0
+    assert found == [(False, [".jsonl"])]
+
+
+# --- what begins a break-off ----------------------------------------------------------------------
+
+
+class Stops:
+    """Signals by hand, at a session that is in a given state."""
+
+    def __init__(self, state: State, limit: float = 45.0) -> None:
+        self.state = state
+        self.cuts = 0
+        self.asked: list[Note] = []
+        self.stopping = Stopping(
+            limit, state=lambda: self.state, cut_off=self.cut_off, note=self.asked.append
+        )
+
+    async def cut_off(self) -> None:
+        self.cuts += 1
+        self.state = State.UPLOADING
+        await trio.lowlevel.checkpoint()
+
+    async def after(self, *signals: tuple[float, int]) -> float:
+        """Seconds until the break-off with signals at those times; infinite without one."""
+        begun = trio.current_time()
+        async with self.stopping.heard():
+            with trio.move_on_after(3600.0), self.stopping.scope:
+                for at, number in signals:
+                    await trio.sleep_until(begun + at)
+                    signal.raise_signal(number)
+                await trio.sleep_forever()
+        return trio.current_time() - begun if self.stopping.why else math.inf
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+async def test_after_a_signal_a_session_publishes_for_so_long_and_no_longer(number: int) -> None:
+    stops = Stops(State.ACTIVE, limit=0.2)
+    assert 0.2 <= await stops.after((0.0, number)) < 3600
+    assert stops.cuts == 1
+    assert stops.stopping.why.startswith("0.2 s after SIG")
+
+
+async def test_a_publish_that_nobody_signalled_to_has_all_the_time() -> None:
+    with trio.move_on_after(0.3):
+        await Stops(State.UPLOADING, limit=0.05).after()
+        pytest.fail("broken off")
+
+
+async def test_a_limit_of_0_is_none() -> None:
+    with trio.move_on_after(0.3):
+        await Stops(State.ACTIVE, limit=0).after((0.0, signal.SIGTERM))
+        pytest.fail("broken off")
+
+
+@pytest.mark.parametrize("state", [State.ACTIVE, State.UPLOADING])
+async def test_signals_in_one_breath_are_one_and_a_later_one_breaks_off(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at logout: SIGTERM and SIGHUP, or SIGHUP by shell and kernel."""
+    monkeypatch.setattr(stopping, "ONE_BREATH", 0.3)
+    stops = Stops(state)
+    ended = await stops.after(
+        (0.0, signal.SIGTERM), (0.0, signal.SIGHUP), (0.1, signal.SIGTERM), (0.4, signal.SIGINT)
+    )
+    assert 0.4 <= ended < 45
+    assert stops.stopping.why == "by a second signal, SIGINT"
+    assert stops.cuts == (state is State.ACTIVE)
+    assert len(stops.asked) == 4
+
+
+@pytest.mark.parametrize("state", [State.ACQUIRING, State.DOWNLOADING, State.RESTORING])
+async def test_a_signal_before_there_is_a_mount_breaks_off_at_once(state: State) -> None:
+    stops = Stops(state)
+    assert await stops.after((0.0, signal.SIGTERM)) < 45
+    assert stops.stopping.why == "by SIGTERM, before it was mounted"
