@@ -6,7 +6,8 @@ waits unpublished.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Set
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Set
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -14,7 +15,7 @@ from typing import Protocol
 import trio
 
 from pdfs.core import notes
-from pdfs.core.generation import changed_files, tree_of, unpublished_of
+from pdfs.core.generation import changed_files, holds_work, tree_of, unpublished_of
 from pdfs.core.ids import Fence, Inode, Path, first_inode
 from pdfs.core.lease import Claimant, Lock, LockState, Unpublished
 from pdfs.core.manifest import Top, never_published
@@ -91,8 +92,12 @@ class StageSession:
         self._root_turn = trio.Lock()
         self._lock_turn = trio.Lock()
         self._uploading = trio.CancelScope()
+        """What sends to the bucket now; a lost stage cancels it."""
+        self._listing = trio.CancelScope()
         self._is_aborted = False
         self.state = State.IDLE
+        self.is_serving = False
+        """Processes see the stage."""
         self.is_settled = False
         """What other tools did before the mount has been taken in."""
         self.busy: Callable[[], Set[Inode]] = frozenset
@@ -116,6 +121,8 @@ class StageSession:
         self.incomplete: dict[Path, Ranges] = {}
         """Files of an aborted session that can't be made whole, and what they lack."""
         self.warnings: list[Warned] = []
+        self._is_root_doubtful = False
+        """A write to the root may be under way that nobody waits for any more."""
         self._is_lost_said = False
         self._is_given_back = False
         """As far as the bucket could be reached."""
@@ -142,7 +149,7 @@ class StageSession:
             else:
                 if work is not None:
                     await self._insist(partial(self._complete, work))
-                await self._insist(self._end, restarts=True)
+                await self._insist_on_root(self._end)
         await self._release(Unpublished())
         if self._is_aborted:
             await self._workspace.discard()
@@ -184,13 +191,37 @@ class StageSession:
                 )
             )
 
+    async def publish(self) -> None:
+        """Publish what has been journaled so far; programs go on, and so does the session.
+
+        Returns when all of that is verified in the bucket, however long it takes. Raises
+        SessionError where the stage is not being edited (its end publishes), LockLost, StageMoved,
+        DiskError; nothing is lost by any of them. May be cancelled.
+        """
+        async with self._root_turn:
+            if not self.is_serving or self._work is None or self._is_aborted:
+                raise SessionError(
+                    f"this session is {self.state}: it can't be published besides",
+                    remedy="what ends it publishes it; pdfs status shows how far it is",
+                )
+            self._move(Event.PUBLISHING)
+            try:
+                with self._sending():
+                    await self._insist_on_root(partial(self._publish_once, self._work))
+            except LockLost as error:
+                self._lose(error)
+                raise
+            finally:
+                if self.state is State.UPLOADING:
+                    self._move(Event.PUBLISHED)
+
     def abort(self) -> None:
         """Publish nothing of this session: when serving ends, it is ended and discarded.
 
         Raises SessionError where a publish is under way or may have been committed.
         """
         flight = None if self._work is None else self._work.tree.in_flight
-        if self.state is not State.ACTIVE or flight is not None:
+        if self.state is not State.ACTIVE or not self.is_serving or flight is not None:
             raise SessionError(
                 f"this session is {self.state} and can't be aborted; nothing was changed",
                 remedy="let it publish; then edit again" if flight is not None else "",
@@ -296,7 +327,12 @@ class StageSession:
 
     async def _serve(self, serve: Serve, work: Work) -> None:
         async with background(partial(self._follow, work)):
-            await serve(work)
+            self.is_serving = True
+            try:
+                await serve(work)
+            finally:
+                self.is_serving = False
+            self._listing.cancel()
             async with self._root_turn:
                 pass  # a plan that is being finished is not left in the middle
 
@@ -304,9 +340,12 @@ class StageSession:
         """Finish the plan that was found; then take in what other tools did."""
         try:
             async with self._root_turn:
-                await self._insist(partial(self._catch_up, work, ends=False), restarts=True)
-            await self._insist(partial(self._take_in, work.tree, work.new_inode, work.commit))
-            self.is_settled = True
+                await self._insist_on_root(partial(self._catch_up, work, ends=False))
+            with self._listing:
+                async with self._root_turn:  # what a publish expects is not changed under it
+                    take_in = partial(self._take_in, work.tree, work.new_inode, work.commit)
+                    await self._insist(take_in)
+                    self.is_settled = True
         except LockLost as error:
             self._lose(error)
         except PdfsError as error:
@@ -351,6 +390,8 @@ class StageSession:
         return unpublished_of(self._work.tree, self._ctx.is_visible)
 
     def _lose(self, error: LockLost) -> None:
+        if self.lost is not None:
+            return
         self._say_lost(error)
         self.lost = error
         self.on_lost(error)
@@ -366,13 +407,20 @@ class StageSession:
 
     async def _upload(self, work: Work) -> None:
         """Publish until nothing of this session is unpublished."""
-        left = self._unpublished()
-        uploads = self._ctx.uploads
-        uploads.begin(Phase.UPLOAD, files=left.files, size=left.bytes, is_first=True)
-        with self._uploading:
+        with self._sending():
             await self._insist(self._say_draining)
             async with self._root_turn:
-                await self._insist(partial(self._publish_all, work), restarts=True)
+                await self._insist_on_root(partial(self._publish_all, work))
+
+    @contextmanager
+    def _sending(self) -> Iterator[None]:
+        """A block that sends to the bucket, until it is done or the stage is lost."""
+        left = self._unpublished()
+        self._ctx.uploads.begin(Phase.UPLOAD, files=left.files, size=left.bytes, is_first=True)
+        with trio.CancelScope() as self._uploading:
+            if self.lost is not None:
+                self._uploading.cancel()
+            yield
         if self.lost is not None:
             raise self.lost
 
@@ -401,6 +449,15 @@ class StageSession:
         self.missing = await missing_of(self._ctx, self._root.root, work)
         await self._end()
         if stands is Standing.COMMITTED or self._publishing is not None:
+            self._note_published()
+
+    async def _publish_once(self, work: Work) -> None:
+        """Publish the tree as of now, unless there is nothing to publish."""
+        await self._catch_up(work, ends=False)
+        if holds_work(work.tree):
+            await self._commit(work)
+            await self._catch_up(work, ends=False)
+            self.missing = await missing_of(self._ctx, self._root.root, work)
             self._note_published()
 
     async def _commit(self, work: Work) -> None:
@@ -449,19 +506,27 @@ class StageSession:
 
     # --- going on ---------------------------------------------------------------------------------
 
-    async def _insist(
-        self, attempt: Callable[[], Awaitable[object]], *, restarts: bool = False
-    ) -> None:
-        """Try until the bucket gets on, however long that takes.
+    async def _insist_on_root(self, attempt: Callable[[], Awaitable[object]]) -> None:
+        """Try what writes to the root until the bucket gets on.
 
-        With `restarts`, each further try begins with a Start: it finds out what became of a write
-        to the root whose answer never came.
+        What comes after a try that failed, or was cancelled, begins with a Start: it finds out what
+        became of a write to the root whose answer never came.
         """
+
+        async def attempt_surely() -> None:
+            if self._is_root_doubtful:
+                await self._start_again()
+            self._is_root_doubtful = True
+            await attempt()
+            self._is_root_doubtful = False
+
+        await self._insist(attempt_surely)
+
+    async def _insist(self, attempt: Callable[[], Awaitable[object]]) -> None:
+        """Try until the bucket gets on, however long that takes."""
         number = 0
         while True:
             try:
-                if number and restarts:
-                    await self._start_again()
                 await attempt()
             except LockLost as error:
                 self._say_lost(error)

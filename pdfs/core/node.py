@@ -58,6 +58,10 @@ class Node:
         """The same node once more: names and attributes of either change without the other's."""
         return replace(self, entries=dict(self.entries), xattrs=dict(self.xattrs))
 
+    def frozen(self) -> "Node":
+        """The file as it is now: its bytes stay these, whatever is written to this one."""
+        return replace(self, extents=Extents(self.extents))
+
     def enter(self, name: str, node: "Node") -> None:
         """Give `node` a name in this directory, which has none like it."""
         self.entries[name] = node.ino

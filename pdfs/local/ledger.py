@@ -11,6 +11,7 @@ the disk is full: first what makes room there, then what ends the session.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 import trio
@@ -64,6 +65,7 @@ class Journal(Protocol):
     def mark_synced(self, point: SyncPoint) -> None: ...
     def mark_failed(self, point: SyncPoint, error: BaseException) -> JournalFailed: ...
     def read(self, segment: int, offset: int, length: int) -> bytes: ...
+    def pinned(self) -> AbstractContextManager[None]: ...
 
 
 class Ledger:
@@ -163,6 +165,10 @@ class Ledger:
         finally:
             self._syncing.set()
             self._syncing = None
+
+    def pinned(self) -> AbstractContextManager[None]:
+        """To the end of the block, what was written before it can be read where it lies now."""
+        return self._journal.pinned()
 
     async def read(self, node: Node, start: int, stop: int, *, fetch: Fetch | None = None) -> bytes:
         """Bytes start … min(stop, size) of a file as it is now; bases come by `fetch`.

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 
 import trio
@@ -60,6 +61,9 @@ class ServedWork:
 
     async def read(self, node: Node, start: int, stop: int) -> bytes:
         return await self.ledger.read(node, start, stop, fetch=self._fetch)
+
+    def pinned(self) -> AbstractContextManager[None]:
+        return self.ledger.pinned()
 
     def keep(self, node: Node, start: int, data: bytes) -> None:
         self.ledger.keep(node, start, data)

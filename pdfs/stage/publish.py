@@ -8,21 +8,22 @@ Up to the commit point a crash leaves garbage that no generation names; after it
 the bucket, and whoever has the stage next finishes the plan.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
+from pdfs.core.content import Content
 from pdfs.core.generation import Draft, draft_of, manifest_of
-from pdfs.core.ids import Fence, Inode, Path, PublishId, Sequence, object_name, publish_name
+from pdfs.core.ids import Inode, Path, PublishId, Sequence, object_name, publish_name
 from pdfs.core.lease import Unpublished
 from pdfs.core.manifest import Manifest
 from pdfs.core.plan import ConflictNames, Plan, plan_steps
 from pdfs.core.record import Publishing
 from pdfs.core.root import LastPublish, Root
-from pdfs.core.tree import Tree
 from pdfs.stage.context import StageContext
 from pdfs.stage.load import read_tree, write_plan, write_tree
 from pdfs.stage.root import SeenRoot, swap_root
-from pdfs.stage.staging import Staged, Unstaged, stage_contents
+from pdfs.stage.staging import Unstaged, stage_contents
 from pdfs.stage.work import Work
 from pdfs.store import step
 from pdfs.store.step import Step
@@ -31,6 +32,8 @@ from pdfs.store.step import Step
 async def publish(ctx: StageContext, seen: SeenRoot, work: Work) -> SeenRoot:
     """Commit the tree as of now; returns the root that names it, with the plan that is to apply.
 
+    Programs may go on writing: what they do from here on is the next publish's.
+
     The root `seen` has no plan, and `work` stands on its tree. Raises LockLost, StoreError and
     DiskError; nothing is lost by any of them. After StoreUnavailable the commit point may have been
     passed: the way on leads through `stage.start`.
@@ -38,10 +41,13 @@ async def publish(ctx: StageContext, seen: SeenRoot, work: Work) -> SeenRoot:
     before = await read_tree(ctx, seen.root.tree)
     publish_id = PublishId(object_name(seen.root.fence, ctx.new_id()))
     sequence = work.last
-    work.commit(Publishing(publish=publish_id, sequence=sequence))
-    await work.sync()
-    draft = draft_of(work.tree, ctx.is_visible)
-    staged = await _stage(ctx, seen.root.fence, work, draft)
+    with work.pinned():
+        work.commit(Publishing(publish=publish_id, sequence=sequence))
+        draft = draft_of(work.tree, ctx.is_visible)
+        files = _unstaged(work, draft)
+        known = dict(work.tree.known)
+        await work.sync()  # from here on, the tree may go on
+        staged = await stage_contents(ctx, seen.root.fence, files, draft.displaced)
     manifest = manifest_of(
         draft,
         staged.files,
@@ -52,31 +58,32 @@ async def publish(ctx: StageContext, seen: SeenRoot, work: Work) -> SeenRoot:
         time=ctx.now(),
         kept_for=ctx.timing.kept_for,
     )
-    plan = _plan(ctx, work.tree, manifest, publish_id)
+    plan = _plan(ctx, known, manifest, publish_id)
     return await _commit(ctx, seen, manifest, plan, sequence)
 
 
-async def _stage(ctx: StageContext, fence: Fence, work: Work, draft: Draft) -> Staged:
+def _unstaged(work: Work, draft: Draft) -> dict[Inode, Unstaged]:
+    """The changed files as they are now, whatever is written to them while they are staged."""
     paths = {entry.ino: entry.path for entry in draft.entries}
-    files = {ino: _unstaged(work, paths[ino], ino) for ino in draft.changed}
-    return await stage_contents(ctx, fence, files, draft.displaced)
+    frozen = {ino: work.tree.nodes[ino].frozen() for ino in draft.changed}
+    return {
+        ino: Unstaged(paths[ino], node.size, partial(work.read, node))
+        for ino, node in frozen.items()
+    }
 
 
-def _unstaged(work: Work, path: Path, ino: Inode) -> Unstaged:
-    node = work.tree.nodes[ino]
-    return Unstaged(path, node.size, partial(work.read, node))
-
-
-def _plan(ctx: StageContext, tree: Tree, manifest: Manifest, publish_id: PublishId) -> Plan:
+def _plan(
+    ctx: StageContext, known: Mapping[Path, Content], manifest: Manifest, publish_id: PublishId
+) -> Plan:
     owner = ctx.owner
     names = ConflictNames(
         user=owner.user,
         machine=owner.machine,
         time=manifest.time,
-        taken={entry.path for entry in manifest.entries} | set(tree.known),
+        taken={entry.path for entry in manifest.entries} | set(known),
         is_visible=ctx.is_visible,
     )
-    puts, deletes = plan_steps(manifest.entries, tree.known, names=names, is_visible=ctx.is_visible)
+    puts, deletes = plan_steps(manifest.entries, known, names=names, is_visible=ctx.is_visible)
     return Plan(
         publish=publish_id,
         session=owner.session,

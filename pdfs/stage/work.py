@@ -1,5 +1,6 @@
 """What the protocols ask of a session's journal and tree. `local.ledger` is what answers."""
 
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from pdfs.core.ids import Fence, Inode, Sequence
@@ -27,6 +28,9 @@ class Work(Protocol):
 
     async def read(self, node: Node, start: int, stop: int) -> bytes:
         """Bytes of a file as it is now. Raises ContentLost, StoreError, DiskError."""
+
+    def pinned(self) -> AbstractContextManager[None]:
+        """To the end of the block, what was written before it can be read where it lies now."""
 
     def keep(self, node: Node, start: int, data: bytes) -> None:
         """Journal bytes that a file has from its base; it reads as before. Raises DiskError."""

@@ -97,9 +97,15 @@ async def _work(world: World, machine: Machine, rounds: int) -> None:
 
 
 async def _edit(world: World, visit: Visit) -> None:
-    for _ in range(world.rng.randrange(1, 8)):
-        await trio.sleep(world.rng.choice([0.0, 0.1, 2.0, 90.0]))
-        await visit.editor.anything(OURS + SHARED)
+    """A few operations; some users publish amid them, and don't wait for it."""
+    async with trio.open_nursery() as nursery:
+        for _ in range(world.rng.randrange(1, 8)):
+            await trio.sleep(world.rng.choice([0.0, 0.1, 2.0, 90.0]))
+            await visit.editor.anything(OURS + SHARED)
+            if world.rng.random() < 0.2:
+                nursery.start_soon(visit.publish)
+        if world.rng.random() < 0.5:
+            nursery.cancel_scope.cancel()
 
 
 async def _other_tool(world: World) -> None:

@@ -26,6 +26,8 @@ class Diary:
     deleted: set[Path] = field(default_factory=set)
     touched: dict[Path, float] = field(default_factory=dict)
     """Every name that was written, renamed or removed, and when it was last."""
+    last: dict[Path, int] = field(default_factory=dict)
+    """The number of the last operation on each of them."""
     served: set[str] = field(default_factory=set)
     """ETags of the plain objects whose files the user read, changed or removed."""
     own: set[bytes] = field(default_factory=set)
@@ -56,3 +58,19 @@ class Diary:
     def _touch(self, path: Path) -> None:
         self.touched[path] = self.now()
         self.operations += 1
+        self.last[path] = self.operations
+
+    def untouched_since(self, operation: int) -> "Saved":
+        """What a publish must have brought in that began after that operation, and is over."""
+        return Saved(
+            mine={path: data for path, data in self.mine.items() if self.last[path] <= operation},
+            deleted={path for path in self.deleted if self.last[path] <= operation},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What a user has been told is in the bucket."""
+
+    mine: dict[Path, bytes]
+    deleted: set[Path]

@@ -117,21 +117,25 @@ class Editor:
             return
         if over is not None:
             self._handles.pop(self._see(over).ino, None)
-        self._commit(
-            Rename(
-                parent=self._node(parent(old)).ino,
-                name=leaf(old),
-                new_parent=holder.ino,
-                new_name=leaf(new),
-                time=self._tick(),
-            )
-        )
+        self.move(old, new)
         if node.ino in self._handles:
             self._handles[node.ino] = new
         if over is not None:
             self._diary.removed(new, over.ino)
         self._diary.removed(old, node.ino)
         self._diary.wrote(new, data, node.ino)
+
+    def move(self, old: Path, new: Path) -> None:
+        """Rename without a look at what either is; not for the diary."""
+        self._commit(
+            Rename(
+                parent=self._node(parent(old)).ino,
+                name=leaf(old),
+                new_parent=self._node(parent(new)).ino,
+                new_name=leaf(new),
+                time=self._tick(),
+            )
+        )
 
     def delete(self, path: Path) -> None:
         """Remove a file, or an empty directory."""

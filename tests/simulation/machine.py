@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -109,6 +110,9 @@ class SimulatedJournal:
 
     def mark_failed(self, point: SyncPoint, error: BaseException) -> JournalFailed:
         raise AssertionError(f"nothing can fail here: {error}")
+
+    def pinned(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def read(self, segment: int, offset: int, length: int) -> bytes:
         return bytes(self._disk.data[offset : offset + length])

@@ -25,7 +25,7 @@ from tests.simulation.history import (
 from tests.simulation.machine import TIMING
 from tests.simulation.oracle_lock import check_locks
 from tests.simulation.oracle_roots import check_roots
-from tests.simulation.oracle_saved import check_nobody_forgotten, check_saved
+from tests.simulation.oracle_saved import check_nobody_forgotten, check_published, check_saved
 from tests.simulation.world import World
 
 
@@ -35,6 +35,8 @@ def check_everything(world: World) -> None:
     check_locks(world)
     for time, session in world.completed:
         check_saved(world, time, session)
+    for time, session, saved in world.published:
+        check_published(world, time, session, saved)
     check_nobody_forgotten(world)
     check_foreign_survive(world)
     check_conflicts(world)

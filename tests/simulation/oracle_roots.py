@@ -45,7 +45,7 @@ class _Judged:
         self.world = world
         self.now: Root | None = None
         self.committed: dict[SessionId, float] = {}
-        """When each session committed last."""
+        """All that each session did before then was in its last commit."""
 
     def root(self, time: float, state: State, root: Root) -> None:
         before = self.now
@@ -57,11 +57,20 @@ class _Judged:
                 since = self.committed.get(root.session, 0.0)
                 check_nothing_vanished(self.world, state, before, root, since)
                 check_kept(self.world, state, root)
-                self.committed[root.session] = time
+                self.committed[root.session] = self._surely_in(root.session, time)
         if root.tree is not None:
             manifest = tree_in(self.world, state, root)
             check_readable(self.world, state, root, manifest)
         self.now = root
+
+    def _surely_in(self, session: SessionId, time: float) -> float:
+        """What the user did before then was in what his session committed at `time`."""
+        begun = [
+            begin
+            for who, begin, end in self.world.asides
+            if who == session and begin <= time <= end
+        ]
+        return min(begun, default=time)
 
     def _check_fence(self, time: float, before: Root, root: Root) -> None:
         if root.run == before.run:

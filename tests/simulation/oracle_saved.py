@@ -3,6 +3,7 @@
 from pdfs.core.ids import SessionId
 from pdfs.core.manifest import Entry, Manifest
 from pdfs.core.record import Kind
+from tests.simulation.diary import Saved
 from tests.simulation.history import (
     CONFLICT,
     State,
@@ -21,15 +22,21 @@ from tests.simulation.world import World
 def check_saved(world: World, time: float, session: SessionId) -> None:
     """Whatever a session that was called saved had written is in the generation that it left."""
     diary = world.diaries.get(session)
-    if diary is None:
-        return
+    if diary is not None:
+        check_published(world, time, session, diary.untouched_since(diary.operations))
+
+
+def check_published(world: World, time: float, session: SessionId, saved: Saved) -> None:
+    """What was called saved, at the end of a session or amid it, is in the generation it left."""
+    diary = world.diaries[session]
     state, left = _left_by(world, time, session)
     if not left:
-        assert not diary.operations, f"{session} was called saved, but never committed"
+        assert not saved.mine, f"{session} was called saved, but never committed"
+        assert not saved.deleted, f"{session} was called saved, but never committed"
         return
     by_path = left[-1].by_path()
     told = world.missing.get(session)
-    for path, data in diary.mine.items():
+    for path, data in saved.mine.items():
         entry = by_path.get(path)
         is_told = entry is not None and entry.lost and (told is None or path in told)
         if is_told and data not in diary.own:
@@ -41,7 +48,7 @@ def check_saved(world: World, time: float, session: SessionId) -> None:
             assert found, f"{path!r}, written in {session}, was called saved but is nowhere"
             reason = is_contested(world, path)
             assert reason, f"{path!r} became a conflict copy for nothing"
-    for path in diary.deleted:
+    for path in saved.deleted:
         if path in by_path and by_path[path].kind is Kind.FILE:
             reason = is_contested(world, path)
             assert reason, f"{path!r}, deleted in {session}, is back"

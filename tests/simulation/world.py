@@ -15,11 +15,11 @@ from pdfs.core.keys import StageKeys
 from pdfs.core.lease import Claimant
 from pdfs.core.manifest import Manifest
 from pdfs.core.root import Root
-from pdfs.errors import KeyClash, LockHeld, LockLost, StoreError, UnpublishedWork
+from pdfs.errors import KeyClash, LockHeld, LockLost, SessionError, StoreError, UnpublishedWork
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.memory import MemoryStore
 from pdfs.store.objects import Traits
-from tests.simulation.diary import Diary
+from tests.simulation.diary import Diary, Saved
 from tests.simulation.editor import Editor
 from tests.simulation.machine import EPOCH, Machine, Process, SimulatedDisk
 
@@ -58,6 +58,19 @@ class Visit:
     process: Process
     editor: Editor
     diary: Diary
+    world: "World"
+
+    async def publish(self) -> None:
+        """Publish while the stage stays mounted; what comes of it is noted where it was saved."""
+        begun, time = self.diary.operations, self.world.time()
+        try:
+            await self.process.session.publish()
+        except (SessionError, LockLost, UnpublishedWork):
+            return
+        finally:
+            self.world.asides.append((self.diary.session, time, self.world.time()))
+        saved = self.diary.untouched_since(begun)
+        self.world.published.append((self.world.time(), self.diary.session, saved))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,11 @@ class World:
     """What any file was ever made to hold."""
     completed: list[tuple[float, SessionId]] = field(default_factory=list)
     """Sessions whose `run` returned: called saved, and when."""
+    published: list[tuple[float, SessionId, Saved]] = field(default_factory=list)
+    """Publishes of sessions that went on: when they were over, and what they called saved."""
+    asides: list[tuple[SessionId, float, float]] = field(default_factory=list)
+    """When sessions that went on were publishing: what was done meanwhile may have been too late
+    for that."""
     kept: set[SessionId] = field(default_factory=set)
     """Sessions that were refused because the stage moved on; their journal stays."""
     missing: dict[SessionId, list[Path]] = field(default_factory=dict)
@@ -137,7 +155,7 @@ class World:
             diary = self.diaries.setdefault(session, Diary(session, self.time, self.written))
             editor = Editor(process.work, diary, self.rng, round(process.ctx.now() * 1e9))
             process.session.busy = lambda: editor.busy
-            await story(Visit(process, editor, diary))
+            await story(Visit(process, editor, diary, self))
 
         process = await machine.mount(serve, resume=resume, agreed=agreed, take_over=take_over)
         if process.is_dead:
