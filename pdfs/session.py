@@ -326,8 +326,8 @@ class StageSession:
             raise
 
     async def _serve(self, serve: Serve, work: Work) -> None:
+        self.is_serving = True
         async with background(partial(self._follow, work)):
-            self.is_serving = True
             try:
                 await serve(work)
             finally:

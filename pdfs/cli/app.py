@@ -18,6 +18,10 @@ from pdfs.errors import PdfsError
 _COMMANDS = {
     "mount": ("mounting", "Mount a stage of PROJECT at MOUNTPOINT, and lock it for others."),
     "umount": ("umounting", "Unmount TARGET, publish its changes, and wait for that."),
+    "publish": (
+        "umounting",
+        "Publish what was changed in TARGET so far; it stays mounted and locked.",
+    ),
     "status": ("status", "Show the sessions of this machine, or TARGET alone."),
     "abort": ("umounting", "End the session TARGET and release its lock without publishing."),
     "log": (

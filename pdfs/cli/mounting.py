@@ -11,6 +11,7 @@ from pdfs.cli import mountpoint as mountpoints
 from pdfs.cli.control import Control, Event
 from pdfs.cli.daemon import start_daemon
 from pdfs.cli.options import (
+    DURATION,
     bucket_words,
     confirm,
     is_interactive,
@@ -51,6 +52,7 @@ class _Choices:
     epilog="\b\nExamples:\n"
     "  pdfs mount Kraftwerk_1234567 /mnt/plant\n"
     "  pdfs mount Kraftwerk_1234567 /mnt/plant --stage as-built --wait\n"
+    "  pdfs mount Kraftwerk_1234567 /mnt/plant --every 15m\n"
     "  pdfs mount New_Project /mnt/plant --create\n",
 )
 @click.argument("project")
@@ -76,6 +78,13 @@ class _Choices:
     help="Publish at most so long after a signal, such as logout or shutdown send; then keep the "
     "rest here. 0: no limit.  [default: as configured, or 45]",
 )
+@click.option(
+    "--every",
+    type=DURATION,
+    default="0",
+    metavar="DURATION",
+    help="Publish by itself every so often while it is mounted: 900, 15m, 1h. 0: only at the end.",
+)
 @click.option("--foreground", is_flag=True, help="Do not go to the background.")
 @click.option("--wait", is_flag=True, help="Return only when all contents are on this machine.")
 @click.option("--allow-other", is_flag=True, help="Let other users of this machine in, too.")
@@ -94,6 +103,7 @@ def mount_command(
     wait: bool,
     wait_lock: float,
     stop_timeout: float | None,
+    every: float,
     allow_other: bool,
 ) -> None:
     """Mount a stage of PROJECT at MOUNTPOINT, and lock it for others.
@@ -120,6 +130,7 @@ def mount_command(
         take_over=take_over,
         crashed=_crashed(configuration, keys, choices),
         allow_other=allow_other,
+        every=every,
         wait_lock=wait_lock,
     )
     if foreground:

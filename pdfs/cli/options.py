@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,25 @@ from pdfs.errors import Stopped
 Command = Callable[..., Any]
 
 DEFAULT_STAGE = "planning"
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smh]?)", re.ASCII)
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class _Duration(click.ParamType[float]):
+    """Seconds, or a number with `s`, `m` or `h`; the value is in seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        found = _DURATION.fullmatch(str(value))
+        if found is None:
+            self.fail(f"{value!r} is no duration: write seconds, or 90s, 15m, 1h", param, ctx)
+        return float(found[1]) * _UNITS[found[2]]
+
+
+DURATION = _Duration()
 
 
 def with_configuration(command: Command) -> Command:

@@ -1,4 +1,4 @@
-"""`pdfs umount` and `pdfs abort`: how a session ends."""
+"""`pdfs umount`, `publish` and `abort`: a session's work goes into the bucket, or does not."""
 
 import os
 import shlex
@@ -35,6 +35,15 @@ _SHOWN = 20
 """So many paths are listed; the rest is counted."""
 
 
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Wait at most so long, then end with 9; the daemon goes on. 0 waits for ever.",
+)
+
+
 @click.command(
     "umount",
     epilog="\b\nExamples:\n"
@@ -42,13 +51,7 @@ _SHOWN = 20
     "  pdfs umount Kraftwerk_1234567 --timeout 60\n",
 )
 @click.argument("target")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    metavar="SECONDS",
-    help="Wait at most so long, then end with 9; the daemon goes on. 0 waits for ever.",
-)
+@timeout_option
 @with_configuration
 def umount_command(configuration: Configuration, target: str, timeout: float) -> None:
     """Unmount TARGET, publish its changes, and wait for that.
@@ -60,6 +63,29 @@ def umount_command(configuration: Configuration, target: str, timeout: float) ->
     result = finish(configuration, found, "umount", timeout or None)
     where = bucket_words(found.bucket, is_default=False)
     report_end(found, result, f"{found.name} is published in {where}; the lock is released")
+
+
+@click.command(
+    "publish",
+    epilog="\b\nExamples:\n"
+    "  pdfs publish /mnt/plant\n"
+    "  pdfs publish Kraftwerk_1234567 --timeout 60\n",
+)
+@click.argument("target")
+@timeout_option
+@with_configuration
+def publish_command(configuration: Configuration, target: str, timeout: float) -> None:
+    """Publish what was changed in TARGET so far; it stays mounted and locked.
+
+    Programs go on meanwhile: what they write from then on is for the next publish. Ends with 0 only
+    when all that was written before is verified in the bucket. TARGET is a mountpoint, a session's
+    id or its beginning, or PROJECT[/STAGE].
+    """
+    found = _found(configuration, target)
+    result = finish(configuration, found, "publish", timeout or None)
+    where = bucket_words(found.bucket, is_default=False)
+    goes_on = "it stays mounted" if result.get("is_mounted") else "the lock is released"
+    report_end(found, result, f"{found.name} is published in {where}; {goes_on}")
 
 
 @click.command("abort", epilog="\b\nExample:\n  pdfs abort /mnt/plant\n")

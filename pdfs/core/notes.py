@@ -21,7 +21,7 @@ class StateChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """Somebody wants the session to end: a command, or a signal by its name."""
+    """Somebody wants the session published or ended: a command, or a signal by its name."""
 
     event: ClassVar[str] = "asked"
     what: str

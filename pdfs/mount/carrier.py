@@ -44,9 +44,10 @@ from pdfs.local.cache import PartCache
 from pdfs.local.journal_format import Header
 from pdfs.local.state import StateDirectory
 from pdfs.mount.control import ControlServer, Result
-from pdfs.mount.detach import detach, unmount
+from pdfs.mount.detach import detach, sync_mount, unmount
 from pdfs.mount.logbook import Logbook
 from pdfs.mount.progress import ProgressTeller
+from pdfs.mount.publisher import Publisher
 from pdfs.mount.request import MountRequest
 from pdfs.mount.status import invisible_fields, status_of, unended_fields
 from pdfs.mount.stopping import Stopping
@@ -95,14 +96,21 @@ class Carrier:
         self._control = ControlServer(
             request.configuration.runtime,
             ctx.owner.session,
-            {"status": self._status, "umount": self._umount, "abort": self._abort},
+            {
+                "status": self._status,
+                "publish": self._publish,
+                "umount": self._umount,
+                "abort": self._abort,
+            },
         )
         self._progress = ProgressTeller(lambda: self._contents.prefetched, ctx.uploads, self._tell)
+        self._publisher = Publisher(self._publish_now, every=request.every, has_work=self._has_work)
         self._session: StageSession
         self._to_fetch, self._fetches = trio.open_memory_channel[Content](math.inf)
         self._stopping = Stopping(
             request.configuration.stop_timeout,
             state=lambda: self._session.state,
+            is_mounted=lambda: self._session.is_serving,
             cut_off=self._cut_off,
             note=self._log.note,
         )
@@ -282,6 +290,7 @@ class Carrier:
                 background(partial(self._workspace.keep, self._journal_is_short, self._evict)),
                 background(partial(self._prefetch, work)),
                 background(self._fetch_opened),
+                background(self._publisher.run),
             ):
                 await self._mount(filesystem)
         finally:
@@ -372,8 +381,41 @@ class Carrier:
         self._log.note(Asked(what="umount"))
         if self._request.mountpoint is not None:
             await self._mountable.wait()
-            if self._session.state is State.ACTIVE:
+            if self._session.is_serving:
                 await unmount(self._request.mountpoint)
+        return await self._published()
+
+    async def _publish(self) -> Result:
+        """Publish what was written so far, mounted or not; answers when that is done."""
+        self._log.note(Asked(what="publish"))
+        if self._request.mountpoint is not None:
+            await self._mountable.wait()
+            if self._session.is_serving and (done := await self._publisher.published()):
+                return done
+        return await self._published()
+
+    async def _publish_now(self) -> Result:
+        """Publish, the stage stays mounted; what came of it."""
+        assert self._request.mountpoint is not None
+        before = len(self._session.conflicts)
+        await sync_mount(self._request.mountpoint)
+        await self._session.publish()
+        conflicts, missing = self._session.conflicts[before:], self._session.missing
+        code = ConflictsMade.exit_code if conflicts else 0
+        return {
+            "exit_code": DamageFound.exit_code if missing else code,
+            "conflicts": conflicts,
+            "missing": missing,
+            "invisible": self._left_behind()["invisible"],
+            "is_mounted": True,
+        }
+
+    def _has_work(self) -> bool:
+        work = self._workspace.work
+        return work is not None and work.tree.has_edits and self._session.lost is None
+
+    async def _published(self) -> Result:
+        """How the session ended, for those who wanted it published."""
         outcome = await self._outcome()
         if self._session.is_aborted:
             raise UnpublishedWork(

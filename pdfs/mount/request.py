@@ -30,6 +30,8 @@ class MountRequest:
     crashed: SessionId | None = None
     """The session of this stage that is to be resumed."""
     allow_other: bool = False
+    every: float = 0.0
+    """Seconds between two publishes that nobody asked for while it is mounted; 0 = none."""
     wait_lock: float = 0.0
     """Seconds for which a stage that its owner is still publishing is waited for."""
 

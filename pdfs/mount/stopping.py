@@ -36,12 +36,14 @@ class Stopping:
         limit: float,
         *,
         state: Callable[[], State],
+        is_mounted: Callable[[], bool],
         cut_off: Callable[[], Awaitable[None]],
         note: Callable[[Note], None],
     ) -> None:
         """`limit`: seconds from the first signal to the break-off, 0 = none. `cut_off` unmounts."""
         self._limit = limit or math.inf
         self._state = state
+        self._is_mounted = is_mounted
         self._cut_off = cut_off
         self._note = note
         self._first = -math.inf
@@ -71,7 +73,7 @@ class Stopping:
 
     def _stop(self, nursery: trio.Nursery) -> None:
         nursery.start_soon(self._limit_time)
-        if self._state() is State.ACTIVE:
+        if self._is_mounted():
             nursery.start_soon(self._cut_off)
         elif self._state() not in _PUBLISHES:
             self._break_off(f"by {self._name}, before it was mounted")

@@ -4,6 +4,7 @@ import random
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 from tests.e2e.conftest import MakeMachine
 from tests.e2e.machines import (
@@ -164,3 +165,34 @@ def test_an_aborted_session_publishes_nothing_and_comes_back_without_the_bucket(
     away.rename(bucket.directory)
     here.pdfs("recover", "resume", PROJECT)
     assert "drawing" in here.pdfs("ls", f"{PROJECT}/planning")
+
+
+def test_a_stage_is_published_while_programs_go_on(
+    bucket: Bucket, machine: MakeMachine, tmp_path: Path
+) -> None:
+    """One appends to a log all the time: each publish has a beginning of it, with all before."""
+    here, there = machine(bucket), machine(bucket, name="ws8", user="bert")
+    mounted = here.mount("--create")
+    (mounted / "drawing.dxf").write_text("drawn\n")
+    assert bucket.directory is not None
+    plain = bucket.directory / PROJECT / "planning" / "log"
+    noted = tmp_path / "acknowledged"
+    noted.touch()
+    loop = "n=0; while :; do n=$((n+1)); echo line $n >> log; echo $n > $0; done"
+    with subprocess.Popen(["sh", "-c", loop, noted], cwd=mounted) as writing:
+        published: list[int] = []
+        while len(published) < 3:
+            before = noted.read_text().strip()
+            said = here.pdfs("publish", mounted)
+            assert "it stays mounted" in said
+            found = there.pdfs("ls", f"{PROJECT}/planning")
+            assert "drawing.dxf" in found
+            lines = plain.read_text().splitlines()
+            assert lines == [f"line {n}" for n in range(1, len(lines) + 1)]
+            assert len(lines) >= int(before or 0)
+            published.append(len(lines))
+        writing.kill()
+    assert published == sorted(set(published))
+    all_lines = (mounted / "log").read_text()
+    here.pdfs("umount", mounted)
+    assert plain.read_text() == all_lines

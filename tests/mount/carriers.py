@@ -74,6 +74,7 @@ class Desk:
         *,
         resumes: bool = False,
         mountpoint: str | None = "/mnt/plant",
+        every: float = 0.0,
     ) -> int:
         """One session of one process, to its end."""
         ctx = ctx or self.site.context()
@@ -82,6 +83,7 @@ class Desk:
             project=ctx.keys.project,
             stage=ctx.keys.stage,
             mountpoint=mountpoint,
+            every=every,
         )
         cache = PartCache(OsDisk(), self.path / "cache", quota=0)
         with StateDirectory(OsDisk(), self.configuration.state) as state:

@@ -355,7 +355,11 @@ class Stops:
         self.cuts = 0
         self.asked: list[Note] = []
         self.stopping = Stopping(
-            limit, state=lambda: self.state, cut_off=self.cut_off, note=self.asked.append
+            limit,
+            state=lambda: self.state,
+            is_mounted=lambda: self.state is State.ACTIVE,
+            cut_off=self.cut_off,
+            note=self.asked.append,
         )
 
     async def cut_off(self) -> None:
