@@ -13,14 +13,14 @@ from pdfs.core import lease
 from pdfs.core.lease import LockState, Unpublished
 from pdfs.core.notes import Note
 from pdfs.core.states import State
+from pdfs.core.tree import Tree
 from pdfs.errors import DiskError, DiskFull, Stopped, UnpublishedWork
 from pdfs.local.journal import Journal
 from pdfs.mount import carrier, stopping
-from pdfs.mount.carrier import Carrier
 from pdfs.mount.stopping import SIGNALS, Stopping
 from pdfs.mount.workspace import DiskWorkspace
+from pdfs.session import StageSession
 from pdfs.stage.context import StageContext
-from pdfs.stage.work import Work
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.step import Step
 from tests.conftest import ExpectedWarnings
@@ -209,10 +209,11 @@ async def test_a_signal_before_the_mount_ends_it_soon_and_leaves_nothing_or_what
     stand_in_for_fuse(monkeypatch, idle)
     site = Site()
     desk = Desk(tmp_path, site)
-    is_stopped = False
+    is_stopped, released = False, 0
 
     def fate_of(request: Request) -> Fate:
-        nonlocal is_stopped
+        nonlocal is_stopped, released
+        released += request.step is Step.RELEASE_MARK
         if request.step is step and not is_stopped:
             is_stopped = True
             signal.raise_signal(signal.SIGTERM)
@@ -224,6 +225,7 @@ async def test_a_signal_before_the_mount_ends_it_soon_and_leaves_nothing_or_what
             await desk.carry(site.context(store=site.behind(late, fate_of)))
         late.cancel_scope.cancel()
     is_taken = step is Step.LOAD_LISTING
+    assert released <= is_taken, "what was given back is released once more"
     assert ("the lock stays" in stopped.value.remedy) is (is_taken and is_silent)
     assert not (is_taken and not is_silent and desk.sessions()), "what was given back is kept"
     stand_in_for_fuse(monkeypatch, idle)
@@ -301,15 +303,15 @@ async def test_who_asks_for_an_unmount_before_there_is_a_mount_gets_one(
     async def work(process: Process) -> None:
         await unmounted.wait()
 
-    real = Carrier._serve
+    real = StageSession._load
 
-    async def serve(self: Carrier, work: Work) -> None:
+    async def load(self: StageSession) -> Tree:
         nursery.start_soon(ask)
         await trio.sleep(0.1)  # the request is there before the mount is
-        await real(self, work)
+        return await real(self)
 
     monkeypatch.setattr(carrier, "unmount", unmount)
-    monkeypatch.setattr(Carrier, "_serve", serve)
+    monkeypatch.setattr(StageSession, "_load", load)
     stand_in_for_fuse(monkeypatch, work)
     async with trio.open_nursery() as nursery:
         with trio.fail_after(30):

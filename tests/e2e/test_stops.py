@@ -1,0 +1,148 @@
+"""Stopped at any point: all is in the bucket, or a whole journal waits here (figure F4).
+
+The points are steps of the daemon, not seconds: requests to the bucket, lines of the session's log,
+records of its journal. What was acknowledged is known from a diary outside of the mount.
+"""
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import LENGTH
+from tests.e2e.conftest import MakeMachine
+from tests.e2e.machines import LIMIT, PROJECT, Bucket, Machine
+
+TROUBLE = Path(__file__).with_name("trouble")
+WORK = Path(__file__).with_name("stopped_work.py")
+KINDS = ("SIGTERM", "SIGINT", "SIGHUP", "logout", "shutdown", "twice")
+SHARES, POINTS = (10, 20) if LENGTH == "full" else (1, 3)
+GONE = "-"
+
+
+@dataclass(slots=True)
+class Told:
+    """What a diary says of the files of a stage: by name, the digests that each may have."""
+
+    files: dict[str, set[str]] = field(default_factory=dict)
+    acknowledged: int = 0
+
+    def read(self, diary: Path) -> None:
+        """Take in a diary that nobody writes any more."""
+        lines = [line.split() for line in diary.read_text().splitlines()]
+        for number, line in enumerate(lines):
+            if line[0] == "done":
+                continue
+            _, name, digest = line
+            is_done = number + 1 < len(lines)
+            before = set() if is_done else self.files.get(name, {GONE})
+            self.files[name] = before | {digest}
+            self.acknowledged += is_done
+
+    def check(self, directory: Path) -> None:
+        """What is there is what was acknowledged; an operation that was cut short may be there."""
+        found = {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in directory.iterdir()
+            if path.suffix != ".part"
+        }
+        for name, digests in self.files.items():
+            assert found.pop(name, GONE) in digests, f"{name} is not as it was acknowledged"
+        assert not found, "there is what nobody wrote"
+
+
+@dataclass(slots=True)
+class Stand:
+    """A machine whose daemon is stopped again and again, and what has to be there."""
+
+    here: Machine
+    bucket: Bucket
+    told: Told = field(default_factory=Told)
+    ends: list[str] = field(default_factory=list)
+
+    def work(self, number: int, trouble: dict[str, object]) -> int:
+        """One session to the end of its daemon, which has this trouble; how many steps it took."""
+        file = self.here.home / f"steps-{number}"
+        file.touch()
+        self.here.extra |= {
+            "PDFS_TEST_TROUBLE": json.dumps({"file": str(file), "at": 0, **trouble}),
+            "PYTHONPATH": str(TROUBLE),
+            "PDFS_STOP_TIMEOUT": "1",
+        }
+        diary = self.here.home / f"diary-{number}"
+        diary.touch()
+        mounted = self.here.run("mount", PROJECT, self.here.mountpoint, "--create", "--resume")
+        if mounted.code == 0:
+            work = [sys.executable, WORK, self.here.mountpoint, diary, f"p{number}"]
+            subprocess.run(work, check=True, timeout=LIMIT)
+            unmount = ["fusermount3", "-u", self.here.mountpoint]
+            subprocess.run(unmount, check=False, stderr=subprocess.DEVNULL)
+        pid, _, steps = file.read_text().partition(" ")
+        self.wait_ended(int(pid))
+        del self.here.extra["PDFS_TEST_TROUBLE"]
+        self.told.read(diary)
+        return int(steps)
+
+    def wait_ended(self, pid: int) -> None:
+        """Return when the daemon is gone, with all that it started and its mount."""
+        deadline = time.monotonic() + LIMIT
+        while left := self.processes():
+            assert time.monotonic() < deadline, f"{left} do not end; the daemon is {pid}"
+            time.sleep(0.02)
+        assert f" {self.here.mountpoint} " not in Path("/proc/self/mountinfo").read_text()
+
+    def processes(self) -> list[str]:
+        """Those that belong to this machine."""
+        mark, found = f"HOME={self.here.home}".encode(), []
+        for pid in filter(str.isdecimal, os.listdir("/proc")):
+            try:
+                if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                    found.append(f"{pid} {Path(f'/proc/{pid}/cmdline').read_text()}")
+            except OSError:
+                continue
+        return found
+
+    def check(self, *, mounts: bool) -> None:
+        """All is in the bucket, or a journal has it from which it is published now."""
+        assert self.bucket.directory is not None
+        sessions = self.here.sessions()
+        self.ends.append("kept" if sessions else "published")
+        for session in sessions:
+            assert not session["alive"]
+            self.here.pdfs("recover", "show", session["session"])
+            assert list((self.here.home / "state/pdfs/sessions").iterdir())
+            if mounts:
+                self.told.check(self.here.mount("--resume"))
+                self.here.pdfs("umount", self.here.mountpoint)
+            else:
+                self.here.pdfs("recover", "resume", session["session"])
+        assert self.here.sessions() == []
+        assert "is not locked" in self.here.pdfs("lock", "show", PROJECT)
+        self.told.check(self.bucket.directory / PROJECT / "planning")
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("share", range(SHARES))
+def test_a_stop_at_any_point_leaves_all_in_the_bucket_or_in_a_whole_journal(
+    share: int, bucket: Bucket, machine: MakeMachine, seed: int, is_full: bool
+) -> None:
+    choice = random.Random(f"{seed} {share}")
+    stand = Stand(machine(bucket), bucket)
+    steps = stand.work(0, {})
+    assert steps > 50, "the points lie too thin"
+    stand.check(mounts=False)
+    assert stand.ends == ["published"]
+    for number in range(1, POINTS + 1):
+        at, what = choice.randrange(1, steps), choice.choice(KINDS)
+        print(f"point {number}: {what} at step {at} of {steps}")  # noqa: T201 - for who repeats it
+        stand.work(number, {"at": at, "what": what})
+        stand.check(mounts=choice.random() < 0.5)
+    assert stand.told.acknowledged > 30, "next to nothing was acknowledged"
+    assert not is_full or len(set(stand.ends)) == 2
