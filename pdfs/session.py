@@ -139,7 +139,7 @@ class StageSession:
         self._move(Event.OPENED)
         await self._acquire(claimant)
         async with background(self._keep_lock):
-            work = await self._open()
+            work = await self._open() if serve is not None or self._resumed is not None else None
             if work is not None and serve is not None:
                 self._move(Event.SERVED)
                 await self._serve_or_give_back(serve, work)

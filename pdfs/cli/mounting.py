@@ -109,7 +109,7 @@ def mount_command(
     """Mount a stage of PROJECT at MOUNTPOINT, and lock it for others.
 
     The tree is there at once; contents follow in the background, those that are read first come
-    first. MOUNTPOINT is an empty directory.
+    first. MOUNTPOINT is an empty directory, or is made, and then removed when it is unmounted.
     """
     keys = keys_of(project, stage)
     if resume and discard:

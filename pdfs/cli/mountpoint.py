@@ -29,7 +29,7 @@ class Mounted:
 
 
 def check_mountpoint(given: str) -> str:
-    """The full path of a mountpoint that can be used. Raises MountError.
+    """The full path of a mountpoint that is empty, or can be made. Raises MountError.
 
     A dead mount of PDFS there is cleaned up first: nobody can use it for anything else.
     """
@@ -58,9 +58,8 @@ def _check_directory(path: str) -> None:
             )
         names = os.listdir(path)
     except FileNotFoundError:
-        raise MountError(
-            f"the mountpoint {path} does not exist", remedy=f"make it: mkdir {path}"
-        ) from None
+        _check_can_be_made(path)
+        return
     except OSError as error:
         raise MountError(
             f"the mountpoint {path} can't be used: {error.strerror}",
@@ -74,6 +73,21 @@ def _check_directory(path: str) -> None:
     if os.geteuid() != 0 and not os.access(path, os.W_OK):
         raise MountError(
             f"the mountpoint {path} is not writable for you",
+            remedy="name an empty directory of your own",
+        )
+
+
+def _check_can_be_made(path: str) -> None:
+    """The mount makes it, and takes it away again."""
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):
+        raise MountError(
+            f"the mountpoint {path} does not exist, nor does the directory above it",
+            remedy=f"make that: mkdir -p {parent}",
+        )
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise MountError(
+            f"the mountpoint {path} does not exist, and can't be made by you in {parent}",
             remedy="name an empty directory of your own",
         )
 

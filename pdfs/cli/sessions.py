@@ -48,6 +48,8 @@ class LocalSession:
     """Why it was cut short, where its daemon could still say so; or empty."""
     problem: str
     """Why nothing is known of it but its id; or empty."""
+    has_made_mountpoint: bool = False
+    """Its mountpoint was made for it, and goes with its mount."""
     reading: str = ""
     """The directory that an import has not read to its end; empty for every other session."""
 
@@ -120,6 +122,7 @@ def _read(listed: Listed, reader: Reader, problem: str) -> LocalSession:
         changed=listed.changed,
         why=reader.text("why") if reader.has("why") else "",
         problem=problem,
+        has_made_mountpoint=reader.has("made_mountpoint") and reader.flag("made_mountpoint"),
         reading=reader.text("reading", ""),
     )
 

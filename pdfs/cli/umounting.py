@@ -21,6 +21,7 @@ from pdfs.cli.progress import Progress
 from pdfs.cli.sessions import LocalSession, find_session, full_path, local_sessions
 from pdfs.cli.words import amount, count, printable
 from pdfs.config import Configuration
+from pdfs.disk import OsDisk
 from pdfs.errors import (
     ConflictsMade,
     DaemonSilent,
@@ -30,6 +31,7 @@ from pdfs.errors import (
     UnpublishedWork,
     UsageError,
 )
+from pdfs.mount.mountpoint import remove_mountpoint
 
 _SHOWN = 20
 """So many paths are listed; the rest is counted."""
@@ -131,6 +133,8 @@ def _found(configuration: Configuration, target: str) -> LocalSession:
     if found.is_held:
         return found
     cleaned = bool(found.mountpoint) and remove_dead_mount(found.mountpoint)
+    if cleaned and found.has_made_mountpoint:
+        remove_mountpoint(OsDisk(), found.mountpoint)
     raise UnpublishedWork(
         f"the daemon of {found.name} (session {found.short}) is dead"
         + (f"; its dead mount at {found.mountpoint} was removed" if cleaned else ""),

@@ -51,6 +51,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.ACQUIRING, Event.RESUMED): State.RESTORING,
     (State.ACQUIRING, Event.REFUSED): State.CLOSED,
     (State.DOWNLOADING, Event.SERVED): State.ACTIVE,
+    (State.DOWNLOADING, Event.RELEASED): State.CLOSED,
     (State.RESTORING, Event.SERVED): State.ACTIVE,
     (State.RESTORING, Event.PUBLISHING): State.UPLOADING,
     (State.RESTORING, Event.RELEASED): State.CLOSED,

@@ -46,6 +46,7 @@ from pdfs.local.state import StateDirectory
 from pdfs.mount.control import ControlServer, Result
 from pdfs.mount.detach import detach, sync_mount, unmount
 from pdfs.mount.logbook import Logbook
+from pdfs.mount.mountpoint import made_for_mount
 from pdfs.mount.progress import ProgressTeller
 from pdfs.mount.publisher import Publisher
 from pdfs.mount.request import MountRequest
@@ -56,7 +57,7 @@ from pdfs.session import StageSession
 from pdfs.stage.contents import Contents
 from pdfs.stage.context import StageContext
 from pdfs.stage.plain import largest_on
-from pdfs.stage.together import background
+from pdfs.stage.together import background, cause_of
 from pdfs.stage.work import Work
 
 logger = logging.getLogger(__name__)
@@ -162,9 +163,10 @@ class Carrier:
         try:
             await self._run_session(claimant)
         except BaseException as error:
-            await self._break_off(f"the daemon failed: {error!r}")
+            cause = cause_of(error)
+            await self._break_off(f"the daemon failed: {cause!r}")
             self._error = UnpublishedWork(
-                f"the daemon failed before everything was published: {error!r}",
+                f"the daemon failed before everything was published: {cause!r}",
                 remedy=f"report it; {_KEPT}",
             )
             await self._answer()
@@ -306,10 +308,17 @@ class Carrier:
             allow_other=self._request.allow_other,
             caching=lambda: fuse.FOREVER if self._session.is_settled else fuse.BRIEFLY,
         )
-        with self._serving:
-            await fuse.serve(
-                filesystem, self._request.mountpoint, options, task_status=_Mounted(self._mounted)
-            )
+        place = self._request.mountpoint
+        with (
+            made_for_mount(
+                OsDisk(),
+                place,
+                is_ours=self._workspace.has_made_mountpoint,
+                note_made=self._workspace.note_mountpoint_made,
+            ),
+            self._serving,
+        ):
+            await fuse.serve(filesystem, place, options, task_status=_Mounted(self._mounted))
 
     def _mounted(self) -> None:
         self.was_served = True

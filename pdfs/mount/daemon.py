@@ -24,7 +24,7 @@ from pdfs.mount.control import described
 from pdfs.mount.request import MountRequest
 from pdfs.stage.context import StageContext
 from pdfs.stage.draining import wait_while_draining
-from pdfs.stage.together import background
+from pdfs.stage.together import background, cause_of
 from pdfs.store.objects import ObjectStore
 from pdfs.store.silence import Silence
 
@@ -48,7 +48,7 @@ def run(request: MountRequest, report: Report) -> int:
     except Exception as error:
         logger.exception("the daemon failed")
         failed = PdfsError(
-            f"the daemon failed: {error!r}",
+            f"the daemon failed: {cause_of(error)!r}",
             remedy="report it; what was written is kept: pdfs recover list",
         )
         report({"event": "failed", "refusal": None, **described(failed)})

@@ -18,6 +18,7 @@ from pdfs.local.session_log_format import LogHeader
 from pdfs.mount.request import MountRequest
 from pdfs.stage.contents import Received
 from pdfs.stage.context import StageContext
+from pdfs.stage.together import cause_of
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +72,8 @@ class Logbook(logging.Handler):
 
     def note_failure(self, error: BaseException) -> None:
         """Say why the process ends before the session does."""
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        self.note(Failed(kind=type(error).__name__, what=str(error)))
+        cause = cause_of(error)
+        self.note(Failed(kind=type(cause).__name__, what=str(cause)))
 
     def note_fetched(self) -> None:
         """Say how much came from the bucket since the last time."""

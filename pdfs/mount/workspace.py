@@ -5,16 +5,18 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
+from typing import Final
 
 import trio
 
 from pdfs.core.content import Content
+from pdfs.core.document import Malformed
 from pdfs.core.ids import Fence, Inode, Sequence, SessionId
 from pdfs.core.node import Node
 from pdfs.core.record import Record
 from pdfs.core.tree import Tree
 from pdfs.disk import Disk
-from pdfs.errors import PdfsError
+from pdfs.errors import DamageFound, PdfsError
 from pdfs.local.checkpoint_process import run_checkpoint_process
 from pdfs.local.journal import Journal
 from pdfs.local.journal_format import Header
@@ -24,6 +26,9 @@ from pdfs.local.session_directory import SessionDirectory
 from pdfs.local.sizes import JournalSizes, sizes_for
 from pdfs.local.state import StateDirectory
 from pdfs.local.upkeep import Evict, Upkeep
+
+MADE: Final = "made_mountpoint"
+"""In session.json: the mountpoint was made for the session, and goes with its mount."""
 
 Fetch = Callable[[Content, int, int], Awaitable[bytes]]
 
@@ -113,6 +118,15 @@ class DiskWorkspace:
         self._directory = self._state.create_session(self._header.session)
         self._directory.describe(self._description)
 
+    @property
+    def has_made_mountpoint(self) -> bool:
+        """Whether the mountpoint was made for this session, by this process or an earlier one."""
+        return self._description.get(MADE) is True
+
+    def note_mountpoint_made(self) -> None:
+        """Whoever goes on with the session shall know. Raises DiskError."""
+        self.describe(**{MADE: True})
+
     def describe(self, **fields: object) -> None:
         """Change what people want to know of the session. Raises DiskError."""
         assert self._directory is not None
@@ -159,6 +173,8 @@ class DiskWorkspace:
             self.torn = recovered.damage
         elif self._directory.has_damage:
             self.torn = "an earlier recovery of this session found damage in its journal"
+        if self._has_made_before(self._directory):
+            self._description[MADE] = True
         self._directory.describe(self._description)
         ledger, self._journal = reopen(
             self._disk,
@@ -171,6 +187,16 @@ class DiskWorkspace:
         )
         self.work = ServedWork(ledger, self._patient_fetch)
         return self.work
+
+    def _has_made_before(self, directory: SessionDirectory) -> bool:
+        """Whether an earlier run of the session made the directory that it is mounted at now."""
+        try:
+            before = directory.description()
+            if before is None or not before.has(MADE) or not before.flag(MADE):
+                return False
+            return before.text("mountpoint", "") == self._description.get("mountpoint")
+        except (DamageFound, Malformed):
+            return False
 
     async def keep(self, tell: Callable[[PdfsError], None], evict: Evict) -> None:
         """Keep the journal ready for more, until cancelled; `tell` hears of what finds no room.

@@ -50,3 +50,11 @@ async def background(task: Call) -> AsyncIterator[None]:
         nursery.cancel_scope.cancel()
     if raised is not None:
         raise raised
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """What went wrong first, out of all the groups that nurseries put around it."""
+    while isinstance(error, BaseExceptionGroup):
+        failed = error.split(trio.Cancelled)[1] or error
+        error = failed.exceptions[0]
+    return error

@@ -16,13 +16,20 @@ def test_an_empty_directory_can_be_used_and_is_named_in_full(
     assert check_mountpoint("./mnt/") == str(tmp_path / "mnt")
 
 
+def test_a_directory_that_is_not_there_will_be_made_by_the_mount(tmp_path: Path) -> None:
+    assert check_mountpoint(str(tmp_path / "mnt")) == str(tmp_path / "mnt")
+    assert not (tmp_path / "mnt").exists()
+
+
 def test_what_can_not_be_a_mountpoint_is_refused_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "full").mkdir()
     for name in ("a", "b", "c", "d", "e"):
         (tmp_path / "full" / name).touch()
-    with pytest.raises(MountError, match=f"does not exist; make it: mkdir {tmp_path}/none"):
-        check_mountpoint(str(tmp_path / "none"))
+    with pytest.raises(
+        MountError, match=f"the directory above it; make that: mkdir -p {tmp_path}/a"
+    ):
+        check_mountpoint(str(tmp_path / "a" / "b"))
     with pytest.raises(MountError, match="not a directory; name"):
         check_mountpoint(str(tmp_path / "file"))
     with pytest.raises(MountError, match="not empty: a, b, c and 2 more; what is there would be"):

@@ -47,7 +47,9 @@ def test_mountpoints_and_names_that_can_not_be_are_refused(here: Machine) -> Non
     file.write_text("x")
     full = here.home / "source"
     empty = here.mountpoint
-    assert_refused(here.run("mount", PROJECT, here.home / "none"), 7, "does not exist", "mkdir")
+    assert_refused(
+        here.run("mount", PROJECT, here.home / "no" / "ne"), 7, "does not exist", "mkdir"
+    )
     assert_refused(here.run("mount", PROJECT, file), 7, "not a directory")
     assert_refused(here.run("mount", PROJECT, full), 7, "not empty: drawing.dxf")
     assert_refused(here.run("mount", "Nothing", empty), 3, "no project 'Nothing'", "--create")

@@ -24,6 +24,12 @@ TROUBLE = Path(__file__).with_name("trouble")
 WORK = Path(__file__).with_name("stopped_work.py")
 KINDS = ("SIGTERM", "SIGINT", "SIGHUP", "logout", "shutdown", "twice")
 SHARES, POINTS = (10, 20) if LENGTH == "full" else (1, 3)
+FAILURES = (
+    ("answer", "MemoryError"),
+    ("record", "MemoryError"),
+    ("note", "RuntimeError"),
+    ("record", "SystemExit"),
+)
 GONE = "-"
 
 
@@ -67,9 +73,11 @@ class Stand:
     told: Told = field(default_factory=Told)
     ends: list[str] = field(default_factory=list)
 
-    def work(self, number: int, trouble: dict[str, object]) -> int:
+    def work(self, number: int, **trouble: object) -> dict[str, int]:
         """One session to the end of its daemon, which has this trouble; how many steps it took."""
         file = self.here.home / f"steps-{number}"
+        if not number:
+            self.here.mountpoint.rmdir()  # each mount makes its own: no program gets below it
         file.touch()
         self.here.extra |= {
             "PDFS_TEST_TROUBLE": json.dumps({"file": str(file), "at": 0, **trouble}),
@@ -80,23 +88,25 @@ class Stand:
         diary.touch()
         mounted = self.here.run("mount", PROJECT, self.here.mountpoint, "--create", "--resume")
         if mounted.code == 0:
-            work = [sys.executable, WORK, self.here.mountpoint, diary, f"p{number}"]
+            place = str(self.here.mountpoint)
+            work = [sys.executable, str(WORK), place, str(diary), f"p{number}"]
             subprocess.run(work, check=True, timeout=LIMIT)
-            unmount = ["fusermount3", "-u", self.here.mountpoint]
+            unmount = ["fusermount3", "-u", place]
             subprocess.run(unmount, check=False, stderr=subprocess.DEVNULL)
-        pid, _, steps = file.read_text().partition(" ")
-        self.wait_ended(int(pid))
+        self.wait_ended()
         del self.here.extra["PDFS_TEST_TROUBLE"]
         self.told.read(diary)
-        return int(steps)
+        taken: dict[str, int] = json.loads(file.read_text())
+        return taken
 
-    def wait_ended(self, pid: int) -> None:
+    def wait_ended(self) -> None:
         """Return when the daemon is gone, with all that it started and its mount."""
         deadline = time.monotonic() + LIMIT
         while left := self.processes():
-            assert time.monotonic() < deadline, f"{left} do not end; the daemon is {pid}"
+            assert time.monotonic() < deadline, f"these do not end: {left}"
             time.sleep(0.02)
         assert f" {self.here.mountpoint} " not in Path("/proc/self/mountinfo").read_text()
+        assert not os.path.lexists(self.here.mountpoint), "what is saved there goes nowhere"
 
     def processes(self) -> list[str]:
         """Those that belong to this machine."""
@@ -135,14 +145,37 @@ def test_a_stop_at_any_point_leaves_all_in_the_bucket_or_in_a_whole_journal(
 ) -> None:
     choice = random.Random(f"{seed} {share}")
     stand = Stand(machine(bucket), bucket)
-    steps = stand.work(0, {})
+    steps = stand.work(0)["any"]
     assert steps > 50, "the points lie too thin"
     stand.check(mounts=False)
     assert stand.ends == ["published"]
     for number in range(1, POINTS + 1):
         at, what = choice.randrange(1, steps), choice.choice(KINDS)
         print(f"point {number}: {what} at step {at} of {steps}")  # noqa: T201 - for who repeats it
-        stand.work(number, {"at": at, "what": what})
+        stand.work(number, at=at, what=what)
         stand.check(mounts=choice.random() < 0.5)
     assert stand.told.acknowledged > 30, "next to nothing was acknowledged"
     assert not is_full or len(set(stand.ends)) == 2
+
+
+@pytest.mark.timeout(600)
+def test_a_failure_anywhere_in_the_daemon_loses_nothing_and_gives_the_stage_back(
+    bucket: Bucket, machine: MakeMachine, seed: int, is_full: bool
+) -> None:
+    """Also out of memory; in handlers, which answer EIO, and outside of them."""
+    choice = random.Random(seed)
+    stand = Stand(machine(bucket), bucket)
+    steps = stand.work(0)
+    stand.check(mounts=False)
+    for number in range(1, len(FAILURES) * (5 if is_full else 1) + 1):
+        kind, what = FAILURES[number % len(FAILURES)]
+        at = choice.randrange(1, steps[kind])
+        print(f"failure {number}: {what} at {kind} {at}")  # noqa: T201 - for who repeats it
+        stand.work(number, of=kind, at=at, what=what)
+        for session in stand.here.sessions():
+            shown = stand.here.pdfs("recover", "show", session["session"])
+            assert f"the daemon failed: {what}('planted')" in shown
+            if "0 operations" not in shown:
+                assert "locked by" not in stand.here.pdfs("lock", "show", PROJECT)
+        stand.check(mounts=False)
+    assert stand.told.acknowledged > 30, "next to nothing was acknowledged"

@@ -382,3 +382,15 @@ async def test_an_abort_that_can_not_detach_ends_the_session_and_is_no_failed_on
     assert not desk.has_plain("f")
     assert not desk.sessions()
     assert len(desk.sessions("trash")) == 1
+
+
+async def test_a_session_that_died_before_it_had_work_is_ended_without_a_mount(
+    tmp_path: Path,
+) -> None:
+    desk = desk_of(tmp_path)
+    with StateDirectory(OsDisk(), desk.configuration.state) as state:
+        state.create_session(HEADER.session).close()
+    ctx = desk.site.context(session=HEADER.session)
+    assert await desk.carry(ctx, resumes=True, mountpoint=None) == 0
+    assert not desk.sessions()
+    assert desk.site.keys.lock not in desk.site.store.objects

@@ -1,14 +1,15 @@
 """Trouble for the daemon, in every Python process that has this directory in its PYTHONPATH.
 
 PDFS_TEST_TROUBLE is a JSON object: `at` is the step at which `what` happens, `file` a file that
-has the daemon's process id and how many steps it has taken. A step is the beginning or the end of a
-request to the bucket, a line of the session's log, or a record of its journal.
+has, as JSON, the daemon's `pid` and how many steps of each kind it has taken: `request` and
+`answer` of the bucket, `note` in the session's log, `record` in its journal; `any` counts them all.
 
     what    SIGTERM, SIGINT, SIGHUP     that signal
             logout                      SIGTERM and SIGHUP in one breath
             shutdown                    SIGTERM; the bucket is silent from then on
             twice                       the same, and another SIGTERM later
-            anything else               that exception, raised there; with `in`, only in such a step
+            anything else               that exception, raised there
+    of      the kind of step that `at` counts
 """
 
 import builtins
@@ -17,42 +18,37 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 TROUBLE = json.loads(os.environ.get("PDFS_TEST_TROUBLE", "null"))
 LATER = 0.3
 GIVE_BACK = 1.0
 
 
-def plant() -> None:
-    import trio
+class Steps:
+    """What the daemon has done, and the trouble that this brings."""
 
-    import pdfs.session
-    from pdfs.local.ledger import Ledger
-    from pdfs.mount import stopping
-    from pdfs.mount.logbook import Logbook
-    from pdfs.store.retry import Patience
+    def __init__(self) -> None:
+        self.is_silent = False
+        self._file = os.open(TROUBLE["file"], os.O_WRONLY | os.O_CREAT)
+        self._taken = dict.fromkeys(("any", "request", "answer", "note", "record"), 0)
 
-    pdfs.session._GIVE_BACK = GIVE_BACK
-    stopping.ONE_BREATH = LATER / 2
-    told = os.open(TROUBLE["file"], os.O_WRONLY | os.O_CREAT)
-    steps, is_silent = 0, False
+    def take(self, kind: str) -> None:
+        for each in (kind, "any"):
+            self._taken[each] += 1
+        told = json.dumps({"pid": os.getpid(), **self._taken})
+        os.pwrite(self._file, told.encode(), 0)
+        counted = TROUBLE.get("of", "any")
+        if counted in (kind, "any") and self._taken[counted] == TROUBLE["at"]:
+            self._happen(TROUBLE["what"])
 
-    def step(where: str) -> None:
-        nonlocal steps
-        if where != TROUBLE.get("in", where):
-            return
-        steps += 1
-        os.pwrite(told, f"{os.getpid()} {steps:8}".encode(), 0)
-        if steps == TROUBLE["at"]:
-            happen(TROUBLE["what"])
-
-    def happen(what: str) -> None:
-        nonlocal is_silent
+    def _happen(self, what: str) -> None:
         if what == "logout":
             send(signal.SIGTERM)
             send(signal.SIGHUP)
         elif what in ("shutdown", "twice"):
-            is_silent = True
+            self.is_silent = True
             send(signal.SIGTERM)
             if what == "twice":
                 later = threading.Timer(LATER, send, (signal.SIGTERM,))
@@ -63,31 +59,55 @@ def plant() -> None:
         else:
             raise getattr(builtins, what)("planted")
 
-    def send(number: int) -> None:
-        os.kill(os.getpid(), number)
+    async def ask(self, kind: str) -> None:
+        """A request of that kind; it never comes back from a bucket that is silent."""
+        import trio
 
+        self.take(kind)
+        if self.is_silent:
+            await trio.sleep_forever()
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def plant() -> None:
+    import pdfs.session
+    from pdfs.core.ids import Sequence
+    from pdfs.core.notes import Note
+    from pdfs.core.record import Record
+    from pdfs.local.ledger import Ledger
+    from pdfs.mount import stopping
+    from pdfs.mount.logbook import Logbook
+    from pdfs.store.retry import Patience
+
+    pdfs.session._GIVE_BACK = GIVE_BACK
+    stopping.ONE_BREATH = LATER / 2  # type: ignore[misc]  # final for the product
+    steps = Steps()
     once, note, commit = Patience.once, Logbook.note, Ledger.commit
 
-    async def asked(self, attempt, **given):
-        step("request")
-        if is_silent:
-            await trio.sleep_forever()
+    async def asked(self: Patience, attempt: Callable[[], Awaitable[Any]], **given: int) -> Any:
+        await steps.ask("request")
         answer = await once(self, attempt, **given)
-        step("answer")
-        if is_silent:
-            await trio.sleep_forever()
+        await steps.ask("answer")
         return answer
 
-    def noted(self, event):
+    def noted(self: Logbook, event: Note) -> None:
         note(self, event)
-        step("note")
+        steps.take("note")
 
-    def committed(self, record, *given):
+    def committed(self: Ledger, record: Record, *given: bytes) -> Sequence:
         found = commit(self, record, *given)
-        step("record")
+        steps.take("record")
         return found
 
-    Patience.once, Logbook.note, Ledger.commit = asked, noted, committed
+    for owner, name, planted in (
+        (Patience, "once", asked),
+        (Logbook, "note", noted),
+        (Ledger, "commit", committed),
+    ):
+        setattr(owner, name, planted)
 
 
 if TROUBLE and sys.orig_argv[-2:] == ["-m", "pdfs.mount"]:
