@@ -1,7 +1,10 @@
 """What holds for every test.
 
 - All chance comes from one number, `PDFS_TEST_SEED`, which the header shows: Hypothesis' examples
-  and trio's order of tasks too. `PDFS_TEST_LENGTH` is `sample` (as in CI) or `full`.
+  and trio's order of tasks too. `PDFS_TEST_LENGTH` is `sample`, `full` or `long` (`lengths.py`).
+- `@pytest.mark.figure(name="C1")` says which figure of reliability a test holds; it calls
+  `reached(100, "kills")`, and the run ends with what was reached in all. After `PDFS_TEST_UNTIL`,
+  in seconds of the epoch, no such test begins.
 - `async def test_…` runs under trio, also below `@given`. Its clock jumps over every wait; a test
   that waits for threads, sockets or processes, which the jump would overtake, is marked
   `real_clock`. Fixtures are not async: a test opens what it needs.
@@ -13,6 +16,8 @@ import functools
 import inspect
 import logging
 import os
+import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -21,10 +26,17 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-SEED = int(os.environ.get("PDFS_TEST_SEED", "0"))
-LENGTH = os.environ.get("PDFS_TEST_LENGTH", "sample")
+from tests.lengths import Length
 
-for _length, _examples in {"sample": 50, "full": 2000}.items():
+SEED = int(os.environ.get("PDFS_TEST_SEED", "0"))
+LENGTH = os.environ.get("PDFS_TEST_LENGTH", Length.SAMPLE)
+UNTIL = float(os.environ.get("PDFS_TEST_UNTIL", "inf"))
+A_DAY = 86400.0
+
+Reached = Callable[[int, str], None]
+"""What a test tells when it is over: how much of its figure, and of what."""
+
+for _length, _examples in {Length.SAMPLE: 50, Length.FULL: 2000, Length.LONG: 20_000}.items():
     hypothesis.settings.register_profile(
         _length,
         max_examples=_examples,
@@ -38,8 +50,8 @@ for _length, _examples in {"sample": 50, "full": 2000}.items():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    if LENGTH not in ("sample", "full"):
-        raise pytest.UsageError(f"PDFS_TEST_LENGTH is {LENGTH!r}, not 'sample' or 'full'")
+    if LENGTH not in list(Length):
+        raise pytest.UsageError(f"PDFS_TEST_LENGTH is {LENGTH!r}, not one of {', '.join(Length)}")
     hypothesis.settings.load_profile(LENGTH)
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(SEED)
@@ -47,6 +59,33 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header() -> str:
     return f"repeat with: PDFS_TEST_SEED={SEED} PDFS_TEST_LENGTH={LENGTH}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give a test its time: the limits of the tests are for what hangs, at their usual length."""
+    for item in items if LENGTH == Length.LONG else ():
+        item.add_marker(pytest.mark.timeout(A_DAY), append=False)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if figure := item.get_closest_marker("figure"):
+        item.user_properties.append((f"figure {figure.kwargs['name']}", (1, "tests")))
+        if time.time() > UNTIL:
+            pytest.skip("the time is over")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was reached of each figure, by tests that passed and by those that did not."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for outcome in ("passed", "failed", "error", "skipped"):
+        for report in terminalreporter.getreports(outcome):
+            told = [each for each in report.user_properties if each[0].startswith("figure ")]
+            for figure, (count, what) in told:
+                counts[figure.removeprefix("figure "), f"{what} {outcome}"] += count
+    if counts:
+        terminalreporter.section(f"reached with PDFS_TEST_SEED={SEED} PDFS_TEST_LENGTH={LENGTH}")
+    for (figure, what), count in sorted(counts.items()):
+        terminalreporter.write_line(f"{figure}: {count:,} {what}")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -115,7 +154,24 @@ def seed() -> int:
 @pytest.fixture(scope="session")
 def is_full() -> bool:
     """The run takes the time to cover all that a test can; else a sample of it is enough."""
-    return LENGTH == "full"
+    return LENGTH != Length.SAMPLE
+
+
+@pytest.fixture(scope="session")
+def length() -> Length:
+    """For tests that have more than two lengths."""
+    return Length(LENGTH)
+
+
+@pytest.fixture
+def reached(request: pytest.FixtureRequest) -> Reached:
+    """`reached(100, "kills")` is added to what the run says of the test's figure."""
+    figure = request.node.get_closest_marker("figure").kwargs["name"]
+
+    def reach(count: int, what: str) -> None:
+        request.node.user_properties.append((f"figure {figure}", (count, what)))
+
+    return reach
 
 
 @pytest.fixture(scope="session", autouse=True)
