@@ -3,13 +3,14 @@
 import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 
+from pdfs.core import snapshot
 from pdfs.core.content import Content, Digest
 from pdfs.core.ids import TOP, Fence, Inode, PublishId, Sequence, SessionId, object_name
-from pdfs.core.intervals import NOWHERE
+from pdfs.core.intervals import NOWHERE, Extents
 from pdfs.core.node import Based, Node, Written
 from pdfs.core.record import (
     Create,
@@ -309,3 +310,41 @@ def left_in(root: Path, bucket: Bucket) -> Left | None:
             return Left(recovered, shown(recovered.tree, files, bucket))
         finally:
             files.close()
+
+
+def tree_hash(root: Path, bucket: Bucket, disk: Disk) -> str:
+    """Of all that a replay of the session below `root` gives, but where in its files bytes lie."""
+    with (
+        StateDirectory(disk, root) as state,
+        state.open_session(SessionId(SESSION)) as directory,
+    ):
+        recovered = recover(disk, directory)
+        assert recovered is not None
+        files = SegmentFiles(disk, directory.descriptor)
+        try:
+            return _hash_of(recovered.tree, files, bucket)
+        finally:
+            files.close()
+
+
+def _hash_of(tree: Tree, files: SegmentFiles, bucket: Bucket) -> str:
+    flight, nodes, found = tree.in_flight, {}, blake2b(digest_size=32)
+    boundary = NOWHERE if flight is None else flight.boundary
+    for ino, node in sorted(tree.nodes.items()):
+        nodes[ino] = replace(node, extents=Extents())
+        written = [(each.start, each.stop, each.at >= boundary) for each in node.extents]
+        found.update(f"{ino} {_joined(written)} ".encode())
+        found.update(content_of(node, files, bucket))
+    at_all = None if flight is None else replace(flight, boundary=NOWHERE)
+    found.update(snapshot.encode(replace(tree, nodes=nodes, in_flight=at_all)))
+    return found.hexdigest()
+
+
+def _joined(written: list[tuple[int, int, bool]]) -> list[tuple[int, int, bool]]:
+    """Neighbours as one: what is copied may be in other pieces."""
+    joined: list[tuple[int, int, bool]] = []
+    for start, stop, is_late in written:
+        if joined and joined[-1][1:] == (start, is_late):
+            start = joined.pop()[0]
+        joined.append((start, stop, is_late))
+    return joined
