@@ -93,6 +93,7 @@ def _known(session: LocalSession) -> dict[str, Any]:
         "user": session.user,
         "machine": session.machine,
         "lock": None,
+        "read_only": None,
         "lost": None,
         "conflicts": [],
         "warnings": [],
@@ -113,6 +114,7 @@ def _lines(configuration: Configuration, session: LocalSession, status: Event) -
         ("progress", _moved(status)),
         ("lock", _lock(status)),
         ("lost", status.get("lost")),
+        ("read-only", status.get("read_only")),
         ("trouble", status.get("trouble")),
         ("conflicts", ", ".join(status.get("conflicts") or ())),
         ("skipped", "; ".join(f"{path}: {why}" for path, why in status.get("warnings") or ())),
@@ -197,6 +199,9 @@ def _next(configuration: Configuration, session: LocalSession, status: Event) ->
         return (
             f"pdfs recover resume {session.short} publishes it, mounting the stage goes on with it"
         )
+    if status.get("read_only"):
+        end = shlex.join(["pdfs", "umount", session.mountpoint or session.short])
+        return f"{end} publishes nothing more; mounting the stage again goes on with what was kept"
     if status["state"] == "ACTIVE" and session.mountpoint:
         return shlex.join(["pdfs", "umount", session.mountpoint]) + " publishes and releases"
     return shlex.join(["pdfs", "umount", session.short]) + " waits until everything is published"

@@ -30,6 +30,7 @@ from pdfs.errors import (
     ConflictsMade,
     DamageFound,
     DiskError,
+    JournalFailed,
     LockHeld,
     LockLost,
     LockUnreadable,
@@ -121,6 +122,8 @@ class Carrier:
         """There is a mount to be taken away, or there will be none."""
         self._ended = trio.Event()
         self._error: PdfsError | None = None
+        self._failure: PdfsError | None = None
+        """Why the journal takes nothing any more."""
         self.was_served = False
 
     async def run(self, claimant: Claimant, *, resumes: bool) -> int:
@@ -367,10 +370,16 @@ class Carrier:
         return await self._cache.evict(wanted)
 
     def _journal_is_short(self, error: PdfsError) -> None:
-        logger.warning("the journal can't be kept in order: %s", error)
+        if isinstance(error, JournalFailed):
+            self._journal_failed(error)
+        else:
+            logger.warning("the journal can't be kept in order: %s", error)
 
     def _journal_failed(self, error: PdfsError) -> None:
-        logger.error("the mount is read-only from here on: %s", error)
+        """Say it once: requests and the upkeep both find it out."""
+        if self._failure is None:
+            self._failure = error
+            logger.error("the mount is read-only from here on: %s", error)
 
     # --- control ----------------------------------------------------------------------------------
 
@@ -383,6 +392,7 @@ class Carrier:
             None if work is None else work.tree,
             self._contents.prefetched,
             self._trouble(),
+            self._failure,
         )
 
     async def _umount(self) -> Result:

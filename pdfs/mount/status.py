@@ -5,6 +5,7 @@ import os
 from pdfs.core.generation import invisible_files, unpublished_of
 from pdfs.core.lease import Lock, Unpublished, moment
 from pdfs.core.tree import Tree
+from pdfs.errors import PdfsError
 from pdfs.mount.progress import fetch_fields, upload_fields
 from pdfs.mount.request import MountRequest
 from pdfs.session import StageSession
@@ -22,8 +23,12 @@ def status_of(
     tree: Tree | None,
     prefetched: Prefetch,
     trouble: str | None,
+    failure: PdfsError | None,
 ) -> dict[str, object]:
-    """The session as it is now; `tree` is None before there is one."""
+    """The session as it is now; `tree` is None before there is one.
+
+    `failure` is why the journal takes nothing any more.
+    """
     owner, progress = ctx.owner, ctx.uploads.progress
     unpublished = Unpublished() if tree is None else unpublished_of(tree, ctx.is_visible)
     return {
@@ -41,6 +46,7 @@ def status_of(
         "unpublished": _amount(unpublished),
         "lock": None if session.lock is None else _lock_fields(session.lock),
         "trouble": trouble,
+        "read_only": None if failure is None else str(failure),
         "lost": None if session.lost is None else str(session.lost),
         "conflicts": session.conflicts,
         "warnings": [[warned.path, warned.why] for warned in session.warnings],

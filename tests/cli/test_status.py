@@ -85,6 +85,17 @@ def test_status_shows_what_is_wrong(run: Run, configuration: Configuration) -> N
     assert "\\x1b[2J/../b" in said
 
 
+def test_a_mount_whose_disk_failed_is_not_said_to_publish(
+    run: Run, configuration: Configuration
+) -> None:
+    failed = {**STATUS, "read_only": "the journal can't be trusted"}
+    with daemon(configuration, {"status": result(**failed)}):
+        said = run("status").output
+    assert "  read-only   the journal can't be trusted\n" in said
+    assert "pdfs umount /mnt/plant publishes nothing more; mounting the stage again" in said
+    assert "publishes and releases" not in said
+
+
 def test_status_as_json_is_what_the_daemon_says(run: Run, configuration: Configuration) -> None:
     with daemon(configuration, {"status": result(**STATUS)}):
         said = json.loads(run("status", "--json").output)
