@@ -84,6 +84,8 @@ class Upkeep:
         self._look_at = 0
         """When the journal has so many bytes, it is worth a look how many of them are dead."""
         self._is_inconsistent = False
+        self._is_short = False
+        """What room there is belongs to the checkpoint that is being made."""
         self._room = trio.Lock()
         """Held by who makes room."""
         self._rooms_made = 0
@@ -141,7 +143,8 @@ class Upkeep:
 
     async def _keep_ready(self) -> None:
         async with self._files:
-            await self._carry_out(self._journal.preparation())
+            if not self._is_short:
+                await self._carry_out(self._journal.preparation())
             await self._seal()
 
     async def _is_freed(self) -> bool:
@@ -151,8 +154,8 @@ class Upkeep:
         if self._is_inconsistent or dead < max(least, 1) or self.size < self._refused_at + least:
             return False
         try:
-            await self._give_up_reserve()
-            await self.checkpoint()
+            async with self._turn:
+                await self._checkpoint_with_reserve()
         except JournalFailed:
             raise
         except PdfsError as error:
@@ -163,9 +166,9 @@ class Upkeep:
         return True
 
     async def _keep_bounded(self) -> None:
-        await self._reserve_snapshot()
-        if self._is_checkpoint_due():
-            async with self._turn:
+        async with self._turn:
+            await self._reserve_snapshot()
+            if self._is_checkpoint_due():
                 await self._checkpoint()
 
     async def _seal(self) -> None:
@@ -257,9 +260,16 @@ class Upkeep:
             least = self._journal.sizes.reserve
             await self._on_disk("make a reserve", reserve_snapshot, least)
 
-    async def _give_up_reserve(self) -> None:
-        async with self._turn:
-            await self._on_disk("use the reserve", give_up_reserve)
+    async def _checkpoint_with_reserve(self) -> None:
+        """Nothing else takes what is given up for it."""
+        self._is_short = True
+        try:
+            async with self._files:
+                await self._on_disk("use the reserve", give_up_reserve)
+            await self._checkpoint()
+        finally:
+            self._is_short = False
+            self._note()
 
     async def _on_disk(self, what: str, call: Callable[..., None], *given: object) -> None:
         """Call it in a thread. Raises DiskError; JournalFailed where a sync failed."""

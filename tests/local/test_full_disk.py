@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from pdfs.core.ids import PublishId
+from pdfs.core.ids import Inode, PublishId
 from pdfs.core.record import Publishing
 from pdfs.disk import Buffer, OsDisk
 from pdfs.errors import DiskFull, PdfsError
@@ -77,6 +78,12 @@ async def served(
             nursery.cancel_scope.cancel()
 
 
+def write_often(opened: Opened, ino: Inode) -> None:
+    """In place, more than a full disk takes."""
+    for _ in range(100):
+        write(opened.ledger, ino, 0, bytes(PIECE))
+
+
 async def fill(opened: Opened, files: int) -> int:
     """Write new files until the disk is full; how many bytes were taken."""
     taken = 0
@@ -118,6 +125,25 @@ async def test_a_write_in_place_goes_on_for_ever_on_a_full_disk(
     assert [content[n * PIECE] for n in range(24)] == [
         max(k for k in range(800) if k % 24 == n) % 251 for n in range(24)
     ]
+
+
+async def test_a_checkpoint_finds_its_room_though_others_took_all_there_was(
+    tmp_path: Path, disk: SmallDisk, seed: int
+) -> None:
+    """Also that of a large tree: its snapshot needs more than sealing a segment gives back."""
+    choice = random.Random(seed)
+    async with served(tmp_path, disk) as (opened, upkeep):
+        ino = create(opened.ledger, "model")
+        for _ in range(3000):
+            create(opened.ledger, choice.randbytes(120).hex())
+        await upkeep.checkpoint()
+        await trio.testing.wait_all_tasks_blocked()
+        assert os.stat("snapshot", dir_fd=opened.directory.descriptor).st_size > 2 * SIZES.reserve
+        disk.capacity -= disk.free()
+        with pytest.raises(DiskFull):
+            write_often(opened, ino)
+        assert await upkeep.make_room()
+        write(opened.ledger, ino, 0, b"there is room again")
 
 
 async def test_a_write_is_refused_when_all_there_is_counts_and_deletes_and_a_publish_are_not(
