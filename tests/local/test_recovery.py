@@ -198,6 +198,44 @@ async def test_a_power_cut_amid_a_recovery_loses_nothing(
     assert checked > 30
 
 
+async def test_what_the_dead_process_never_synced_is_on_the_disk_when_a_recovery_returns(
+    tmp_path: Path, seed: int
+) -> None:
+    """It was read from the page cache, maybe: nobody can tell what of it a disk has."""
+    path, cut_down = tmp_path / "disk", tmp_path / "cut"
+    path.mkdir()
+    disk = CrashingDisk(path)
+    with ledger_of(path / "state", empty_tree, run_blocking=inline, disk=disk) as ledger:
+        work(ledger)
+    found = await left(path / "state")
+    with ledger_of(path / "state", empty_tree, run_blocking=inline, disk=disk):
+        recovered = len(disk.log)
+    checked = 0
+    for _, state in PowerCuts(disk, seed).states(since=recovered):
+        materialize(state, cut_down)
+        assert await left(cut_down / "state") == found
+        checked += 1
+    assert checked
+
+
+async def test_no_number_of_a_record_that_could_not_be_replayed_is_used_again(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "state"
+    with ledger_of(path, empty_tree, run_blocking=inline) as ledger:
+        ino = create(ledger, "a")
+        for number in range(9):
+            write(ledger, ino, number, b"word %d" % number)
+        last = ledger.last
+    (segment,) = (path / "sessions" / SESSION).glob("journal-*")
+    raw = segment.read_bytes()
+    segment.write_bytes(raw.replace(b"word 5", b"torn 5"))
+    with ledger_of(path, empty_tree, run_blocking=inline) as ledger:
+        node = ledger.tree.nodes[ino]
+        assert await ledger.read(node, 0, node.size) == b"wwwwword 4"
+        assert ledger.last == last
+
+
 async def test_what_a_dead_recovery_copied_is_passed_over_by_the_next(tmp_path: Path) -> None:
     """It dies before its snapshot: its copies lie there, and nothing refers to them."""
     path = tmp_path / "state"

@@ -208,6 +208,19 @@ def test_the_prepared_segment_is_room_on_a_full_disk(journal: Journal, disk: Fau
     journal.append(9, b"the publish still works")
 
 
+def test_writes_leave_the_last_prepared_segment_to_others(
+    journal: Journal, disk: FaultyDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no room for another one, and a checkpoint needs it."""
+    journal.prepare()
+    disk.fault = FULL
+    monkeypatch.setattr("pdfs.local.journal.free_bytes", lambda directory: SIZES.segment - 1)
+    fill(journal)
+    assert journal.segment == 1
+    journal.append(9, b"a publish", PIECE * 12)
+    assert journal.segment == 3
+
+
 def test_writes_go_on_when_there_is_room_again(
     journal: Journal, disk: FaultyDisk, tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ from pdfs.errors import (
 from pdfs.local.session_log import SessionLog
 from pdfs.local.session_log_format import LONGEST_LINE, LogHeader, LogLine, encode_line
 from pdfs.local.session_log_reader import BadLine, LineReader, LogReader, list_logs
+from tests.local.crashing_disk import CrashingDisk, PowerCuts, pending
 from tests.local.faulty_disk import Fault, FaultyDisk
 from tests.local.journals import directory_of
 
@@ -646,6 +647,23 @@ def test_a_line_that_found_the_disk_full_is_missing_and_the_next_is_whole(
     lines, bad, torn = read(tmp_path)
     assert [line.number for line in lines] == [1, 2, 4, 5]
     assert (lines[-1].fields["lost"], bad, torn) == (1, [], 0)
+
+
+def test_after_any_power_cut_a_log_that_is_called_whole_has_its_last_line(
+    tmp_path: Path, seed: int
+) -> None:
+    disk = CrashingDisk(tmp_path)
+    with begin(tmp_path, disk=disk) as log:
+        for note in NOTES:
+            log.write(note)
+    assert pending(disk.log) == []
+    named = 0
+    for _, state in PowerCuts(disk, seed).states(per_cut=30):
+        raw = state.get(f"logs/{SESSION}.jsonl")
+        if raw is not None:
+            assert json.loads(raw.splitlines()[-1])["event"] == "ended"
+            named += 1
+    assert named
 
 
 # A process that dies

@@ -1,44 +1,20 @@
 """Bugs to plant in a copy of the source: each switches one safety mechanism of the protocol off."""
 
-import shutil
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
-ROOT = Path(__file__).parents[2]
-PROTOCOL = "tests/simulation/test_protocol.py"
+from tests.planted import Planted, PlantedBugs
 
+_WHERE = "tests/simulation/test_protocol.py"
+_ABOUT = """\
+Noticed by the simulation of whole sessions on a bucket with faults. The last column is the first of
+the runs that broke a rule, of those that the tests make with the list's seed.
+"""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planted:
-    """Replace `old` by `new` in `file`; `old` stands there exactly once."""
+_bug = partial(Planted, where=_WHERE)
 
-    what: str
-    """What the product does wrong then."""
-    rule: str
-    """Which rule of the protocol that breaks."""
-    file: str
-    old: str
-    new: str
-    test: str
-    """The part of the simulation that notices it, as pytest's `-k` selects it."""
-    seed: int = 0
-    """With which it was seen to notice it."""
-
-    def plant(self, directory: Path) -> None:
-        """Make `directory` a copy of the project that has this bug."""
-        for name in ("pdfs", "tests"):
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, directory / name, ignore=ignored)
-        shutil.copy(ROOT / "pyproject.toml", directory)
-        target = directory / self.file
-        text = target.read_text()
-        assert text.count(self.old) == 1, f"planted bug {self.what!r} fits the source no more"
-        target.write_text(text.replace(self.old, self.new))
-
-
-PLANTED = (
+_BUGS = (
     # --- start ------------------------------------------------------------------------------------
-    Planted(
+    _bug(
         what="a Start does not raise the fence",
         rule="each Start raises the fence; numbers made under it are unique for ever",
         file="pdfs/stage/start.py",
@@ -46,7 +22,7 @@ PLANTED = (
         new="    return Fence(max(1, locked, rooted))",
         test="weather and fair",
     ),
-    Planted(
+    _bug(
         what="a Start writes the root whatever came after it was read",
         rule="the root is written with If-Match of the version that was read",
         file="pdfs/stage/start.py",
@@ -54,7 +30,7 @@ PLANTED = (
         new="    condition: Condition | None = None\n",
         test="handed",
     ),
-    Planted(
+    _bug(
         what="a lock is taken whatever came after it was read",
         rule="the lock is taken with If-None-Match or If-Match, never unconditionally",
         file="pdfs/stage/start.py",
@@ -62,7 +38,7 @@ PLANTED = (
         new="outcome = await swap(ctx, ctx.keys.lock, lease.encode(lock), None)",
         test="handed",
     ),
-    Planted(
+    _bug(
         what="the age of a lock is told by this machine's clock",
         rule="a lock's age is measured by the store's clock alone",
         file="pdfs/stage/lock.py",
@@ -70,7 +46,7 @@ PLANTED = (
         new="    return SeenLock(lock=lock, etag=found.info.etag, age=ctx.now() - lock.renewed)",
         test="weather and fair",
     ),
-    Planted(
+    _bug(
         what="a lock that vanished is made again without a look at the root",
         rule="only the session whose fence the root carries makes its lock again",
         file="pdfs/stage/lock.py",
@@ -78,7 +54,7 @@ PLANTED = (
         new="",
         test="vanished",
     ),
-    Planted(
+    _bug(
         what="one's own write whose answer was lost is taken for another's",
         rule="ambiguous answers: the same bytes again, then the id in what is there",
         file="pdfs/stage/swap.py",
@@ -86,7 +62,7 @@ PLANTED = (
         new="    if found is not None and not body:\n",
         test="himself",
     ),
-    Planted(
+    _bug(
         what="the root is swapped without looking at its version",
         rule="compare-and-swap of the root is the commit point",
         file="pdfs/stage/root.py",
@@ -95,7 +71,7 @@ PLANTED = (
         test="handed",
     ),
     # --- stage and commit -------------------------------------------------------------------------
-    Planted(
+    _bug(
         what="what is replaced is not copied away first",
         rule="what a plan replaces or deletes gets another home first",
         file="pdfs/stage/publish.py",
@@ -103,7 +79,7 @@ PLANTED = (
         new="return await stage_contents(ctx, fence, files, ())",
         test="handed",
     ),
-    Planted(
+    _bug(
         what="a file whose bytes are only at its old name is not staged",
         rule="every changed content gets a home that no plan touches",
         file="pdfs/core/generation.py",
@@ -111,7 +87,7 @@ PLANTED = (
         new="            if not node.is_clean:",
         test="handed",
     ),
-    Planted(
+    _bug(
         what="a staged content is not verified",
         rule="past the commit point every byte is in the bucket",
         file="pdfs/stage/immutable.py",
@@ -119,7 +95,7 @@ PLANTED = (
         new="        if stored:\n            return",
         test="every_fault and contents",
     ),
-    Planted(
+    _bug(
         what="bytes are read without a look at their digest",
         rule="bytes whose digest is wrong count as no bytes",
         file="pdfs/stage/fetch.py",
@@ -127,7 +103,7 @@ PLANTED = (
         new="        if data is not None:",
         test="every_fault and put",
     ),
-    Planted(
+    _bug(
         what="a plain object is read whatever its version",
         rule="nothing is ever spliced from two versions",
         file="pdfs/stage/fetch.py",
@@ -135,7 +111,7 @@ PLANTED = (
         new="key, at, etag = ctx.keys.plain(path), span, None and plain_etag",
         test="handed",
     ),
-    Planted(
+    _bug(
         what="a publish whose commit answer was lost is committed twice",
         rule="a publish is found by the chain of trees, not by what its sender heard",
         file="pdfs/stage/catch_up.py",
@@ -144,7 +120,7 @@ PLANTED = (
         test="every_fault and commit-root",
     ),
     # --- apply ------------------------------------------------------------------------------------
-    Planted(
+    _bug(
         what="a plain object is put without its condition",
         rule="a plain object is replaced only if it is the one that the user was served",
         file="pdfs/stage/apply.py",
@@ -152,7 +128,7 @@ PLANTED = (
         new="expect: Condition = None",
         test="handed",
     ),
-    Planted(
+    _bug(
         what="what is there instead is overwritten, no conflict copy is made",
         rule="another tool's object keeps its name; ours becomes a conflict copy",
         file="pdfs/stage/apply.py",
@@ -163,7 +139,7 @@ PLANTED = (
         "                    continue",
         test="handed",
     ),
-    Planted(
+    _bug(
         what="one's own put that is refused is taken for another tool's object",
         rule="412: an object that carries this publish's name is its own",
         file="pdfs/stage/apply.py",
@@ -172,7 +148,7 @@ PLANTED = (
         test="himself",
         seed=30,
     ),
-    Planted(
+    _bug(
         what="a put that arrived damaged is taken for done",
         rule="every object is verified before the settle",
         file="pdfs/stage/plain.py",
@@ -180,7 +156,7 @@ PLANTED = (
         new="if etag:",
         test="every_fault and put",
     ),
-    Planted(
+    _bug(
         what="a delete takes whatever is there",
         rule="a plain object is deleted only if it is the one that the user was served",
         file="pdfs/stage/apply.py",
@@ -188,7 +164,7 @@ PLANTED = (
         new="lambda: ctx.store.delete(key, condition=None)",
         test="handed",
     ),
-    Planted(
+    _bug(
         what="a signed delete does not look first",
         rule="where DELETE takes no condition: HEAD, sign, read the root, send once",
         file="pdfs/stage/apply.py",
@@ -197,7 +173,7 @@ PLANTED = (
         new="",
         test="handed",
     ),
-    Planted(
+    _bug(
         what="an unanswered delete is not waited out",
         rule="nobody settles while an unanswered delete is still valid",
         file="pdfs/stage/apply.py",
@@ -205,7 +181,7 @@ PLANTED = (
         new="                    return Deleted()\n",
         test="waited_out",
     ),
-    Planted(
+    _bug(
         what="another process's plan is applied at once",
         rule="who finds another process's plan waits a minute before the first step",
         file="pdfs/stage/apply.py",
@@ -213,7 +189,7 @@ PLANTED = (
         new="    if plan.run == '':\n",
         test="late_delete",
     ),
-    Planted(
+    _bug(
         what="a plan is applied though the root is another's by now",
         rule="before each batch the root is read; not its own version: stop",
         file="pdfs/stage/apply.py",
@@ -221,7 +197,7 @@ PLANTED = (
         new="        if now is None:",
         test="handed",
     ),
-    Planted(
+    _bug(
         what="a process that was frozen makes a conflict copy in another's stage",
         rule="nothing is sent under a new condition without a look at the root",
         file="pdfs/stage/apply.py",
@@ -230,7 +206,7 @@ PLANTED = (
         new="            with steps.at(steps.Step.APPLY_CONFLICT):\n",
         test="frozen",
     ),
-    Planted(
+    _bug(
         what="puts go before the deletes that make way for them",
         rule="deletes of a key above or below a put's key come first",
         file="pdfs/core/plan.py",
@@ -238,7 +214,7 @@ PLANTED = (
         new="        return self.puts, clearing, [step",
         test="becomes_a_directory",
     ),
-    Planted(
+    _bug(
         what="a plan is not finished, but forgotten",
         rule="any machine finishes the plan that the root names",
         file="pdfs/stage/catch_up.py",
@@ -249,7 +225,7 @@ PLANTED = (
         test="handed",
     ),
     # --- settle -----------------------------------------------------------------------------------
-    Planted(
+    _bug(
         what="an object that the tree has no room for is counted as known",
         rule="expect is the ETag of what the user was served, nothing else",
         file="pdfs/core/settle.py",
@@ -257,7 +233,7 @@ PLANTED = (
         new="entry.etag is not None",
         test="handed",
     ),
-    Planted(
+    _bug(
         what="a publish counts as all edits made by now",
         rule="a publish is of the tree as of its sequence number S",
         file="pdfs/core/tree.py",
@@ -265,7 +241,7 @@ PLANTED = (
         new="            self.published_edits = self.edits\n",
         test="handed",
     ),
-    Planted(
+    _bug(
         what="bytes written since a publish began go with its settle",
         rule="contents as of S become bases, extents after S stay",
         file="pdfs/core/tree.py",
@@ -274,7 +250,7 @@ PLANTED = (
         test="handed",
     ),
     # --- other tools ------------------------------------------------------------------------------
-    Planted(
+    _bug(
         what="a listing of a stage that is another's by now is judged",
         rule="judge a listing only if the root is ours, the same before and after, without a plan",
         file="pdfs/stage/root.py",
@@ -282,7 +258,7 @@ PLANTED = (
         new="    if seen is None:\n",
         test="former",
     ),
-    Planted(
+    _bug(
         what="a changed file is replaced or removed by what a listing says",
         rule="file dirty here: leave it",
         file="pdfs/core/merge.py",
@@ -290,7 +266,7 @@ PLANTED = (
         new="not node.is_file or node.ino in self.busy:",
         test="handed",
     ),
-    Planted(
+    _bug(
         what="an open file is replaced or removed by what a listing says",
         rule="file open here: leave it",
         file="pdfs/core/merge.py",
@@ -298,7 +274,7 @@ PLANTED = (
         new="not node.is_file or not node.is_clean:",
         test="handed",
     ),
-    Planted(
+    _bug(
         what="what a publish may replace is taken from the listing",
         rule="expect is the ETag of what the user was served, nothing else",
         file="pdfs/core/merge.py",
@@ -311,7 +287,7 @@ PLANTED = (
         test="handed",
     ),
     # --- the end of a session ---------------------------------------------------------------------
-    Planted(
+    _bug(
         what="a superseded session publishes all the same",
         rule="who stands on another generation than the root's publishes nothing",
         file="pdfs/stage/catch_up.py",
@@ -319,7 +295,7 @@ PLANTED = (
         new="                return Standing.CURRENT if is_all_in else Standing.MOVED\n",
         test="handed",
     ),
-    Planted(
+    _bug(
         what="a superseded session does not say what it lost",
         rule="called saved means that it is all in the bucket, or named",
         file="pdfs/session.py",
@@ -327,7 +303,7 @@ PLANTED = (
         new="",
         test="superseded",
     ),
-    Planted(
+    _bug(
         what="work on a generation that is no longer the current one is published over it",
         rule="who stands on another generation than the root's publishes nothing",
         file="pdfs/stage/catch_up.py",
@@ -336,7 +312,7 @@ PLANTED = (
         new="    return Standing.CURRENT",
         test="handed",
     ),
-    Planted(
+    _bug(
         what="the session ends without having published",
         rule="called saved means that it is all in the bucket",
         file="pdfs/session.py",
@@ -344,7 +320,7 @@ PLANTED = (
         new="            if stands is Standing.SUPERSEDED or work.tree.in_flight is None:",
         test="weather and fair",
     ),
-    Planted(
+    _bug(
         what="the session ends with its commit, before plan and verification",
         rule="the lock is released only after the publish was verified",
         file="pdfs/session.py",
@@ -352,7 +328,7 @@ PLANTED = (
         new="            return\n",
         test="weather and fair",
     ),
-    Planted(
+    _bug(
         what="the lock is released before the publish",
         rule="the lock is released only after the publish was verified",
         file="pdfs/session.py",
@@ -361,7 +337,7 @@ PLANTED = (
         "                await self._release(Unpublished())\n",
         test="weather and fair",
     ),
-    Planted(
+    _bug(
         what="the journal goes before the publish",
         rule="local bytes are dropped only after the settle",
         file="pdfs/session.py",
@@ -371,3 +347,5 @@ PLANTED = (
         test="handed",
     ),
 )
+
+PROTOCOL = PlantedBugs(title="The protocol", about=_ABOUT, bugs=_BUGS, sample=10)
