@@ -148,10 +148,15 @@ class Upkeep:
             await self._seal()
 
     async def _is_freed(self) -> bool:
-        """Make a checkpoint, where that frees at least half a segment."""
+        """Make a checkpoint, where half a segment is dead; whether that freed anything.
+
+        What is dead in segments that are mostly alive stays, so it may have freed nothing, and the
+        next one wouldn't either before the journal has grown.
+        """
         least = self._journal.sizes.segment // 2
-        dead = self.size - _written(self._ledger)
-        if self._is_inconsistent or dead < max(least, 1) or self.size < self._refused_at + least:
+        before = self.size
+        dead = before - _written(self._ledger)
+        if self._is_inconsistent or dead < max(least, 1) or before < self._refused_at + least:
             return False
         try:
             async with self._turn:
@@ -162,8 +167,8 @@ class Upkeep:
             self._tell(error)
             self._refused_at = self.size
             return False
-        self._refused_at = 0
-        return True
+        self._refused_at = self.size if before - self.size < least else 0
+        return self.size < before
 
     async def _keep_bounded(self) -> None:
         async with self._turn:

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from pdfs.core.ids import Inode, PublishId
-from pdfs.core.record import Publishing
+from pdfs.core.record import Drop, Publishing
 from pdfs.disk import Buffer, OsDisk
 from pdfs.errors import DiskFull, PdfsError
 from pdfs.local.sizes import JournalSizes
@@ -238,3 +238,29 @@ async def test_those_who_wait_for_room_together_make_it_once(
                 nursery.start_soon(wait)
     assert made == [True] * 9
     assert calls == 1
+
+
+async def test_room_that_no_checkpoint_can_make_is_given_up_after_a_few(
+    tmp_path: Path, disk: SmallDisk
+) -> None:
+    """Each segment is mostly alive: what is dead in them can't go, and a write is not to wait."""
+    async with served(tmp_path, disk) as (opened, upkeep):
+        stays, goes = create(opened.ledger, "stays"), create(opened.ledger, "goes")
+        await fill_by_turns(opened, [goes, stays, stays])
+        unlink(opened.ledger, "goes")
+        opened.ledger.commit(Drop(ino=goes))
+        made = 0
+        while await upkeep.make_room():
+            made += 1
+            assert made < 10
+
+
+async def fill_by_turns(opened: Opened, files: list[Inode]) -> None:
+    """Write pieces to one file after the other until the disk is full."""
+    for number in range(10_000):
+        try:
+            write(opened.ledger, files[number % len(files)], number * PIECE, bytes(PIECE))
+        except DiskFull:
+            return
+        await trio.testing.wait_all_tasks_blocked()
+    raise AssertionError("the disk never was full")
