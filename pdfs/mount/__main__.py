@@ -7,6 +7,7 @@ stage is mounted, and goes on without a terminal.
 import json
 import logging
 import os
+import resource
 import sys
 from collections.abc import Mapping
 
@@ -21,6 +22,8 @@ _QUIET = {"mounted", "closed", "failed"}
 
 def main() -> int:
     """Returns the exit code."""
+    # A core would hold the credentials, and files of others; checkpoint processes inherit this.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         request = decode_request(sys.stdin.buffer.readline())
     except PdfsError as error:

@@ -57,6 +57,7 @@ def _open(url: str, options: StoreOptions) -> "S3Store | DirectoryStore":
         case "s3":
             return _open_s3(rest, options)
         case _:
+            _refuse_secrets(url)
             raise UsageError(f"{url!r} names no bucket", remedy=_FORMS)
 
 
@@ -76,6 +77,7 @@ def is_there(url: str) -> bool:
 def _open_directory(url: str, options: StoreOptions) -> DirectoryStore:
     parts = urlsplit(url)
     root = PurePosixPath(unquote(parts.path))
+    _refuse_secrets(parts.netloc)
     if parts.netloc or parts.query or parts.fragment or not root.is_absolute():
         raise UsageError(f"{url!r} names no directory of this machine", remedy=_FORMS)
     if ".." in root.parts or "\0" in str(root):
@@ -90,7 +92,8 @@ def s3_settings(location: str, options: StoreOptions) -> "S3Settings":
     from pdfs.store.s3 import S3Settings  # as above
 
     bucket, _, prefix = location.partition("/")
-    _refuse_secrets(bucket)
+    # A secret key may have slashes: then what is in front of the '@' is no bucket's name.
+    _refuse_secrets(location if ":" in bucket else bucket)
     if not _BUCKET.fullmatch(bucket):
         raise UsageError(f"{bucket!r} can't be the name of a bucket", remedy=_FORMS)
     if prefix not in ("", "/"):

@@ -137,3 +137,20 @@ def test_what_is_no_endpoint_is_refused_without_repeating_secrets(endpoint: str)
 def test_opening_does_not_need_a_running_event_loop(tmp_path: Path) -> None:
     store = trio.run(open_store, f"file://{tmp_path}", StoreOptions())
     trio.run(store.aclose)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://AKIA123:secret@bucket/prefix",
+        "s3://AKIA123:secret/more@bucket",
+        "s3://AKIA123:sla/sh/secret@bucket",
+        "https://AKIA123:secret@s3.example.com/bucket",
+        "file://anna:secret@server/bucket",
+        "//AKIA123:secret@s3.example.com/bucket",
+    ],
+)
+async def test_credentials_in_a_url_are_not_repeated(url: str) -> None:
+    with pytest.raises(UsageError, match="hold no credentials") as refused:
+        await open_store(url, StoreOptions())
+    assert "secret" not in str(refused.value)
