@@ -24,6 +24,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 from typing import Final, Protocol
 
 from pdfs.errors import DiskError, DiskFull
@@ -337,6 +338,30 @@ def make_path(disk: Disk, path: str) -> int:
         return disk.open_directory(name, above)
     finally:
         disk.close(above)
+
+
+def make_below(disk: Disk, path: PurePath, setting: str) -> int:
+    """The same for a directory of ours, which is never followed itself, though those above are.
+
+    Raises OSError; DiskError where it is a symlink or no directory. `setting` is the variable that
+    would put it elsewhere.
+    """
+    above = make_path(disk, str(path.parent))
+    try:
+        make_directory(disk, above, path.name)
+        return disk.open_directory(path.name, above)
+    except NotADirectoryError:
+        raise not_followed(path, setting) from None
+    finally:
+        disk.close(above)
+
+
+def not_followed(path: PurePath, setting: str) -> DiskError:
+    """The error for a symlink, or a file, where a directory of ours should be."""
+    return DiskError(
+        f"{path} is a symlink, or no directory",
+        remedy=f"PDFS follows no links there: to keep it elsewhere, set {setting}",
+    )
 
 
 def lock_file(descriptor: int, *, wait: bool = False) -> bool:

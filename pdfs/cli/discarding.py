@@ -24,6 +24,7 @@ from pdfs.errors import DamageFound, PdfsError, UnpublishedWork, UsageError
 from pdfs.local.session_log import SessionLog
 from pdfs.local.session_log_format import LogHeader
 from pdfs.mount.access import new_id
+from pdfs.mount.control import remove_left_socket
 from pdfs.stage.context import StageContext
 from pdfs.stage.end import end_session
 from pdfs.stage.lock import read_lock
@@ -47,6 +48,7 @@ def discard_session(configuration: Configuration, session: LocalSession) -> Inco
         incomplete = trio.run(_complete_and_give_back, configuration, session)
     with state_of(configuration) as state:
         state.discard(session.session)
+    remove_left_socket(configuration.runtime, session.session)
     _end_log(configuration, session)
     return incomplete
 

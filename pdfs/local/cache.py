@@ -1,22 +1,26 @@
 """The cache of clean contents: parts of files as the bucket has them, shared by all sessions.
 
-    {cache path}/parts/{first two}/{name}    bytes of one part, then 32 bytes: their BLAKE2b-256
+    {cache path}/parts/{first two}/{name}    bytes of one part, then 32 bytes: their BLAKE2b-256,
+                                             with the part's name as its key
 
 A part's name is its digest, or, for bytes that only another tool has written yet, the digest of
-store, key, ETag and part number. Files are immutable and appear by a rename; what fails its digest
-(after a power cut, say) is deleted and fetched anew. Losing the cache costs time only: errors of
-the disk here are never errors of a read.
+store, key, ETag and part number. Files are immutable and appear by a rename. None is synced:
+whatever a power cut left under a name, zeros, half a part, another part's old blocks, fails the
+check at its first read, is deleted and fetched anew. So no boot id is needed, and a part needs no
+sync to count after a reboot. Losing the cache costs time only: errors of the disk here are never
+errors of a read.
 
 The newest parts are kept in memory too. The oldest go when the quota is reached.
 """
 
 import contextlib
+import hashlib
 import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import PurePath
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import trio
 from cachetools import LRUCache
@@ -24,8 +28,8 @@ from cachetools import LRUCache
 from pdfs.core.content import digest_of
 from pdfs.disk import (
     Disk,
+    make_below,
     make_directory,
-    make_path,
     opened,
     opened_directory,
     read_fully,
@@ -34,8 +38,8 @@ from pdfs.disk import (
 
 T = TypeVar("T")
 
-_FOOTER = 32
-_MEMORY = 64 << 20
+_FOOTER: Final = 32
+_MEMORY: Final = 64 << 20
 
 
 def default_quota(free: int) -> int:
@@ -47,9 +51,9 @@ class PartCache:
     """Parts by name. All calls belong on one thread, except what it sends to threads itself."""
 
     def __init__(self, disk: Disk, path: PurePath, quota: int) -> None:
-        """Open the cache, and make it where there is none. Raises OSError."""
+        """Open the cache, and make it where there is none. Raises OSError, DiskError."""
         self._disk = disk
-        self._root = make_path(disk, str(path / "parts"))
+        self._root = make_below(disk, path / "parts", "XDG_CACHE_HOME")
         self._quota = quota
         self._memory: LRUCache[str, bytes] = LRUCache(_MEMORY, getsizeof=len)
         self._limit = trio.CapacityLimiter(4)
@@ -128,7 +132,7 @@ class PartCache:
         except OSError:
             return None
         data, footer = raw[:-_FOOTER], raw[-_FOOTER:]
-        if digest_of(data) == footer.hex():
+        if footer == _footer(name, data):
             return data
         self._delete(name)
         return None
@@ -147,7 +151,7 @@ class PartCache:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
             with opened(self._disk, folder, temporary, flags) as file:
-                write_fully(self._disk, file, [data, bytes.fromhex(digest_of(data))], 0)
+                write_fully(self._disk, file, [data, _footer(name, data)], 0)
             self._disk.rename(folder, temporary, folder, name)
         except OSError:
             with contextlib.suppress(OSError):
@@ -160,6 +164,11 @@ class PartCache:
             opened_directory(self._disk, self._root, name[:2]) as folder,
         ):
             self._disk.unlink(folder, name)
+
+
+def _footer(name: str, data: bytes) -> bytes:
+    """What stands behind a part: it proves the bytes, and that they are those of that name."""
+    return hashlib.blake2b(data, digest_size=_FOOTER, key=name.encode()).digest()
 
 
 def _found_in(disk: Disk, root: int) -> list[tuple[str, int]]:

@@ -31,12 +31,11 @@ from pdfs.disk import (
     Disk,
     disk_error,
     lock_file,
-    make_directory,
-    make_path,
+    make_below,
     open_regular,
     write_fully,
 )
-from pdfs.errors import DamageFound, DiskError, LockError, SessionError, UsageError
+from pdfs.errors import DamageFound, LockError, SessionError, UsageError
 from pdfs.local.session_log_format import (
     BEGUN,
     ENDED,
@@ -79,7 +78,7 @@ class SessionLog:
         self._directory = self._file = -1
         try:
             with self._words("open"):
-                self._directory = _open_directory(disk, directory)
+                self._directory = make_below(disk, directory, "XDG_STATE_HOME")
                 self._file = self._open()
                 self._begin(header, *self._take_up(header))
         except BaseException:
@@ -253,18 +252,3 @@ class SessionLog:
             yield
         except OSError as error:
             raise disk_error(error, f"{what} the log {self.partial_path}") from error
-
-
-def _open_directory(disk: Disk, directory: PurePath) -> int:
-    """The directory of the logs, made where it is missing; it is no symlink, those above may be."""
-    above = make_path(disk, str(directory.parent))
-    try:
-        make_directory(disk, above, directory.name)
-        return disk.open_directory(directory.name, above)
-    except NotADirectoryError:
-        raise DiskError(
-            f"{directory} is a symlink, or no directory",
-            remedy="PDFS follows no links there: to keep its state elsewhere, set XDG_STATE_HOME",
-        ) from None
-    finally:
-        disk.close(above)

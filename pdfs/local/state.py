@@ -38,6 +38,7 @@ from pdfs.disk import (
     lock_file,
     make_directory,
     make_path,
+    not_followed,
     opened,
     opened_directory,
 )
@@ -265,14 +266,14 @@ class StateDirectory(Descriptors):
         try:
             make_directory(self._disk, parent, path.name)
         except NotADirectoryError:
-            raise _not_followed(path) from None
+            raise not_followed(path, "XDG_STATE_HOME") from None
         return self._open_below(parent, path)
 
     def _open_below(self, parent: int, path: PurePath) -> int:
         try:
             descriptor = self._disk.open_directory(path.name, parent)
         except NotADirectoryError:
-            raise _not_followed(path) from None
+            raise not_followed(path, "XDG_STATE_HOME") from None
         try:
             self._make_private(descriptor, path)
         except BaseException:
@@ -304,10 +305,3 @@ def _changed(listed: Listed) -> float:
 def _check_id(session: str) -> None:
     if not is_uuid(session):
         raise UsageError(f"{session!r} is not a session id")
-
-
-def _not_followed(path: PurePath) -> DiskError:
-    return DiskError(
-        f"{path} is a symlink, or no directory",
-        remedy="PDFS follows no links there: to keep its state elsewhere, set XDG_STATE_HOME",
-    )

@@ -20,8 +20,8 @@ from pdfs.core.ids import ObjectName, RunId, SessionId
 from pdfs.core.keys import StageKeys
 from pdfs.core.manifest import Manifest
 from pdfs.core.plan import Plan
-from pdfs.disk import OsDisk, make_path, opened, read_fully, replace_file
-from pdfs.errors import ProjectNotFound
+from pdfs.disk import OsDisk, make_below, opened, read_fully, replace_file
+from pdfs.errors import DiskError, ProjectNotFound
 from pdfs.stage.context import Owner, Sizes, StageContext
 from pdfs.stage.uploads import Uploads
 from pdfs.store.directory import DirectoryStore
@@ -89,7 +89,7 @@ _TRAITS = ("conditional_complete", "conditional_delete", "conditional_part_copy"
 def _remembered(directory: PurePath, name: str) -> Traits | None:
     disk = OsDisk()
     try:
-        folder = make_path(disk, str(directory))
+        folder = make_below(disk, directory, "XDG_CACHE_HOME")
         try:
             with opened(disk, folder, name) as file:
                 found = json.loads(read_fully(file, os.fstat(file).st_size, 0))
@@ -98,7 +98,7 @@ def _remembered(directory: PurePath, name: str) -> Traits | None:
         if found["probe"] != PROBE or not 0 <= time.time() - found["time"] < PROBED_FOR:
             return None
         return Traits(**{trait: bool(found[trait]) for trait in _TRAITS})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, DiskError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -107,12 +107,12 @@ def _remember(directory: PurePath, name: str, traits: Traits) -> None:
     proved = {trait: getattr(traits, trait) for trait in _TRAITS}
     found = {**proved, "probe": PROBE, "time": time.time()}
     try:
-        folder = make_path(disk, str(directory))
+        folder = make_below(disk, directory, "XDG_CACHE_HOME")
         try:
             replace_file(disk, folder, name, json.dumps(found).encode())
         finally:
             disk.close(folder)
-    except OSError:
+    except (OSError, DiskError):
         return  # it is probed again then
 
 

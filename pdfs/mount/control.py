@@ -12,6 +12,7 @@ A peer that sends nonsense gets an error and keeps its connection; one that does
 asked for is dropped. Requests of one connection are answered in order.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -24,7 +25,7 @@ from pathlib import PurePath
 import trio
 
 from pdfs.core.ids import SessionId
-from pdfs.disk import OsDisk, make_path
+from pdfs.disk import OsDisk, disk_error, make_below
 from pdfs.errors import PdfsError, UsageError
 
 VERSION = 1
@@ -41,7 +42,7 @@ class ControlServer:
 
     def __init__(self, runtime: PurePath, session: SessionId, calls: Mapping[str, Answer]) -> None:
         self._runtime = runtime
-        self._name = f"{session}.sock"
+        self._name = socket_name(session)
         self._calls = calls
         self._subscribers: set[trio.MemorySendChannel[Result]] = set()
         self._owed: Counter[trio.MemorySendChannel[Result]] = Counter()
@@ -59,26 +60,26 @@ class ControlServer:
                 await trio.sleep(0.01)
 
     async def serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Answer until cancelled; the socket is gone then. Raises OSError if it can't be made."""
+        """Answer until cancelled; the socket is gone then. Raises DiskError if it can't be made."""
         disk = OsDisk()
-        directory = make_path(disk, str(self._runtime))
+        directory = self._directory(disk)
         # A path by descriptor: a socket's own may be no longer than 107 bytes.
         path = f"/proc/self/fd/{directory}/{self._name}"
         try:
-            self._remove(disk, directory)
+            _remove(disk, directory, self._name)
             with _bound(path) as listening:
                 listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
                 task_status.started()
                 await trio.serve_listeners(self._converse, [listener])
         finally:
-            self._remove(disk, directory)
+            _remove(disk, directory, self._name)
             disk.close(directory)
 
-    def _remove(self, disk: OsDisk, directory: int) -> None:
+    def _directory(self, disk: OsDisk) -> int:
         try:
-            disk.unlink(directory, self._name)
-        except FileNotFoundError:
-            return
+            return make_below(disk, self._runtime, "XDG_RUNTIME_DIR")
+        except OSError as error:
+            raise disk_error(error, f"make control sockets in {self._runtime}") from error
 
     async def _converse(self, stream: trio.SocketStream) -> None:
         send, receive = trio.open_memory_channel[Result](math.inf)
@@ -124,6 +125,30 @@ class ControlServer:
             return {"v": VERSION, "id": number, "ok": True, "result": await self._calls[call]()}
         except PdfsError as error:
             return {"v": VERSION, "id": number, "ok": False, "error": described(error)}
+
+
+def socket_name(session: SessionId) -> str:
+    """What a session's socket is called."""
+    return f"{session}.sock"
+
+
+def remove_left_socket(runtime: PurePath, session: SessionId) -> None:
+    """Remove the socket of a daemon that died, if there is one; what hinders that hinders nobody.
+
+    A session that is resumed does so itself.
+    """
+    disk = OsDisk()
+    with contextlib.suppress(OSError):
+        directory = disk.open_directory(str(runtime))
+        try:
+            _remove(disk, directory, socket_name(session))
+        finally:
+            disk.close(directory)
+
+
+def _remove(disk: OsDisk, directory: int, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        disk.unlink(directory, name)
 
 
 def described(error: PdfsError) -> Result:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import trio
 import trio.testing
 
 from pdfs.core.ids import SessionId
+from pdfs.errors import DiskError
 from pdfs.mount import control
 from pdfs.mount.control import ControlServer, Result
 from pdfs.stage.together import background
@@ -159,3 +161,23 @@ async def test_an_answer_that_nobody_took_is_not_waited_for_at_the_end(tmp_path:
         began = trio.current_time()
         await server.finish()
         assert trio.current_time() - began < control._PATIENCE
+
+
+async def test_sockets_are_never_made_behind_a_symlink(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DiskError, match=r"symlink.*XDG_RUNTIME_DIR"):
+        await ControlServer(tmp_path / "run", SESSION, {}).serve()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+async def test_a_socket_that_a_dead_daemon_left_gives_way(tmp_path: Path) -> None:
+    left = tmp_path / f"{SESSION}.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(left))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(ControlServer(tmp_path, SESSION, {"status": status}).serve)
+        async with peer_at(left) as peer:
+            assert (await peer.ask("status"))["ok"]
+        nursery.cancel_scope.cancel()
+    assert not left.exists()
