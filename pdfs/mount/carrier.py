@@ -14,6 +14,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import trio
@@ -82,7 +83,7 @@ class Carrier:
     ) -> None:
         self._request = request
         self._report = report
-        self._ctx = ctx
+        self._ctx = ctx = replace(ctx, keep=cache.put)
         self._cache = cache
         self._contents = Contents(ctx, cache)
         self._workspace = DiskWorkspace(

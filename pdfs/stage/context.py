@@ -1,9 +1,9 @@
 """What every step of the protocols needs to know, as one value."""
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 
-from pdfs.core.content import PART_SIZE
+from pdfs.core.content import PART_SIZE, Digest
 from pdfs.core.ids import ObjectName, Path, PublishId, RunId, SessionId
 from pdfs.core.keys import StageKeys
 from pdfs.core.manifest import Manifest
@@ -41,6 +41,10 @@ class Sizes:
     """Requests under way at once."""
 
 
+async def _forget(digest: Digest, part: bytes) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageContext:
     """The stage, its store, who works on it, and the sources of time and chance."""
@@ -65,6 +69,8 @@ class StageContext:
     plans: MutableMapping[ObjectName, Plan]
     applied: dict[PublishId, dict[Path, Outcome]] = field(default_factory=dict)
     """Steps of the plan that is being applied which this process has done."""
+    keep: Callable[[Digest, bytes], Awaitable[None]] = _forget
+    """Keeps a part that goes up where it can be read again without the bucket. Raises nothing."""
     uploads: Uploads = field(default_factory=Uploads)
     """How far the bytes are that go up; `patience` tells it of requests that failed."""
 

@@ -67,7 +67,7 @@ def _unstaged(work: Work, draft: Draft) -> dict[Inode, Unstaged]:
     paths = {entry.ino: entry.path for entry in draft.entries}
     frozen = {ino: work.tree.nodes[ino].frozen() for ino in draft.changed}
     return {
-        ino: Unstaged(paths[ino], node.size, partial(work.read, node))
+        ino: Unstaged(paths[ino], node.size, partial(work.read, node), is_kept=True)
         for ino, node in frozen.items()
     }
 

@@ -32,6 +32,8 @@ class Unstaged:
     """What to call it when it is shown."""
     size: int
     read: Read
+    is_kept: bool = False
+    """Somebody may want to read it here once it is staged: its parts go to `ctx.keep`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ class _Staging:
             data = await _whole(self._ctx, contents[index])
             if data is not None:
                 content = content_of(data, smallest_part=self._ctx.sizes.part)
+                await self._keep(contents[index], content, data)
                 home = (Packed(name, len(body)),) if data else ()
                 self._homes[index] = replace(content, packed=home)
                 body += data
@@ -146,8 +149,9 @@ class _Staging:
             return None
         await put_immutable(self._ctx, self._ctx.keys.content(name), data)
         sent(len(data))
-        spans = part_spans(content.size, self._ctx.sizes.part)
-        return tuple(digest_of(memoryview(data)[start:stop]) for start, stop in spans)
+        found = content_of(data, smallest_part=self._ctx.sizes.part)
+        await self._keep(content, found, data)
+        return _parts_of(found)
 
     async def _send_parts(
         self, name: ObjectName, content: Unstaged, sent: Sent
@@ -157,6 +161,8 @@ class _Staging:
         async def part(start: int, stop: int) -> bytes:
             data = await content.read(start, stop)
             digests.append(digest_of(data))
+            if content.is_kept:
+                await self._ctx.keep(digests[-1], data)
             return data
 
         spans = part_spans(content.size, self._ctx.sizes.part)
@@ -170,8 +176,21 @@ class _Staging:
             await self._ctx.patience.ask(lambda: self._ctx.store.head(key))
         return tuple(digests)
 
+    async def _keep(self, unstaged: Unstaged, content: Content, data: bytes) -> None:
+        if unstaged.is_kept:
+            spans = part_spans(len(data), self._ctx.sizes.part)
+            for digest, (start, stop) in zip(_parts_of(content), spans, strict=True):
+                await self._ctx.keep(digest, data[start:stop])
+
     def _name(self) -> ObjectName:
         return object_name(self._fence, self._ctx.new_id())
+
+
+def _parts_of(content: Content) -> tuple[Digest, ...]:
+    """The digests of its parts, also where it is but one, or none."""
+    if content.parts or content.digest is None or not content.size:
+        return content.parts
+    return (content.digest,)
 
 
 async def _whole(ctx: StageContext, content: Unstaged) -> bytes | None:

@@ -66,6 +66,8 @@ class Desk:
     site: Site
     events: list[Mapping[str, object]] = field(default_factory=list)
     carrier: Carrier | None = None
+    quota: int = 0
+    """Of the cache on the disk, in bytes."""
 
     @property
     def configuration(self) -> Configuration:
@@ -88,7 +90,7 @@ class Desk:
             mountpoint=mountpoint,
             every=every,
         )
-        cache = PartCache(OsDisk(), self.path / "cache", quota=0)
+        cache = PartCache(OsDisk(), self.path / "cache", quota=self.quota)
         with StateDirectory(OsDisk(), self.configuration.state) as state:
             self.carrier = Carrier(request, self.events.append, ctx, state, cache)
             try:

@@ -1,5 +1,6 @@
 """`pdfs publish` on a carrier whose mount is a story."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import trio
 
 from pdfs.core.states import State
 from pdfs.mount.control import Result
+from pdfs.store.faulty import Fate, Request
 from tests.fs.process import Process
 from tests.mount.carriers import Desk, stand_in_for_fuse
 from tests.stage.contexts import Site
@@ -63,6 +65,33 @@ async def test_a_conflict_copy_is_told_by_the_publish_that_made_it_and_at_the_en
     assert (first["exit_code"], second["exit_code"]) == (10, 0)
     assert isinstance(first["conflicts"], list)
     assert [desk.plain(copy) for copy in first["conflicts"]] == [b"ours"]
+
+
+@pytest.mark.parametrize("size", [5, 600], ids=["packed", "in parts"])
+async def test_what_was_published_is_read_without_the_bucket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    site, data = Site(), random.Random(size).randbytes(size)
+    is_away = False
+
+    def fate_of(request: Request) -> Fate:
+        return Fate.UNAVAILABLE if is_away else Fate.FINE
+
+    async def work(process: Process) -> None:
+        nonlocal is_away
+        assert desk.carrier is not None
+        process.write_file("f", data)
+        await desk.carrier._publish()
+        assert (await desk.carrier._status())["unpublished"] == {"files": 0, "bytes": 0}
+        is_away = True
+        assert await process.read_file("f") == data
+        is_away = False
+
+    stand_in_for_fuse(monkeypatch, work)
+    desk = Desk(tmp_path, site, quota=1 << 20)
+    async with trio.open_nursery() as late:
+        assert await desk.carry(site.context(store=site.behind(late, fate_of))) == 0
+        late.cancel_scope.cancel()
 
 
 async def test_an_unmount_amid_a_publish_ends_both_with_everything_in_the_bucket(
