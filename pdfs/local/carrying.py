@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from pdfs.core.ids import Inode
-from pdfs.core.intervals import Extent, Extents, Position
+from pdfs.core.intervals import NOWHERE, Extent, Extents, Position
 from pdfs.core.node import Node
 from pdfs.core.record import Brought, encode
 from pdfs.core.relocation import Move, Moves, relocate
@@ -32,11 +32,12 @@ Read = Callable[[Extent], bytes]
 
 
 def live_bytes(tree: Tree) -> Counter[int]:
-    """How many bytes of files are in each segment."""
+    """How many bytes of files are in each segment; those that are lost are in none."""
     live: Counter[int] = Counter()
     for node in tree.nodes.values():
         for extent in node.extents:
             live[extent.at.segment] += extent.stop - extent.start
+    del live[NOWHERE.segment]
     return live
 
 
@@ -56,7 +57,8 @@ def carry(
 
     What it has in those that are `kept` stays there.
 
-    `tree` is as of record `after`. While a publish is under way, all its bytes are to be copied.
+    `tree` is as of record `after`. While a publish is under way, all that is `kept` is before its
+    boundary.
     The new file is synced and whole, its name is still to be. Raises OSError, and what `read`
     raises: then `discard_carried` removes what there is of it.
     """

@@ -25,7 +25,7 @@ from typing import Final
 
 from pdfs.core import snapshot
 from pdfs.core.ids import SessionId
-from pdfs.core.intervals import NOWHERE, Extent, Position
+from pdfs.core.intervals import Extent, Position
 from pdfs.core.relocation import Moves
 from pdfs.core.tree import Tree
 from pdfs.disk import Disk, disk_error, opened, write_fully
@@ -149,8 +149,7 @@ def make_checkpoint(
         raise JournalDamaged(f"record {end.last_sequence + 1} is missing in a sealed segment")
     try:
         live = live_bytes(tree)
-        del live[NOWHERE.segment]
-        copied = _to_copy(directory, tree, live)
+        copied = choose_copied(directory, tree, live)
         _check_intact(disk, directory, session, tree, copied, found.through)
         kept = frozenset(live) - copied
         moves = _copied(disk, directory, order, tree, copied, kept, is_wanted)
@@ -198,6 +197,28 @@ def give_up_reserve(disk: Disk, directory: int) -> None:
         disk.unlink(directory, _RESERVE)
 
 
+def choose_copied(
+    directory: int, tree: Tree, live: Counter[int], doubtful: Set[int] = frozenset()
+) -> frozenset[int]:
+    """The segments whose live bytes are to be copied, so that the files can go.
+
+    These are the `doubtful` ones, and while a publish is under way all that are not wholly before
+    its boundary: what is copied comes behind what stays. Then those that are mostly dead, the least
+    live ones first, as far as there is room. Raises OSError.
+    """
+    flight = tree.in_flight
+    chosen = {number for number in live if number in doubtful}
+    if flight is not None:
+        chosen |= {number for number in live if number >= flight.boundary.segment}
+    sizes = _sizes(directory, live.keys() - chosen)
+    room = free_bytes(directory) - _MARGIN - sum(live[number] for number in chosen)
+    for number in sorted(live.keys() - chosen, key=lambda one: live[one]):
+        room -= live[number]
+        if room >= 0 and 2 * live[number] < sizes.get(number, 0):
+            chosen.add(number)
+    return frozenset(chosen)
+
+
 def superseded(directory: int, moves: Moves) -> list[int]:
     """The segments that a committed checkpoint has made needless. Raises DiskError."""
     found = {segment.number for segment in list_segments(directory)}
@@ -209,24 +230,6 @@ def remove_segments(disk: Disk, directory: int, numbers: list[int]) -> None:
     for segment in list_segments(directory):
         if segment.number in numbers:
             disk.unlink(directory, str(segment))
-
-
-def _to_copy(directory: int, tree: Tree, live: Counter[int]) -> frozenset[int]:
-    """The segments whose live bytes are to be copied, so that the files can go.
-
-    Those that are mostly dead, the least live ones first, as far as there is room; all of them
-    while a publish is under way, whose boundary divides the order of segments.
-    """
-    sizes = _sizes(directory, set(live))
-    if tree.in_flight is not None:
-        return frozenset(live)
-    room = free_bytes(directory) - _MARGIN
-    chosen: set[int] = set()
-    for number in sorted(live, key=lambda one: live[one]):
-        room -= live[number]
-        if room >= 0 and 2 * live[number] < sizes.get(number, 0):
-            chosen.add(number)
-    return frozenset(chosen)
 
 
 def _sizes(directory: int, numbers: Set[int]) -> dict[int, int]:

@@ -53,7 +53,7 @@ def lose_damaged(
     """
     files = SegmentFiles(disk, directory)
     lost, segments = 0, set[int]()
-    used = {one for one in live_bytes(tree) if NOWHERE.segment < one <= through}
+    used = {one for one in live_bytes(tree) if one <= through}
     try:
         for number in sorted(used if among is None else used & among):
             ranges = _intact_ranges(files, session, number)

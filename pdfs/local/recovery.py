@@ -1,27 +1,37 @@
 """Recovery: a session's tree from what a dead process left, and a journal that goes on from there.
 
-`recover` only reads: snapshot, then replay. `reopen` makes new files and never trusts an old
-file's sync:
+`recover` only reads: snapshot, then replay. `reopen` goes on in new files:
 
-1. all written bytes that still count are copied into a new segment above all old ones (`carrying`)
+1. written bytes that count and may not be on the disk are copied into a new segment above all old
+   ones (`carrying`), and so are those of segments that are mostly dead, as far as there is room
 2. then the new snapshot, which points there
-3. the old segments are moved aside; only now is there a segment that takes records
+3. the other old segments go; only now is there a segment that takes records
+
+**An old file's sync is never believed.** A kernel tells a failed sync once, and whoever was told is
+dead. But a segment that its writer has named whole stays where it is: the writer did that when the
+sync behind its last byte had succeeded, through a descriptor that was open from the first one, and
+after a failed sync it names none so. All other segments are copied: by their names, few of them.
 
 A crash in between leaves the old snapshot with all segments, or the new one; both replay to the
 same tree. No sequence number appears twice. Segments with damage, which may hold what was not
-replayed, are kept until the session ends, through later recoveries too.
+replayed, are kept until the session ends, through later recoveries too; then all is copied.
 """
 
 import contextlib
 from dataclasses import dataclass
 
-from pdfs.core.intervals import NOWHERE
 from pdfs.core.record import Drop
 from pdfs.core.tree import Tree
 from pdfs.disk import Disk, disk_error
-from pdfs.errors import JournalDamaged, PdfsError
+from pdfs.errors import DiskFull, JournalDamaged, PdfsError
 from pdfs.local.carrying import carry, discard_carried, live_bytes
-from pdfs.local.checkpoint import Standing, encode_standing, read_standing, replay_on
+from pdfs.local.checkpoint import (
+    Standing,
+    choose_copied,
+    encode_standing,
+    read_standing,
+    replay_on,
+)
 from pdfs.local.journal import Journal
 from pdfs.local.journal_files import SegmentFiles
 from pdfs.local.journal_format import Header
@@ -30,7 +40,7 @@ from pdfs.local.journal_segment import fsync
 from pdfs.local.kept import lose_damaged, read_extent
 from pdfs.local.ledger import Fetch, Ledger, RunBlocking
 from pdfs.local.session_directory import SessionDirectory, words
-from pdfs.local.sizes import ALONE, JournalSizes
+from pdfs.local.sizes import ALONE, JournalSizes, free_bytes
 from pdfs.local.snapshot import SNAPSHOT
 
 
@@ -128,12 +138,13 @@ def reopen(
     for ino in sorted(tree.orphans):
         tree.apply(Drop(ino=ino))
     number = recovered.highest_segment + 1
+    copied = _choose(directory, recovered)
     try:
         if recovered.damage:
             directory.note_damage()
-        _carry_all(disk, directory, header, tree, number, after)
+        kept = _carry(disk, directory, header, recovered, copied, number)
         _write_snapshot(directory, Standing(tree=tree, after=after, through=number))
-        directory.set_aside_segments(number)
+        directory.let_go_segments(number, kept)
     except BaseException:
         _give_back(disk, directory, number)
         raise
@@ -148,11 +159,37 @@ def reopen(
     return _ledger(tree, journal, fetch, run_blocking, sizes), journal
 
 
-def _carry_all(
-    disk: Disk, directory: SessionDirectory, header: Header, tree: Tree, number: int, after: int
-) -> None:
-    copied = frozenset(live_bytes(tree)) - {NOWHERE.segment}
-    files = SegmentFiles(disk, directory.descriptor)
+def _choose(directory: SessionDirectory, recovered: Recovered) -> frozenset[int]:
+    """The segments to be copied. Raises DiskFull where those that must be have no room."""
+    live = live_bytes(recovered.tree)
+    whole = {one.number for one in list_segments(directory.descriptor) if one.is_whole}
+    doubtful = live.keys() if recovered.damage else live.keys() - whole
+    needed, free = sum(live[one] for one in doubtful), free_bytes(directory.descriptor)
+    if needed > free:
+        raise DiskFull(
+            f"to recover session {directory.session}, {_mib(needed)} must be copied in"
+            f" {directory.path}, and {_mib(free)} are free",
+            remedy="free some space on that disk and try again, or have the files copied elsewhere:"
+            f" pdfs recover rescue {directory.session} DIR; nothing was changed",
+        )
+    return choose_copied(directory.descriptor, recovered.tree, live, doubtful)
+
+
+def _mib(count: int) -> str:
+    return f"{count / (1 << 20):.1f} MiB"
+
+
+def _carry(
+    disk: Disk,
+    directory: SessionDirectory,
+    header: Header,
+    recovered: Recovered,
+    copied: frozenset[int],
+    number: int,
+) -> frozenset[int]:
+    """Copy into segment `number`; the old segments that stay."""
+    files, tree = SegmentFiles(disk, directory.descriptor), recovered.tree
+    kept = frozenset(live_bytes(tree)) - copied
     try:
         carry(
             disk,
@@ -161,14 +198,16 @@ def _carry_all(
             tree,
             lambda extent: read_extent(files, extent),
             copied=copied,
+            kept=kept,
             number=number,
-            after=after,
+            after=recovered.end.highest_sequence,
         )
         fsync(disk, directory.descriptor)
     except OSError as error:
         raise disk_error(error, "copy what was written into a new segment") from error
     finally:
         files.close()
+    return kept
 
 
 def _give_back(disk: Disk, directory: SessionDirectory, number: int) -> None:

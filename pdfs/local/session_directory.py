@@ -5,7 +5,7 @@ Whoever opens one by `StateDirectory` holds the session's flock until it is clos
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import PurePath
 from types import TracebackType
 from typing import Final, Self
@@ -32,7 +32,6 @@ from pdfs.local.snapshot import (
 
 _SCHEMA: Final = 1
 _DESCRIPTION: Final = "session.json"
-_ASIDE: Final = "aside"
 _DAMAGED: Final = "damaged"
 
 
@@ -118,38 +117,42 @@ class SessionDirectory(Descriptors):
         return _DAMAGED in os.listdir(self.descriptor)
 
     def note_damage(self) -> None:
-        """From now on no segment is deleted; this survives power loss. Raises DiskError."""
+        """From now on a recovery deletes no segment; this survives power loss. Raises DiskError."""
         with words(f"keep what is damaged in {self.path}"):
             make_directory(self._disk, self.descriptor, _DAMAGED)
 
-    def set_aside_segments(self, first: int) -> None:
-        """Move the journal's segments below that number out of the way: they are replayed no more.
+    def let_go_segments(self, below: int, kept: Set[int]) -> None:
+        """Delete the journal's segments below that number, but for those that are `kept`.
 
-        What an earlier recovery moved to `aside` is deleted; where damage was noted, they go to
-        `damaged` and stay. Survives power loss. Raises DiskError; calling it again goes on.
+        Nothing refers to them any more. Where damage was noted, they go to `damaged` and stay;
+        that survives power loss. Raises DiskError; calling it again goes on.
         """
-        target = _DAMAGED if self.has_damage else _ASIDE
-        with words(f"move old segments aside in {self.path}"):
-            make_directory(self._disk, self.descriptor, target)
-            with opened_directory(self._disk, self.descriptor, target) as aside:
-                for old in os.listdir(aside) if target == _ASIDE else ():
-                    self._disk.unlink(aside, old)
-                for name in os.listdir(self.descriptor):
-                    parsed = parse_segment_name(name)
-                    if parsed is not None and parsed.number < first:
-                        self._disk.rename(self.descriptor, name, aside, name)
-                    elif is_next_snapshot(name):
-                        self._disk.unlink(self.descriptor, name)
-                self._disk.fsync(aside)
-            self._disk.fsync(self.descriptor)
+        with words(f"remove old segments of {self.path}"):
+            names = os.listdir(self.descriptor)
+            for name in filter(is_next_snapshot, names):
+                self._disk.unlink(self.descriptor, name)
+            found = filter(None, map(parse_segment_name, names))
+            old = [str(one) for one in found if one.number < below and one.number not in kept]
+            if self.has_damage:
+                self._keep_damaged(old)
+            else:
+                for name in old:
+                    self._disk.unlink(self.descriptor, name)
+
+    def _keep_damaged(self, names: list[str]) -> None:
+        with opened_directory(self._disk, self.descriptor, _DAMAGED) as damaged:
+            for name in names:
+                self._disk.rename(self.descriptor, name, damaged, name)
+            self._disk.fsync(damaged)
+        self._disk.fsync(self.descriptor)
 
     def empty(self) -> None:
         """Delete everything in it; nobody looks for a session there any more."""
         for name in os.listdir(self.descriptor):
-            if name in (_ASIDE, _DAMAGED):
-                with opened_directory(self._disk, self.descriptor, name) as aside:
-                    for old in os.listdir(aside):
-                        self._disk.unlink(aside, old)
+            if name == _DAMAGED:
+                with opened_directory(self._disk, self.descriptor, name) as damaged:
+                    for old in os.listdir(damaged):
+                        self._disk.unlink(damaged, old)
                 self._disk.rmdir(self.descriptor, name)
             else:
                 self._disk.unlink(self.descriptor, name)

@@ -7,8 +7,7 @@
                             journal-…        see `journal_format`
                             carried-…        see `carrying`
                             snapshot.__next-{n}__, reserve    see `checkpoint`
-                            aside/           segments that a recovery has copied; not read again
-                            damaged/         the same, once damage was found; never deleted
+                            damaged/         segments that a recovery let go, damage being found
       trash/{session}/      a discarded session, as it was; for 30 days at least
       trash/{session}.old/  one that is being deleted
       logs/
