@@ -214,6 +214,12 @@ async def test_fsync_returns_when_all_records_are_on_the_disk(stage: Stage) -> N
         assert stage.ledger._journal.synced_sequence == stage.ledger.last
 
 
+async def test_fsync_of_a_handle_for_reading_covers_what_others_wrote(stage: Stage) -> None:
+    stage.write_file("f", b"x")
+    await stage.fs.fsync(stage.open("f", os.O_RDONLY))
+    assert stage.ledger._journal.synced_sequence == stage.ledger.last
+
+
 def test_close_syncs_nothing(stage: Stage) -> None:
     stage.disk.made.clear()
     stage.write_file("f", b"x")

@@ -171,6 +171,24 @@ def test_a_cut_in_an_earlier_segment_is_damage_where_a_later_one_proves_the_sync
     assert (damage.lost_records, damage.intact_records) == (11, 10)
 
 
+def test_the_frame_of_a_torn_record_proves_that_what_it_calls_synced_was(tmp_path: Path) -> None:
+    records = some_records(10, seed=3)
+    with directory_of(tmp_path) as directory:
+        journal = Journal.create(OsDisk(), directory, HEADER)
+        append_all(journal, records)
+        journal.sync()
+        torn = journal.segment_size
+        journal.append(1, b"only its frame came through")
+        journal.abandon()
+    raw = bytearray((tmp_path / PARTIAL).read_bytes()[: torn + FRAME_SIZE])
+    raw[torn - 1] ^= 1
+    (tmp_path / PARTIAL).write_bytes(raw)
+    result = replay(tmp_path)
+    assert_prefix(result, records, 9)
+    assert result.end.damage is not None
+    assert (result.end.damage.lost_records, result.end.damage.intact_records) == (2, 0)
+
+
 def test_a_cut_in_an_earlier_segment_that_no_sync_covered_is_a_torn_tail(tmp_path: Path) -> None:
     records = some_records(20, seed=3)
     with directory_of(tmp_path) as directory:

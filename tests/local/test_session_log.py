@@ -402,6 +402,20 @@ def test_a_resumed_session_goes_on_in_its_log(tmp_path: Path) -> None:
     assert (totals["published_files"], totals["published_bytes"]) == (3, 100)
 
 
+def test_a_resumed_log_still_tells_of_the_lines_that_were_lost_before(tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    log = begin(tmp_path, disk=disk)
+    disk.fault = Fault(at=1, error=errno.ENOSPC, calls=frozenset({"pwritev"}))
+    with pytest.raises(DiskFull):
+        log.write(Asked(what="lost"))
+    log.write(Asked(what="kept"))
+    log.abandon()
+    begin(tmp_path, RESUMER).close()
+    lines = raw_lines(whole(tmp_path))
+    assert [line["n"] for line in lines] == [1, 3, 4, 5]
+    assert lines[-1]["lost"] == 1
+
+
 def test_a_log_that_was_ended_goes_on_when_its_session_is_brought_back(tmp_path: Path) -> None:
     begin(tmp_path).close()
     log = begin(tmp_path, RESUMER)

@@ -444,6 +444,17 @@ def test_the_trash_is_emptied_of_what_is_old_and_never_of_what_is_younger(
     assert list(trash.iterdir()) == []
 
 
+def test_what_can_not_be_looked_at_in_the_trash_is_not_taken_for_old(
+    state: StateDirectory, disk: FaultyDisk
+) -> None:
+    state.create_session(SESSION).close()
+    state.discard(SESSION)
+    disk.fault = Fault(at=2, error=errno.EIO, calls=frozenset({"open_directory"}))
+    assert state.empty_trash(1e12, most=10) == []
+    assert disk.failed
+    assert [each.session for each in state.trashed()] == [SESSION]
+
+
 def test_the_age_in_the_trash_counts_from_the_discard(
     state: StateDirectory, tmp_path: Path
 ) -> None:

@@ -148,6 +148,27 @@ async def test_damage_is_kept_and_told_through_every_later_recovery(
     assert raw in files_below(tmp_path / "pdfs" / "trash" / SESSION).values()
 
 
+async def test_damage_in_bytes_that_no_replay_reads_any_more_is_kept_and_told_likewise(
+    state: StateDirectory, tmp_path: Path
+) -> None:
+    """They were copied by an earlier recovery, and rotted since."""
+    name = "the name of a file and its content"
+    (await begin(state, name)).close()
+    workspace = workspace_of(state)
+    workspace.resume(SESSION)
+    workspace.close()
+    session = tmp_path / "pdfs" / "sessions" / SESSION
+    (holder,) = [file for file in session.glob("*.wal*") if name.encode() in file.read_bytes()]
+    raw = holder.read_bytes().replace(name.encode(), name.upper().encode())
+    holder.write_bytes(raw)
+    for number in range(3):
+        workspace = workspace_of(state)
+        workspace.resume(SESSION)
+        assert workspace.torn, number
+        workspace.close()
+        assert raw in [file.read_bytes() for file in session.rglob("*.wal*")], number
+
+
 async def test_a_record_that_contradicts_the_tree_ends_the_replay_and_no_more(
     state: StateDirectory, tmp_path: Path
 ) -> None:
