@@ -8,7 +8,6 @@ waits unpublished.
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -27,7 +26,6 @@ from pdfs.core.states import Event, State, next_state
 from pdfs.core.tree import Tree
 from pdfs.errors import (
     LockError,
-    LockHeld,
     LockLost,
     LockUnreadable,
     MountError,
@@ -40,12 +38,9 @@ from pdfs.errors import (
 from pdfs.stage.catch_up import Standing, catch_up, missing_of, rebase_onto, standing
 from pdfs.stage.complete import Ranges, complete
 from pdfs.stage.context import StageContext
-from pdfs.stage.end import end_session
+from pdfs.stage.hold import Hold
 from pdfs.stage.load import list_stage, merge_foreign, read_tree
-from pdfs.stage.lock import HeldLock
 from pdfs.stage.publish import publish
-from pdfs.stage.root import SeenRoot
-from pdfs.stage.start import Started, start
 from pdfs.stage.together import background
 from pdfs.stage.work import Work
 
@@ -86,13 +81,7 @@ class StageSession:
         self._workspace = workspace
         self._resumed = resumed
         self._work: Work | None = resumed
-        self._started: Started
-        self._held: HeldLock | None = None
-        self._root: SeenRoot
-        self._root_turn = trio.Lock()
-        self._lock_turn = trio.Lock()
-        self._uploading = trio.CancelScope()
-        """What sends to the bucket now; a lost stage cancels it."""
+        self._hold = Hold(ctx, unpublished=self._unpublished, on_start=self._adopt, note=self._note)
         self._listing = trio.CancelScope()
         self._is_aborted = False
         self.state = State.IDLE
@@ -104,26 +93,15 @@ class StageSession:
         """Files that some process has open; set by whoever serves."""
         self.on_state: Callable[[State], None] = _unheard
         """Called after each change of `state`."""
-        self.on_lost: Callable[[LockLost], None] = _unheard
-        """Called once, when the stage is lost."""
         self.on_note: Callable[[notes.Note], None] = _unheard
         """Called with each event that the session's log tells of; must not raise."""
-        self.lost: LockLost | None = None
-        """Why nothing is uploaded any more; None while the stage is ours."""
-        self.trouble: PdfsError | None = None
-        """What keeps the session from getting on with the bucket; None while nothing does."""
         self.conflicts: list[Path] = []
         """Conflict copies that were made of this session's files."""
         self.missing: list[Path] = []
         """Files of the current generation whose bytes are nowhere to be found."""
-        self.left_lock: LockUnreadable | None = None
-        """Why the lock could not be released, though everything is in the bucket."""
         self.incomplete: dict[Path, Ranges] = {}
         """Files of an aborted session that can't be made whole, and what they lack."""
         self.warnings: list[Warned] = []
-        self._is_root_doubtful = False
-        """A write to the root may be under way that nobody waits for any more."""
-        self._is_lost_said = False
         self._is_given_back = False
         """As far as the bucket could be reached."""
         self._publishing: Unpublished | None = None
@@ -138,7 +116,7 @@ class StageSession:
         """
         self._move(Event.OPENED)
         await self._acquire(claimant)
-        async with background(self._keep_lock):
+        async with background(self._hold.keep):
             work = await self._open() if serve is not None or self._resumed is not None else None
             if work is not None and serve is not None:
                 self._move(Event.SERVED)
@@ -148,9 +126,9 @@ class StageSession:
                 await self._upload(work)
             else:
                 if work is not None:
-                    await self._insist(partial(self._complete, work))
-                await self._insist_on_root(self._end)
-        await self._release(Unpublished())
+                    await self._hold.insist(partial(self._complete, work))
+                await self._hold.insist_on_root(self._hold.end)
+        await self._hold.release()
         if self._is_aborted:
             await self._workspace.discard()
         else:
@@ -167,24 +145,16 @@ class StageSession:
             return
         self._move(Event.CRASHED)
         seal()
-        if self._held is not None and self.lost is None and not self._is_given_back:
-            await self._within_reason(partial(self._leave, self._held))
+        if self.lock is not None and self.lost is None and not self._is_given_back:
+            await self._within_reason(self._hold.leave)
         self._move(Event.SEALED)
 
-    async def _leave(self, held: HeldLock) -> None:
-        pending = self._unpublished()
-        try:
-            await held.release(pending)
-            self.on_note(notes.LockReleased(files=pending.files, bytes=pending.bytes))
-        except (StoreError, LockError) as error:
-            self._meet(error)
-
-    async def _within_reason(self, give_back: Callable[[], Awaitable[None]]) -> None:
+    async def _within_reason(self, give_back: Callable[[], Awaitable[object]]) -> None:
         """Await it, also while cancelled, but not for long; a lock that stays is told."""
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _GIVE_BACK) as scope:
             await give_back()
         if scope.cancelled_caught:
-            self._meet(
+            self._hold.meet(
                 StoreUnavailable(
                     f"the lock stays: the bucket did not answer within {_GIVE_BACK:g} s",
                     remedy="mount the stage again",
@@ -198,7 +168,7 @@ class StageSession:
         SessionError where the stage is not being edited (its end publishes), LockLost, StageMoved,
         DiskError; nothing is lost by any of them. May be cancelled.
         """
-        async with self._root_turn:
+        async with self._hold.root_turn:
             if not self.is_serving or self._work is None or self._is_aborted:
                 raise SessionError(
                     f"this session is {self.state}: it can't be published besides",
@@ -207,9 +177,9 @@ class StageSession:
             self._move(Event.PUBLISHING)
             try:
                 with self._sending():
-                    await self._insist_on_root(partial(self._publish_once, self._work))
+                    await self._hold.insist_on_root(partial(self._publish_once, self._work))
             except LockLost as error:
-                self._lose(error)
+                self._hold.lose(error)
                 raise
             finally:
                 if self.state is State.UPLOADING:
@@ -236,50 +206,59 @@ class StageSession:
     @property
     def lock(self) -> Lock | None:
         """The lock as this session wrote it last; None before it has one."""
-        return None if self._held is None else self._held.lock
+        return self._hold.lock
+
+    @property
+    def left_lock(self) -> LockUnreadable | None:
+        """Why the lock could not be released, though everything is in the bucket."""
+        return self._hold.left_lock
+
+    @property
+    def lost(self) -> LockLost | None:
+        """Why nothing is uploaded any more; None while the stage is ours."""
+        return self._hold.lost
+
+    @property
+    def trouble(self) -> PdfsError | None:
+        """What keeps the session from getting on with the bucket; None while nothing does."""
+        return self._hold.trouble
 
     @property
     def unended(self) -> list[SessionEntry]:
         """Other sessions that had not ended when this one took the stage: work may wait there."""
-        entries = self._started.root.root.sessions
-        return [entry for entry in entries if entry.session != self._ctx.owner.session]
+        return self._hold.others
 
-    @property
-    def _lock(self) -> HeldLock:
-        assert self._held is not None, "the stage was never taken"
-        return self._held
+    def hear_of_loss(self, call: Callable[[LockLost], None]) -> None:
+        """Have it called once, when the stage is lost."""
+        self._hold.on_lost = call
 
     # --- open -------------------------------------------------------------------------------------
 
     async def _acquire(self, claimant: Claimant) -> None:
         base = None if self._resumed is None else self._resumed.tree.base
         try:
-            self._take(await start(self._ctx, claimant, base=base))
+            await self._hold.take(claimant, base)
         except PdfsError:
             self._move(Event.REFUSED)
             raise
-        self._claimant = replace(claimant, take_over=False, agreed=False)
         self._move(Event.STARTED if self._resumed is None else Event.RESUMED)
 
-    def _take(self, started: Started) -> None:
-        self._started, self._held = started, started.lock
-        self._root = started.root
+    def _adopt(self, fence: Fence) -> None:
         if self._work is not None:
-            self._work.adopt(started.fence)
-        self.on_note(notes.LockTaken(fence=started.fence))
+            self._work.adopt(fence)
 
     async def _open(self) -> Work | None:
         """What is to be served; None where a resumed session turns out to be in the bucket."""
         if self._resumed is None:
             return await self._open_new()
-        stands = await standing(self._ctx, self._root.root, self._resumed)
+        stands = await standing(self._ctx, self._hold.root.root, self._resumed)
         if stands is Standing.MOVED:
-            await rebase_onto(self._ctx, self._root.root, self._resumed)
+            await rebase_onto(self._ctx, self._hold.root.root, self._resumed)
         owner = self._ctx.owner
         self._add_conflicts(unpublished_copies(self._resumed.tree, owner.user, owner.machine))
         if stands is not Standing.SUPERSEDED:
             return self._resumed
-        self.missing = await missing_of(self._ctx, self._root.root, self._resumed)
+        self.missing = await missing_of(self._ctx, self._hold.root.root, self._resumed)
         return None
 
     async def _open_new(self) -> Work:
@@ -288,18 +267,18 @@ class StageSession:
         except BaseException:
             await self._within_reason(self._give_back)
             raise
-        self._work = await self._workspace.begin(tree, self._started.fence)
+        self._work = await self._workspace.begin(tree, self._hold.fence)
         return self._work
 
     async def _load(self) -> Tree:
         """The tree of the current generation; of a bucket never written, that of a listing."""
-        ctx, root = self._ctx, self._root.root
+        ctx, root = self._ctx, self._hold.root.root
         manifest = await read_tree(ctx, root.tree)
         if root.tree is None:
             manifest = never_published(Top(mtime=round(ctx.now() * 1_000_000_000)))
         tree = tree_of(manifest, root.tree, uid=ctx.uid, gid=ctx.gid)
         if root.tree is None:
-            numbers = iter(range(first_inode(self._started.fence), 1 << 62))
+            numbers = iter(range(first_inode(self._hold.fence), 1 << 62))
             await self._take_in(tree, lambda: Inode(next(numbers)), tree.apply)
         return tree
 
@@ -307,12 +286,11 @@ class StageSession:
         """Leave the stage as it was found, as far as the bucket can be reached."""
         self._is_given_back = True
         try:
-            await end_session(self._ctx, self._root)
-            await self._lock.release(Unpublished())
-            self.on_note(notes.LockReleased(files=0, bytes=0))
-            await self._workspace.retire()
+            await self._hold.end()
+            if await self._hold.leave():
+                await self._workspace.retire()
         except (StoreError, LockError) as error:
-            self._meet(error)
+            self._hold.meet(error)
 
     # --- serve ------------------------------------------------------------------------------------
 
@@ -333,101 +311,61 @@ class StageSession:
             finally:
                 self.is_serving = False
             self._listing.cancel()
-            async with self._root_turn:
+            async with self._hold.root_turn:
                 pass  # a plan that is being finished is not left in the middle
 
     async def _follow(self, work: Work) -> None:
         """Finish the plan that was found; then take in what other tools did."""
         try:
-            async with self._root_turn:
-                await self._insist_on_root(partial(self._catch_up, work, ends=False))
+            async with self._hold.root_turn:
+                await self._hold.insist_on_root(partial(self._catch_up, work, ends=False))
             with self._listing:
-                async with self._root_turn:  # what a publish expects is not changed under it
+                async with self._hold.root_turn:  # what a publish expects is not changed under it
                     take_in = partial(self._take_in, work.tree, work.new_inode, work.commit)
-                    await self._insist(take_in)
+                    await self._hold.insist(take_in)
                     self.is_settled = True
         except LockLost as error:
-            self._lose(error)
+            self._hold.lose(error)
         except PdfsError as error:
-            self._meet(error)  # the publish meets it again, and says it to the user
+            self._hold.meet(error)  # the publish meets it again, and says it to the user
 
     async def _take_in(
         self, tree: Tree, new_inode: Callable[[], Inode], commit: Callable[..., object]
     ) -> None:
         """Bring what other tools did to the plain objects into the tree."""
-        listing = await list_stage(self._ctx, self._root.root.fence)
+        listing = await list_stage(self._ctx, self._hold.root.root.fence)
         merged = await merge_foreign(self._ctx, tree, listing, busy=self.busy, new_inode=new_inode)
         for record in merged.records:
             commit(record)
         self.warnings = merged.warnings
         self.on_note(notes.TakenIn(changes=len(merged.records), skipped=len(merged.warnings)))
 
-    async def _keep_lock(self) -> None:
-        """Renew the lock until the stage is lost."""
-        failed: PdfsError | None = None
-        while self.lost is None:
-            await trio.sleep(self._ctx.timing.renewal)
-            try:
-                await self._renew(None)
-            except LockLost as error:
-                self._lose(error)
-            except PdfsError as error:
-                failed = error
-                self.on_note(notes.LockNotRenewed(what=str(error)))
-                self._meet(error)
-            else:
-                if failed is not None and self.trouble is failed:
-                    self._meet(None)
-
-    async def _renew(self, state: LockState | None) -> None:
-        pending = self._unpublished()
-        async with self._lock_turn:
-            await self._lock.renew(state=state, pending=pending)
-
     def _unpublished(self) -> Unpublished:
         if self._work is None:
             return Unpublished()
         return unpublished_of(self._work.tree, self._ctx.is_visible)
-
-    def _lose(self, error: LockLost) -> None:
-        if self.lost is not None:
-            return
-        self._say_lost(error)
-        self.lost = error
-        self.on_lost(error)
-        self._uploading.cancel()
-
-    def _say_lost(self, error: LockLost) -> None:
-        """Tell it once, wherever it is found out first."""
-        if not self._is_lost_said:
-            self._is_lost_said = True
-            self.on_note(notes.LockTakenAway(what=str(error)))
 
     # --- publish and release ----------------------------------------------------------------------
 
     async def _upload(self, work: Work) -> None:
         """Publish until nothing of this session is unpublished."""
         with self._sending():
-            await self._insist(self._say_draining)
-            async with self._root_turn:
-                await self._insist_on_root(partial(self._publish_all, work))
+            await self._hold.insist(self._say_draining)
+            async with self._hold.root_turn:
+                await self._hold.insist_on_root(partial(self._publish_all, work))
 
     @contextmanager
     def _sending(self) -> Iterator[None]:
-        """A block that sends to the bucket, until it is done or the stage is lost."""
+        """A block that sends what is unpublished, until that is done or the stage is lost."""
         left = self._unpublished()
         self._ctx.uploads.begin(Phase.UPLOAD, files=left.files, size=left.bytes, is_first=True)
-        with trio.CancelScope() as self._uploading:
-            if self.lost is not None:
-                self._uploading.cancel()
+        with self._hold.sending():
             yield
-        if self.lost is not None:
-            raise self.lost
 
     async def _say_draining(self) -> None:
         """For people to read: no publish waits for a lock that can't be understood any more."""
         try:
-            await self._renew(LockState.DRAINING)
+            await self._hold.renew(LockState.DRAINING)
         except LockUnreadable as error:
             logger.error("the publish goes on without it: %s", error)
 
@@ -446,8 +384,8 @@ class StageSession:
                 f"{len(incomplete)} files could not be made whole, {incomplete[0]!r} first",
                 remedy="what was written is kept here: pdfs recover rescue copies it out",
             )
-        self.missing = await missing_of(self._ctx, self._root.root, work)
-        await self._end()
+        self.missing = await missing_of(self._ctx, self._hold.root.root, work)
+        await self._hold.end()
         if stands is Standing.COMMITTED or self._publishing is not None:
             self._note_published()
 
@@ -457,27 +395,28 @@ class StageSession:
         if holds_work(work.tree):
             await self._commit(work)
             await self._catch_up(work, ends=False)
-            self.missing = await missing_of(self._ctx, self._root.root, work)
+            self.missing = await missing_of(self._ctx, self._hold.root.root, work)
             self._note_published()
 
     async def _commit(self, work: Work) -> None:
         begun = self._publishing = self._unpublished()
         self.on_note(notes.PublishBegun(files=begun.files, bytes=begun.bytes))
-        self._root = await publish(self._ctx, self._root, work)
-        self.on_note(notes.Committed(generation=self._root.root.generation))
+        self._hold.root = await publish(self._ctx, self._hold.root, work)
+        self.on_note(notes.Committed(generation=self._hold.root.root.generation))
 
     def _note_published(self) -> None:
-        generation, missing = self._root.root.generation, len(self.missing)
+        generation, missing = self._hold.root.root.generation, len(self.missing)
         files = bytes_ = None
         if self._publishing is not None:
             files, bytes_ = self._publishing.files, self._publishing.bytes
         self.on_note(
             notes.Published(generation=generation, files=files, bytes=bytes_, missing=missing)
         )
+        self._publishing = None
 
     async def _catch_up(self, work: Work, *, ends: bool) -> Standing:
-        caught = await catch_up(self._ctx, self._root, work, ends=ends)
-        self._root = caught.root
+        caught = await catch_up(self._ctx, self._hold.root, work, ends=ends)
+        self._hold.root = caught.root
         self._add_conflicts(caught.conflicts)
         return caught.standing
 
@@ -486,74 +425,14 @@ class StageSession:
             self.conflicts.append(path)
             self.on_note(notes.ConflictCopied(path=path))
 
-    async def _end(self) -> None:
-        self._root = await end_session(self._ctx, self._root)
-
-    async def _release(self, pending: Unpublished) -> None:
-        """Release the lock; what is another's, or no lock, is not ours to release."""
-        try:
-            await self._insist(partial(self._lock.release, pending))
-            self.on_note(notes.LockReleased(files=pending.files, bytes=pending.bytes))
-        except LockUnreadable as error:
-            self.left_lock = error
-            self.on_note(notes.Troubled(kind=type(error).__name__, what=str(error)))
-        except LockError as error:
-            self._meet(error)
-
     async def _complete(self, work: Work) -> None:
         """What is given up shall need nothing of the bucket, should it be wanted back."""
         self.incomplete = await complete(self._ctx, work)
 
-    # --- going on ---------------------------------------------------------------------------------
+    # --- telling ----------------------------------------------------------------------------------
 
-    async def _insist_on_root(self, attempt: Callable[[], Awaitable[object]]) -> None:
-        """Try what writes to the root until the bucket gets on.
-
-        What comes after a try that failed, or was cancelled, begins with a Start: it finds out what
-        became of a write to the root whose answer never came.
-        """
-
-        async def attempt_surely() -> None:
-            if self._is_root_doubtful:
-                await self._start_again()
-            self._is_root_doubtful = True
-            await attempt()
-            self._is_root_doubtful = False
-
-        await self._insist(attempt_surely)
-
-    async def _insist(self, attempt: Callable[[], Awaitable[object]]) -> None:
-        """Try until the bucket gets on, however long that takes."""
-        number = 0
-        while True:
-            try:
-                await attempt()
-            except LockLost as error:
-                self._say_lost(error)
-                raise
-            except StoreError as error:
-                self._meet(error)
-                self._ctx.uploads.failed(error)
-                number += 1
-                await trio.sleep(self._ctx.timing.wait_before_try(number))
-            else:
-                self._meet(None)
-                return
-
-    def _meet(self, error: PdfsError | None) -> None:
-        """Let the trouble be known, or its end."""
-        if error is not None and str(error) != str(self.trouble):
-            self.on_note(notes.Troubled(kind=type(error).__name__, what=str(error)))
-        elif error is None and self.trouble is not None:
-            self.on_note(notes.TroubleOver())
-        self.trouble = error
-
-    async def _start_again(self) -> None:
-        try:
-            async with self._lock_turn:  # a renewal under way would undo it
-                self._take(await start(self._ctx, self._claimant))
-        except LockHeld as error:
-            raise LockLost(error.what, remedy="everything is kept: pdfs recover list") from error
+    def _note(self, note: notes.Note) -> None:
+        self.on_note(note)
 
     def _move(self, event: Event) -> None:
         self.state = next_state(self.state, event)

@@ -1,6 +1,6 @@
 """Carries one session: joins it with the file system, the control socket and the signals.
 
-    StageSession.run ──serve──▶ FUSE · prefetch · the journal's flush · progress
+    StageSession.run ──serve──▶ Serving
           ▲
     control socket, signals: umount, abort, status
 
@@ -10,20 +10,15 @@ session is broken off: the journal is sealed and kept for recovery, and the stag
 """
 
 import logging
-import math
 import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
 import trio
 
-from pdfs import fuse
-from pdfs.core.content import Content
 from pdfs.core.generation import holds_work
 from pdfs.core.lease import Claimant, LockState
-from pdfs.core.node import Node
 from pdfs.core.notes import Asked, Mounted, Unmounted
 from pdfs.core.states import State
 from pdfs.disk import OsDisk
@@ -31,41 +26,34 @@ from pdfs.errors import (
     ConflictsMade,
     DamageFound,
     DiskError,
-    JournalFailed,
     LockHeld,
     LockLost,
     LockUnreadable,
-    MountError,
     PdfsError,
     Stopped,
     UnpublishedWork,
 )
-from pdfs.fs.filesystem import StageFilesystem
-from pdfs.fs.upward import Upward
 from pdfs.local.cache import PartCache
 from pdfs.local.journal_format import Header
 from pdfs.local.state import StateDirectory
 from pdfs.mount.control import ControlServer, Result
-from pdfs.mount.detach import detach, sync_mount, unmount
+from pdfs.mount.detach import sync_mount, unmount
 from pdfs.mount.logbook import Logbook
-from pdfs.mount.mountpoint import made_for_mount
 from pdfs.mount.progress import ProgressTeller
 from pdfs.mount.publisher import Publisher
 from pdfs.mount.request import MountRequest
+from pdfs.mount.serving import Serving
 from pdfs.mount.status import invisible_fields, status_of, unended_fields
 from pdfs.mount.stopping import Stopping
 from pdfs.mount.workspace import DiskWorkspace, ServedWork
 from pdfs.session import StageSession
 from pdfs.stage.contents import Contents
 from pdfs.stage.context import StageContext
-from pdfs.stage.plain import largest_on
 from pdfs.stage.together import background, cause_of
 from pdfs.stage.work import Work
 
 logger = logging.getLogger(__name__)
 
-_COARSE_CLOCK = 5
-"""CLOCK_REALTIME_COARSE, which `time` does not name: the kernel's own tick, as on a local disk."""
 _KEPT = "nothing is lost: mount the stage again, or pdfs recover resume"
 _LOCK_STAYS = "the bucket did not answer, so the lock stays until then"
 
@@ -109,7 +97,7 @@ class Carrier:
         self._progress = ProgressTeller(lambda: self._contents.prefetched, ctx.uploads, self._tell)
         self._publisher = Publisher(self._publish_now, every=request.every, has_work=self._has_work)
         self._session: StageSession
-        self._to_fetch, self._fetches = trio.open_memory_channel[Content](math.inf)
+        self._serving: Serving | None = None
         self._stopping = Stopping(
             request.configuration.stop_timeout,
             state=lambda: self._session.state,
@@ -117,15 +105,10 @@ class Carrier:
             cut_off=self._cut_off,
             note=self._log.note,
         )
-        self._serving = trio.CancelScope()
-        """Ends the mount, also while programs use it."""
         self._mountable = trio.Event()
         """There is a mount to be taken away, or there will be none."""
         self._ended = trio.Event()
         self._error: PdfsError | None = None
-        self._failure: PdfsError | None = None
-        """Why the journal takes nothing any more."""
-        self.was_served = False
 
     async def run(self, claimant: Claimant, *, resumes: bool) -> int:
         """Carry the session to its end; returns 0, or the exit code of what it left behind.
@@ -140,6 +123,7 @@ class Carrier:
             logger.error("the journal is damaged: %s", self._workspace.torn)
             self._tell({"event": "damage", "what": self._workspace.torn})
         self._session = StageSession(self._ctx, self._workspace, resumed=resumed)
+        self._serving = self._new_serving()
         self._session.on_state = self._note_state
         self._session.on_note = self._log.note
         try:
@@ -188,7 +172,7 @@ class Carrier:
             await self._control.finish()
 
     async def _run_session(self, claimant: Claimant) -> None:
-        serve = None if self._request.mountpoint is None else self._serve
+        serve = None if self._serving is None else partial(self._serve, self._serving)
         try:
             with self._stopping.scope:
                 await self._session.run(claimant, serve)
@@ -276,56 +260,37 @@ class Carrier:
 
     # --- serving ----------------------------------------------------------------------------------
 
-    async def _serve(self, work: Work) -> None:
-        """Show the stage at the mountpoint until it is unmounted."""
-        assert isinstance(work, ServedWork)
-        filesystem = StageFilesystem(
-            work.ledger,
-            now_ns=lambda: time.clock_gettime_ns(_COARSE_CLOCK),
-            room=lambda: os.statvfs(self._state_path),
-            largest=largest_on(self._ctx.store.traits),
-            upward=Upward(first_write=self._first_write, failed=self._journal_failed),
-            make_room=self._workspace.make_room,
+    @property
+    def was_served(self) -> bool:
+        """Whether the stage was mounted."""
+        return self._serving is not None and self._serving.was_mounted
+
+    def _new_serving(self) -> Serving | None:
+        if self._request.mountpoint is None:
+            return None
+        return Serving(
+            self._request,
+            self._request.mountpoint,
+            self._ctx,
+            self._session,
+            self._workspace,
+            self._cache,
+            self._contents,
+            state_path=self._state_path,
+            on_mounted=self._tell_mounted,
+            on_fetched=self._log.note_fetched,
         )
-        self._session.busy = filesystem.busy
-        self._session.on_lost = partial(_make_read_only, filesystem)
-        work.serve_through(filesystem.commit_from_below)
+
+    async def _serve(self, serving: Serving, work: Work) -> None:
+        assert isinstance(work, ServedWork)
         try:
-            async with (
-                background(partial(self._flush, filesystem)),
-                background(partial(self._workspace.keep, self._journal_is_short, self._evict)),
-                background(partial(self._prefetch, work)),
-                background(self._fetch_opened),
-                background(self._publisher.run),
-            ):
-                await self._mount(filesystem)
+            await serving.serve(work, self._publisher.run)
         finally:
-            work.unmounted()
             self._log.note_fetched()
-            if self.was_served:
+            if serving.was_mounted:
                 self._log.note(Unmounted())
 
-    async def _mount(self, filesystem: StageFilesystem) -> None:
-        assert self._request.mountpoint is not None
-        options = fuse.MountOptions(
-            source=f"{self._ctx.keys.project}/{self._ctx.keys.stage}",
-            allow_other=self._request.allow_other,
-            caching=lambda: fuse.FOREVER if self._session.is_settled else fuse.BRIEFLY,
-        )
-        place = self._request.mountpoint
-        with (
-            made_for_mount(
-                OsDisk(),
-                place,
-                is_ours=self._workspace.has_made_mountpoint,
-                note_made=self._workspace.note_mountpoint_made,
-            ),
-            self._serving,
-        ):
-            await fuse.serve(filesystem, place, options, task_status=_Mounted(self._mounted))
-
-    def _mounted(self) -> None:
-        self.was_served = True
+    def _tell_mounted(self) -> None:
         self._mountable.set()
         self._log.note(Mounted(mountpoint=self._request.mountpoint or ""))
         self._report(
@@ -338,50 +303,6 @@ class Carrier:
             }
         )
 
-    async def _flush(self, filesystem: StageFilesystem) -> None:
-        """What programs never sync survives a power cut after this interval."""
-        while True:
-            await trio.sleep(self._ctx.timing.flush)
-            try:
-                await filesystem.sync()
-            except PdfsError:
-                return  # the file system has told it upward, and takes nothing more
-
-    async def _prefetch(self, work: ServedWork) -> None:
-        clean = {node.base for node in work.tree.nodes.values() if node.is_file and node.is_clean}
-        await self._contents.prefetch(sorted(clean, key=lambda content: content.size))
-        self._log.note_fetched()
-
-    def _first_write(self, node: Node) -> None:
-        self._to_fetch.send_nowait(node.base)
-
-    async def _fetch_opened(self) -> None:
-        """The rest of a file that is being changed, ahead of the others."""
-        async for content in self._fetches:
-            try:
-                await self._contents.bring(content)
-            except PdfsError as error:
-                logger.warning("a file that is being changed could not be fetched: %s", error)
-
-    async def _evict(self, wanted: int) -> int:
-        """Let go of cached parts where that makes room for the journal."""
-        paths = self._request.configuration.cache, self._state_path
-        if len({os.stat(path).st_dev for path in paths}) > 1:
-            return 0
-        return await self._cache.evict(wanted)
-
-    def _journal_is_short(self, error: PdfsError) -> None:
-        if isinstance(error, JournalFailed):
-            self._journal_failed(error)
-        else:
-            logger.warning("the journal can't be kept in order: %s", error)
-
-    def _journal_failed(self, error: PdfsError) -> None:
-        """Say it once: requests and the upkeep both find it out."""
-        if self._failure is None:
-            self._failure = error
-            logger.error("the mount is read-only from here on: %s", error)
-
     # --- control ----------------------------------------------------------------------------------
 
     async def _status(self) -> Result:
@@ -393,22 +314,22 @@ class Carrier:
             None if work is None else work.tree,
             self._contents.prefetched,
             self._trouble(),
-            self._failure,
+            None if self._serving is None else self._serving.failure,
         )
 
     async def _umount(self) -> Result:
         """Unmount, publish, release; answers when all of it is done."""
         self._log.note(Asked(what="umount"))
-        if self._request.mountpoint is not None:
+        if self._serving is not None:
             await self._mountable.wait()
             if self._session.is_serving:
-                await unmount(self._request.mountpoint)
+                await unmount(self._serving.mountpoint)
         return await self._published()
 
     async def _publish(self) -> Result:
         """Publish what was written so far, mounted or not; answers when that is done."""
         self._log.note(Asked(what="publish"))
-        if self._request.mountpoint is not None:
+        if self._serving is not None:
             await self._mountable.wait()
             if self._session.is_serving and (done := await self._publisher.published()):
                 return done
@@ -416,9 +337,9 @@ class Carrier:
 
     async def _publish_now(self) -> Result:
         """Publish, the stage stays mounted; what came of it."""
-        assert self._request.mountpoint is not None
+        assert self._serving is not None
         before = len(self._session.conflicts)
-        await sync_mount(self._request.mountpoint)
+        await sync_mount(self._serving.mountpoint)
         await self._session.publish()
         conflicts, missing = self._session.conflicts[before:], self._session.missing
         code = ConflictsMade.exit_code if conflicts else 0
@@ -458,16 +379,8 @@ class Carrier:
         return {"exit_code": self._exit_code(), **self._left_behind()}
 
     async def _cut_off(self) -> None:
-        """End the mount also when programs use it: what they do from here on fails, visibly.
-
-        What can't be done in order is logged, and done by force: who asked for an end gets one.
-        """
-        if self._request.mountpoint is not None:
-            try:
-                await detach(self._request.mountpoint)
-            except MountError as error:
-                logger.error("programs may not have been cut off in order: %s", error)
-        self._serving.cancel()
+        if self._serving is not None:
+            await self._serving.cut_off()
 
     # --- telling ----------------------------------------------------------------------------------
 
@@ -509,17 +422,3 @@ class Carrier:
             "mountpoint": self._request.mountpoint or "",
             "run": self._ctx.owner.run,
         }
-
-
-class _Mounted:
-    """Hears from `fuse.serve` that the mount answers."""
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self._call = call
-
-    def started(self, value: None = None) -> None:
-        self._call()
-
-
-def _make_read_only(filesystem: StageFilesystem, error: LockLost) -> None:
-    filesystem.read_only = error

@@ -308,7 +308,7 @@ _BUGS = (
     Planted(
         what="nothing is synced in the background",
         rule="power loss takes no more than the flush interval",
-        file="pdfs/mount/carrier.py",
+        file="pdfs/mount/serving.py",
         old="            await trio.sleep(self._ctx.timing.flush)\n",
         new="            await trio.sleep_forever()\n",
         where="tests/mount/test_flush.py",
@@ -805,7 +805,7 @@ _BUGS = (
         rule="crash hooks release the lock only after the journal was sealed",
         file="pdfs/mount/carrier.py",
         old="await self._session.break_off(self._workspace.seal)",
-        new="await self._session.break_off(self._seal)",
+        new="await self._session.break_off(self._finish)",
         where="tests/mount/test_hooks.py",
         test="lock_is_kept",
         is_by_stranger=True,

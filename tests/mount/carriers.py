@@ -18,7 +18,7 @@ from pdfs.fs.filesystem import StageFilesystem
 from pdfs.local.cache import PartCache
 from pdfs.local.ledger import Ledger
 from pdfs.local.state import StateDirectory
-from pdfs.mount import carrier
+from pdfs.mount import serving
 from pdfs.mount.carrier import Carrier
 from pdfs.mount.request import MountRequest
 from pdfs.stage.context import StageContext
@@ -51,7 +51,7 @@ def stand_in_for_fuse(monkeypatch: pytest.MonkeyPatch, *stories: Story) -> None:
             filesystem.end()
 
     monkeypatch.setattr(fuse, "serve", serve)
-    monkeypatch.setattr(carrier, "made_for_mount", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(serving, "made_for_mount", lambda *_, **__: nullcontext())
 
 
 async def idle(process: Process) -> None:

@@ -19,6 +19,7 @@ from pdfs.fs.error import FsError
 from pdfs.local.journal_format import HEADER_SIZE
 from pdfs.local.state import StateDirectory
 from pdfs.mount import carrier as carrier_module
+from pdfs.mount import serving
 from pdfs.mount.workspace import DiskWorkspace
 from pdfs.stage.context import StageContext
 from pdfs.stage.end import end_session
@@ -301,7 +302,7 @@ def no_detach(monkeypatch: pytest.MonkeyPatch) -> None:
         await trio.lowlevel.checkpoint()
         raise MountError("fusermount3 can't be run")
 
-    monkeypatch.setattr(carrier_module, "detach", refuse)
+    monkeypatch.setattr(serving, "detach", refuse)
 
 
 @pytest.mark.usefixtures("no_detach")
@@ -344,7 +345,7 @@ async def test_who_waits_for_an_unmount_is_told_when_another_aborts_the_session(
         await trio.sleep_forever()
 
     monkeypatch.setattr(carrier_module, "unmount", hang)
-    monkeypatch.setattr(carrier_module, "detach", hang)
+    monkeypatch.setattr(serving, "detach", hang)
     stand_in_for_fuse(monkeypatch, work)
     async with trio.open_nursery() as asking:
         assert await desk.carry() == 0

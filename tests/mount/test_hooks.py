@@ -89,7 +89,7 @@ def attached(monkeypatch: pytest.MonkeyPatch) -> None:
     async def detach(mountpoint: str) -> None:
         await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr("pdfs.mount.carrier.detach", detach)
+    monkeypatch.setattr("pdfs.mount.serving.detach", detach)
 
 
 @pytest.mark.usefixtures("attached")

@@ -1,0 +1,193 @@
+"""The mount of one session's stage: the file system, FUSE, and what runs beside the requests.
+
+requests ──▶ StageFilesystem ──▶ ledger
+beside them: the journal's flush and upkeep, the prefetch, and whatever else is given
+"""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import PurePath
+
+import trio
+
+from pdfs import fuse
+from pdfs.core.content import Content
+from pdfs.core.node import Node
+from pdfs.disk import OsDisk
+from pdfs.errors import JournalFailed, LockLost, MountError, PdfsError
+from pdfs.fs.filesystem import StageFilesystem
+from pdfs.fs.upward import Upward
+from pdfs.local.cache import PartCache
+from pdfs.mount.detach import detach
+from pdfs.mount.mountpoint import made_for_mount
+from pdfs.mount.request import MountRequest
+from pdfs.mount.workspace import DiskWorkspace, ServedWork
+from pdfs.session import StageSession
+from pdfs.stage.contents import Contents
+from pdfs.stage.context import StageContext
+from pdfs.stage.plain import largest_on
+from pdfs.stage.together import background
+
+logger = logging.getLogger(__name__)
+
+_COARSE_CLOCK = 5
+"""CLOCK_REALTIME_COARSE, which `time` does not name: the kernel's own tick, as on a local disk."""
+
+
+class Serving:
+    """One mount, at `mountpoint`, of the stage that `session` holds."""
+
+    def __init__(
+        self,
+        request: MountRequest,
+        mountpoint: str,
+        ctx: StageContext,
+        session: StageSession,
+        workspace: DiskWorkspace,
+        cache: PartCache,
+        contents: Contents,
+        *,
+        state_path: PurePath,
+        on_mounted: Callable[[], None],
+        on_fetched: Callable[[], None],
+    ) -> None:
+        """`on_mounted` is called when the mount answers, `on_fetched` when the prefetch is over."""
+        self._request = request
+        self.mountpoint = mountpoint
+        self._ctx = ctx
+        self._session = session
+        self._workspace = workspace
+        self._cache = cache
+        self._contents = contents
+        self._state_path = state_path
+        self._on_mounted = on_mounted
+        self._on_fetched = on_fetched
+        self._to_fetch, self._fetches = trio.open_memory_channel[Content](math.inf)
+        self._scope = trio.CancelScope()
+        """Ends the mount, also while programs use it."""
+        self.was_mounted = False
+        self.failure: PdfsError | None = None
+        """Why the journal takes nothing any more."""
+
+    async def serve(self, work: ServedWork, beside: Callable[[], Awaitable[None]]) -> None:
+        """Show the stage until it is unmounted; `beside` runs as long."""
+        filesystem = StageFilesystem(
+            work.ledger,
+            now_ns=lambda: time.clock_gettime_ns(_COARSE_CLOCK),
+            room=lambda: os.statvfs(self._state_path),
+            largest=largest_on(self._ctx.store.traits),
+            upward=Upward(first_write=self._first_write, failed=self._journal_failed),
+            make_room=self._workspace.make_room,
+        )
+        self._session.busy = filesystem.busy
+        self._session.hear_of_loss(partial(_make_read_only, filesystem))
+        work.serve_through(filesystem.commit_from_below)
+        try:
+            async with (
+                background(partial(self._flush, filesystem)),
+                background(partial(self._workspace.keep, self._journal_is_short, self._evict)),
+                background(partial(self._prefetch, work)),
+                background(self._fetch_opened),
+                background(beside),
+            ):
+                await self._mount(filesystem)
+        finally:
+            work.unmounted()
+
+    async def cut_off(self) -> None:
+        """End the mount also when programs use it: what they do from here on fails, visibly.
+
+        What can't be done in order is logged, and done by force: who asked for an end gets one.
+        """
+        try:
+            await detach(self.mountpoint)
+        except MountError as error:
+            logger.error("programs may not have been cut off in order: %s", error)
+        self._scope.cancel()
+
+    async def _mount(self, filesystem: StageFilesystem) -> None:
+        options = fuse.MountOptions(
+            source=f"{self._ctx.keys.project}/{self._ctx.keys.stage}",
+            allow_other=self._request.allow_other,
+            caching=lambda: fuse.FOREVER if self._session.is_settled else fuse.BRIEFLY,
+        )
+        with (
+            made_for_mount(
+                OsDisk(),
+                self.mountpoint,
+                is_ours=self._workspace.has_made_mountpoint,
+                note_made=self._workspace.note_mountpoint_made,
+            ),
+            self._scope,
+        ):
+            await fuse.serve(
+                filesystem, self.mountpoint, options, task_status=_Mounted(self._mounted)
+            )
+
+    def _mounted(self) -> None:
+        self.was_mounted = True
+        self._on_mounted()
+
+    # --- beside the requests ----------------------------------------------------------------------
+
+    async def _flush(self, filesystem: StageFilesystem) -> None:
+        """What programs never sync survives a power cut after this interval."""
+        while True:
+            await trio.sleep(self._ctx.timing.flush)
+            try:
+                await filesystem.sync()
+            except PdfsError:
+                return  # the file system has told it upward, and takes nothing more
+
+    async def _prefetch(self, work: ServedWork) -> None:
+        clean = {node.base for node in work.tree.nodes.values() if node.is_file and node.is_clean}
+        await self._contents.prefetch(sorted(clean, key=lambda content: content.size))
+        self._on_fetched()
+
+    def _first_write(self, node: Node) -> None:
+        self._to_fetch.send_nowait(node.base)
+
+    async def _fetch_opened(self) -> None:
+        """The rest of a file that is being changed, ahead of the others."""
+        async for content in self._fetches:
+            try:
+                await self._contents.bring(content)
+            except PdfsError as error:
+                logger.warning("a file that is being changed could not be fetched: %s", error)
+
+    async def _evict(self, wanted: int) -> int:
+        """Let go of cached parts where that makes room for the journal."""
+        paths = self._request.configuration.cache, self._state_path
+        if len({os.stat(path).st_dev for path in paths}) > 1:
+            return 0
+        return await self._cache.evict(wanted)
+
+    def _journal_is_short(self, error: PdfsError) -> None:
+        if isinstance(error, JournalFailed):
+            self._journal_failed(error)
+        else:
+            logger.warning("the journal can't be kept in order: %s", error)
+
+    def _journal_failed(self, error: PdfsError) -> None:
+        """Say it once: requests and the upkeep both find it out."""
+        if self.failure is None:
+            self.failure = error
+            logger.error("the mount is read-only from here on: %s", error)
+
+
+class _Mounted:
+    """Hears from `fuse.serve` that the mount answers."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+
+    def started(self, value: None = None) -> None:
+        self._call()
+
+
+def _make_read_only(filesystem: StageFilesystem, error: LockLost) -> None:
+    filesystem.read_only = error

@@ -1,0 +1,226 @@
+"""A stage while a session holds it: the lock, renewed; the root as last seen, and how sure that is.
+
+What writes to the bucket is tried until the bucket gets on (`insist`), or until somebody else has
+the stage. What writes to the root begins with a new Start where it is in doubt what became of the
+last such write (`insist_on_root`).
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import trio
+
+from pdfs.core import notes
+from pdfs.core.ids import Fence, ObjectName
+from pdfs.core.lease import Claimant, Lock, LockState, Unpublished
+from pdfs.core.root import SessionEntry
+from pdfs.errors import LockError, LockHeld, LockLost, LockUnreadable, PdfsError, StoreError
+from pdfs.stage.context import StageContext
+from pdfs.stage.end import end_session
+from pdfs.stage.lock import HeldLock
+from pdfs.stage.root import SeenRoot
+from pdfs.stage.start import Started, start
+
+Attempt = Callable[[], Awaitable[object]]
+
+
+class Hold:
+    """One session's hold of one stage, from the Start to the release."""
+
+    def __init__(
+        self,
+        ctx: StageContext,
+        *,
+        unpublished: Callable[[], Unpublished],
+        on_start: Callable[[Fence], None],
+        note: Callable[[notes.Note], None],
+    ) -> None:
+        """`unpublished` is what the lock tells others; `on_start` hears of each new fence."""
+        self._ctx = ctx
+        self._unpublished = unpublished
+        self._on_start = on_start
+        self._note = note
+        self._claimant: Claimant
+        self._started: Started
+        self._lock: HeldLock | None = None
+        self._lock_turn = trio.Lock()
+        self.root_turn = trio.Lock()
+        """Held by who writes to the root, or reads what such a write would change."""
+        self.root: SeenRoot
+        """As this session read or wrote it last."""
+        self.lost: LockLost | None = None
+        """Why nothing is uploaded any more; None while the stage is ours."""
+        self.on_lost: Callable[[LockLost], None] = _unheard
+        """Called once, when the stage is lost."""
+        self.trouble: PdfsError | None = None
+        """What keeps the session from getting on with the bucket; None while nothing does."""
+        self.left_lock: LockUnreadable | None = None
+        """Why the lock could not be released, though everything is in the bucket."""
+        self._sending = trio.CancelScope()
+        self._is_root_doubtful = False
+        """A write to the root may be under way that nobody waits for any more."""
+        self._is_lost_said = False
+
+    @property
+    def lock(self) -> Lock | None:
+        """The lock as this session wrote it last; None before it has one."""
+        return None if self._lock is None else self._lock.lock
+
+    @property
+    def fence(self) -> Fence:
+        """The fence of the newest Start."""
+        return self._started.fence
+
+    @property
+    def others(self) -> list[SessionEntry]:
+        """Other sessions that had not ended at the newest Start."""
+        entries = self._started.root.root.sessions
+        return [entry for entry in entries if entry.session != self._ctx.owner.session]
+
+    # --- take and renew ---------------------------------------------------------------------------
+
+    async def take(self, claimant: Claimant, base: ObjectName | None) -> None:
+        """Take the stage, by whatever right. Raises as `stage.start` does."""
+        self._take(await start(self._ctx, claimant, base=base))
+        self._claimant = replace(claimant, take_over=False, agreed=False)
+
+    def _take(self, started: Started) -> None:
+        self._started, self._lock, self.root = started, started.lock, started.root
+        self._on_start(started.fence)
+        self._note(notes.LockTaken(fence=started.fence))
+
+    async def _start_again(self) -> None:
+        try:
+            async with self._lock_turn:  # a renewal under way would undo it
+                self._take(await start(self._ctx, self._claimant))
+        except LockHeld as error:
+            raise LockLost(error.what, remedy="everything is kept: pdfs recover list") from error
+
+    async def keep(self) -> None:
+        """Renew the lock until the stage is lost."""
+        failed: PdfsError | None = None
+        while self.lost is None:
+            await trio.sleep(self._ctx.timing.renewal)
+            try:
+                await self.renew()
+            except LockLost as error:
+                self.lose(error)
+            except PdfsError as error:
+                failed = error
+                self._note(notes.LockNotRenewed(what=str(error)))
+                self.meet(error)
+            else:
+                if failed is not None and self.trouble is failed:
+                    self.meet(None)
+
+    async def renew(self, state: LockState | None = None) -> None:
+        """Write the lock anew, with what is unpublished. Raises LockError, StoreError."""
+        pending = self._unpublished()
+        async with self._lock_turn:
+            await self._held.renew(state=state, pending=pending)
+
+    @property
+    def _held(self) -> HeldLock:
+        assert self._lock is not None, "the stage was never taken"
+        return self._lock
+
+    # --- lose and release -------------------------------------------------------------------------
+
+    def lose(self, error: LockLost) -> None:
+        """The stage is somebody else's: what is being sent is given up."""
+        if self.lost is None:
+            self._say_lost(error)
+            self.lost = error
+            self.on_lost(error)
+            self._sending.cancel()
+
+    def _say_lost(self, error: LockLost) -> None:
+        """Tell it once, wherever it is found out first."""
+        if not self._is_lost_said:
+            self._is_lost_said = True
+            self._note(notes.LockTakenAway(what=str(error)))
+
+    async def end(self) -> None:
+        """Take the session out of the root. Raises LockLost, StoreError."""
+        self.root = await end_session(self._ctx, self.root)
+
+    async def release(self) -> None:
+        """Release the lock; what is another's, or no lock, is not ours to release."""
+        try:
+            await self.insist(lambda: self._held.release(Unpublished()))
+            self._note(notes.LockReleased(files=0, bytes=0))
+        except LockUnreadable as error:
+            self.left_lock = error
+            self._note(notes.Troubled(kind=type(error).__name__, what=str(error)))
+        except LockError as error:
+            self.meet(error)
+
+    async def leave(self) -> bool:
+        """Release the lock if that goes at once, and whether it did; it says what waits here."""
+        pending = self._unpublished()
+        try:
+            await self._held.release(pending)
+            self._note(notes.LockReleased(files=pending.files, bytes=pending.bytes))
+        except (StoreError, LockError) as error:
+            self.meet(error)
+            return False
+        return True
+
+    # --- going on ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """A block that sends to the bucket, until it is done or the stage is lost: LockLost."""
+        with trio.CancelScope() as self._sending:
+            if self.lost is not None:
+                self._sending.cancel()
+            yield
+        if self.lost is not None:
+            raise self.lost
+
+    async def insist_on_root(self, attempt: Attempt) -> None:
+        """Try what writes to the root until the bucket gets on.
+
+        What comes after a try that failed, or was cancelled, begins with a Start: it finds out what
+        became of a write to the root whose answer never came.
+        """
+
+        async def attempt_surely() -> None:
+            if self._is_root_doubtful:
+                await self._start_again()
+            self._is_root_doubtful = True
+            await attempt()
+            self._is_root_doubtful = False
+
+        await self.insist(attempt_surely)
+
+    async def insist(self, attempt: Attempt) -> None:
+        """Try until the bucket gets on, however long that takes. Raises what is no StoreError."""
+        number = 0
+        while True:
+            try:
+                await attempt()
+            except LockLost as error:
+                self._say_lost(error)
+                raise
+            except StoreError as error:
+                self.meet(error)
+                self._ctx.uploads.failed(error)
+                number += 1
+                await trio.sleep(self._ctx.timing.wait_before_try(number))
+            else:
+                self.meet(None)
+                return
+
+    def meet(self, error: PdfsError | None) -> None:
+        """Let the trouble be known, or its end."""
+        if error is not None and str(error) != str(self.trouble):
+            self._note(notes.Troubled(kind=type(error).__name__, what=str(error)))
+        elif error is None and self.trouble is not None:
+            self._note(notes.TroubleOver())
+        self.trouble = error
+
+
+def _unheard(_: object) -> None:
+    pass
