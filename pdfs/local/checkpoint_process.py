@@ -1,8 +1,9 @@
 """`python -m pdfs.local.checkpoint_process`: makes one checkpoint, beside the process that serves.
 
 A process of its own, since reading and replaying a gigabyte would hold up every request, and begun
-by exec, since a fork would hold /dev/fuse open. It only makes new files (`make_checkpoint`), has
-a low priority, and ends when the process that began it is gone.
+by exec, since a fork would hold /dev/fuse open. It only makes new files (`make_checkpoint`), and
+ends when the process that began it is gone. Its priority is that of its session: with a lower one,
+on a machine where others compute, it fell behind what was written meanwhile.
 
     standard input    the order, a JSON object
     standard output   what was made: a JSON object, a newline, and `<QQQQ` for each move
@@ -29,8 +30,6 @@ from pdfs.local.journal_format import Header
 _COMMAND: Final = (sys.executable, "-m", "pdfs.local.checkpoint_process")
 _MOVE: Final = struct.Struct("<QQQQ")
 _SAID: Final = 2000
-_NICE: Final = 5
-"""A third of the weight of a busy program; with 19 it never finished while two were busy."""
 
 
 async def run_checkpoint_process(directory: int, order: Order) -> Checkpoint:
@@ -113,7 +112,6 @@ def _decode_checkpoint(raw: bytes) -> Checkpoint:
 
 def main() -> int:
     """Carry out the order on the standard input; the exit code."""
-    os.nice(_NICE)
     directory, parent, order = _decode_order(sys.stdin.buffer.read())
     try:
         made = make_checkpoint(OsDisk(), directory, order, is_wanted=lambda: os.getppid() == parent)

@@ -19,13 +19,12 @@ Invariants:
 A roll waits for nothing. When the next segment is ready, it takes the records as soon as the
 present one is full; until then that one grows.
 
-No trio and no clock here: every call belongs on one thread, except `read`. What waits for the disk
-is handed out as a task (`journal_tasks`) for a worker thread.
+No trio and no clock here: every call belongs on one thread. What waits for the disk is handed out
+as a task (`journal_tasks`) for a worker thread.
 """
 
 import errno
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
@@ -216,7 +215,6 @@ class Journal:
     def read(self, segment: int, offset: int, length: int) -> bytes:
         """Exactly these bytes of a segment of this session, this run's or an earlier one's.
 
-        Another thread may call it while it has the bytes `pinned` and the journal is not closed.
         Raises JournalDamaged where they are not all there, DiskError, and SessionError once the
         journal is closed.
         """
@@ -233,21 +231,9 @@ class Journal:
             )
         return raw
 
-    def read_cached(self, segment: int, offset: int, length: int) -> bytes | None:
-        """The same if it takes no wait for the disk, else None: `read` it in a thread."""
-        self._check_open()
-        return self._files.read_cached(segment, offset, length)
-
-    def pinned(self) -> AbstractContextManager[None]:
-        """What can be read now can be read until the end of the block, whatever is removed."""
-        return self._files.pinned()
-
     def forget(self, segments: Iterable[int]) -> None:
-        """Whoever did not pin these sealed segments reads them no more. Raises DiskError."""
-        try:
-            self._files.forget(segments)
-        except OSError as error:
-            raise disk_error(error, "open a segment that is to be removed") from error
+        """Nobody will read these sealed segments any more; their files can go."""
+        self._files.forget(segments)
 
     # --- segments ---------------------------------------------------------------------------------
 

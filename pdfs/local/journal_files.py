@@ -1,28 +1,20 @@
-"""The open files of a journal's segments, by number: reading, and what is removed while it is read.
-
-A descriptor stays open as long as a record may be read through it. A segment whose file was removed
-is still read by whoever had it pinned before.
-"""
+"""The open files of a journal's segments, by number. All calls belong on one thread."""
 
 import contextlib
 import os
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from pdfs.disk import Disk, read_fully
 from pdfs.local.journal_format import SegmentName
 
 
 class SegmentFiles:
-    """All calls belong on one thread, except `read` and `read_cached` while something is pinned."""
+    """A descriptor stays open as long as its segment may be read."""
 
     def __init__(self, disk: Disk, directory: int) -> None:
         self._disk = disk
         self._directory = directory
         self._descriptors: dict[int, int] = {}
-        self._opening = threading.Lock()
-        self._removed: set[int] = set()
-        self._pins = 0
 
     def add(self, number: int, descriptor: int) -> None:
         """This is the open file of that segment; it is closed here."""
@@ -30,58 +22,25 @@ class SegmentFiles:
 
     def descriptor_of(self, number: int) -> int:
         """The open file of a segment, opened where this journal did not make it. Raises OSError."""
-        with self._opening:
-            if number not in self._descriptors:
-                self._descriptors[number] = open_segment(self._disk, self._directory, number)
-            return self._descriptors[number]
+        if number not in self._descriptors:
+            self._descriptors[number] = open_segment(self._disk, self._directory, number)
+        return self._descriptors[number]
 
     def read(self, number: int, offset: int, length: int) -> bytes:
         """These bytes; fewer only where the file ends. Raises OSError."""
         return read_fully(self.descriptor_of(number), length, offset)
 
-    def read_cached(self, number: int, offset: int, length: int) -> bytes | None:
-        """The same if it takes no wait for the disk, and all of it is there; else None."""
-        buffer = bytearray(length)
-        try:
-            count = os.preadv(self.descriptor_of(number), [buffer], offset, os.RWF_NOWAIT)
-        except OSError:  # EAGAIN; EOPNOTSUPP on some file systems; others are told by `read`
-            return None
-        return bytes(buffer) if count == length else None
-
-    @contextlib.contextmanager
-    def pinned(self) -> Iterator[None]:
-        """What can be read now can be read until the end of the block."""
-        self._pins += 1
-        try:
-            yield
-        finally:
-            self._pins -= 1
-            if not self._pins:
-                self._close(self._removed)
-                self._removed.clear()
-
     def forget(self, numbers: Iterable[int]) -> None:
-        """Nobody but who pinned them will read these segments. Raises OSError.
-
-        Where somebody did, this opens what was not open, so that the files can be removed.
-        """
-        if self._pins:
-            for number in numbers:
-                self.descriptor_of(number)
-                self._removed.add(number)
-        else:
-            self._close(numbers)
-
-    def close(self) -> None:
-        """Close everything. Idempotent."""
-        self._close(list(self._descriptors))
-
-    def _close(self, numbers: Iterable[int]) -> None:
+        """Nobody will read these segments."""
         for number in numbers:
             descriptor = self._descriptors.pop(number, None)
             if descriptor is not None:
                 with contextlib.suppress(OSError):
                     self._disk.close(descriptor)
+
+    def close(self) -> None:
+        """Close everything. Idempotent."""
+        self.forget(list(self._descriptors))
 
 
 def open_segment(disk: Disk, directory: int, number: int) -> int:

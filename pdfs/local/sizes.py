@@ -21,8 +21,11 @@ class JournalSizes:
 
     Deletes and renames leave half of it to the records of a publish.
     """
-    garbage: int = 1 << 30
-    """A checkpoint is due when so many bytes of the journal are dead, and more than live ones."""
+    garbage: int = 256 << 20
+    """A checkpoint is due when so many bytes of the journal are dead, and more than live ones.
+
+    What is written while it is made comes on top.
+    """
     records: int = 300_000
     """Likewise when so many records would have to be replayed: about 5 s."""
     often: int = 64
@@ -47,5 +50,5 @@ def sizes_for(free: int) -> JournalSizes:
         segment=segment,
         growth=segment // 16,
         reserve=segment // 8,
-        garbage=16 * segment,
+        garbage=4 * segment,
     )

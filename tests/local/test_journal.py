@@ -398,13 +398,6 @@ def test_reading_beyond_a_segment_is_damage_and_never_short(journal: Journal) ->
         journal.read(1, place.data_offset, 8)
 
 
-def test_what_was_just_appended_is_read_without_a_wait(journal: Journal) -> None:
-    place = journal.append(2, b"", b"content")
-    assert journal.read_cached(1, place.data_offset, 7) in (b"content", None)
-    assert journal.read_cached(1, place.data_offset, 8) is None
-    assert journal.read_cached(9, place.data_offset, 7) is None
-
-
 def test_a_journal_goes_on_where_an_earlier_one_ended(directory: int, tmp_path: Path) -> None:
     with Journal.create(OsDisk(), directory, HEADER) as journal:
         append_all(journal, some_records(5, seed=2))
