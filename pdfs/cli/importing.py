@@ -39,6 +39,7 @@ from pdfs.disk import OsDisk
 from pdfs.errors import ConflictsMade, LockError, PdfsError, UnpublishedWork, UsageError
 from pdfs.local.journal_format import Header
 from pdfs.local.state import StateDirectory
+from pdfs.local.upkeep import evict_nothing
 from pdfs.mount.progress import ProgressTeller
 from pdfs.mount.workspace import DiskWorkspace, ServedWork
 from pdfs.session import StageSession
@@ -181,7 +182,8 @@ class _Import:
         """Fill the tree. An error, or Ctrl-C, ends the session without a publish."""
         assert isinstance(work, ServedWork)
         try:
-            await _unless_interrupted(lambda: self._reading.copy(work.ledger, self._ctx))
+            async with background(partial(self._workspace.keep, _warn, evict_nothing)):
+                await _unless_interrupted(lambda: self._reading.copy(work.ledger, self._ctx))
             await work.sync()
             self._workspace.describe(reading="")
         except (PdfsError, KeyboardInterrupt) as error:
@@ -191,6 +193,11 @@ class _Import:
         if is_interactive():
             read = self._reading.read
             click.echo(f"publishing {amount(read.files, read.bytes)} …", err=True)
+
+
+def _warn(error: PdfsError) -> None:
+    """What the journal's upkeep could not do; reading goes on."""
+    click.echo(str(error), err=True)
 
 
 async def _unless_interrupted(copy: Callable[[], Awaitable[None]]) -> None:

@@ -3,8 +3,8 @@
 
 Each line is written at once and whole, at a tracked offset that moves only after that: a process
 that is killed leaves every earlier line and at most one torn one. It is not synced line by line;
-a power cut may cost the last seconds of it. It decides nothing: whether a session has unpublished
-work is told by its journal and the bucket.
+a power cut may cost what the kernel had not written yet, half a minute of it. It decides nothing:
+whether a session has unpublished work is told by its journal and the bucket.
 
 **Taken up again.** A process that resumes a session goes on in the same file. First it cuts off
 what stands behind the last line end, for that is a line that a crash tore (or zeros that a power
@@ -24,6 +24,7 @@ from pathlib import PurePath
 from types import TracebackType
 from typing import Final, Self
 
+from pdfs.core.ids import SessionId
 from pdfs.core.lease import moment
 from pdfs.core.notes import Note, fields_of
 from pdfs.disk import (
@@ -33,6 +34,7 @@ from pdfs.disk import (
     lock_file,
     make_below,
     open_regular,
+    opened,
     write_fully,
 )
 from pdfs.errors import DamageFound, LockError, SessionError, UsageError
@@ -48,6 +50,7 @@ from pdfs.local.session_log_format import (
     encode_line,
     header_fields,
     log_name,
+    parse_log_name,
 )
 from pdfs.local.session_log_reader import LineReader
 
@@ -252,3 +255,29 @@ class SessionLog:
             yield
         except OSError as error:
             raise disk_error(error, f"{what} the log {self.partial_path}") from error
+
+
+def delete_old_logs(disk: Disk, directory: int, before: float) -> list[SessionId]:
+    """Delete logs that were ended before that time, in s since 1970; whose.
+
+    Those of sessions that did not end stay, and so does one that a process is just taking up.
+    Raises DiskError.
+    """
+    try:
+        logs = filter(None, map(parse_log_name, os.listdir(directory)))
+        ended = sorted(session for session, is_whole in logs if is_whole)
+        return [session for session in ended if _is_deleted(disk, directory, session, before)]
+    except OSError as error:
+        raise disk_error(error, "delete old logs") from error
+
+
+def _is_deleted(disk: Disk, directory: int, session: SessionId, before: float) -> bool:
+    name = log_name(session, "whole")
+    try:
+        with opened(disk, directory, name, os.O_RDWR | os.O_NONBLOCK) as descriptor:
+            if os.fstat(descriptor).st_mtime >= before or not lock_file(descriptor):
+                return False
+            disk.unlink(directory, name)
+    except FileNotFoundError:
+        return False
+    return True

@@ -48,7 +48,8 @@ Make = Callable[[Order], Awaitable[Checkpoint]]
 """Makes a checkpoint. Raises DiskError or DamageFound."""
 
 
-async def _evict_nothing(wanted: int) -> int:
+async def evict_nothing(wanted: int) -> int:
+    """Where there is no cache."""
     return 0
 
 
@@ -63,7 +64,7 @@ class Upkeep:
         make: Make,
         run_blocking: RunBlocking,
         tell: Callable[[PdfsError], None],
-        evict: Evict = _evict_nothing,
+        evict: Evict = evict_nothing,
     ) -> None:
         """`tell` hears, once in a row, of what could not be done."""
         self._evict = evict

@@ -17,6 +17,7 @@ from pdfs.core.lease import Claimant, Lock
 from pdfs.disk import OsDisk, make_path
 from pdfs.errors import DiskError, LockHeld, PdfsError
 from pdfs.local.cache import PartCache, default_quota
+from pdfs.local.session_log import delete_old_logs
 from pdfs.local.state import StateDirectory
 from pdfs.mount.access import check_exists, new_id, opened_store, prove, stage_context
 from pdfs.mount.carrier import Carrier
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 _KEPT = 30 * 86400.0
 """Seconds for which a discarded session can be brought back, at least."""
+_LOGS_KEPT = 90 * 86400.0
+"""Seconds for which the log of a session that has ended stays: a quarter of a year."""
 _MOST = 10
 """Discarded sessions that one mount deletes: it should not be held up."""
 
@@ -71,7 +74,7 @@ async def _main(request: MountRequest, report: Report) -> int:
         with silence.asking():
             await prove(configuration, store)
         with StateDirectory(disk, configuration.state) as state:
-            await trio.to_thread.run_sync(_empty_trash, state)
+            await trio.to_thread.run_sync(_tidy, state)
             carry = partial(_carry, request, report, store, silence, state)
             carrier, code = await carry(request.crashed)
             if request.crashed and request.mountpoint and not carrier.was_served:
@@ -85,13 +88,15 @@ def _tell_silent(store: ObjectStore, report: Report, trouble: str) -> None:
     report({"event": "silent", "bucket": store.name, "trouble": trouble})
 
 
-def _empty_trash(state: StateDirectory) -> None:
-    """A few of the sessions that were discarded long ago; nothing that goes wrong here matters."""
+def _tidy(state: StateDirectory) -> None:
+    """Delete what was discarded or ended long ago; nothing that goes wrong here matters."""
+    now = time.time()
     try:
-        for session in state.empty_trash(time.time() - _KEPT, most=_MOST):
+        for session in state.empty_trash(now - _KEPT, most=_MOST):
             logger.info("session %s, discarded more than 30 days ago, is deleted", session)
+        delete_old_logs(OsDisk(), state.logs, now - _LOGS_KEPT)
     except PdfsError as error:
-        logger.warning("the trash could not be emptied: %s", error)
+        logger.warning("what is old could not be deleted: %s", error)
 
 
 async def _carry(

@@ -5,11 +5,15 @@ import os
 import stat
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
+from pdfs.cli.reading import Reading
 from pdfs.config import Configuration
 from pdfs.errors import DiskError, StoreUnavailable
+from pdfs.local.sizes import sizes_for
 from pdfs.store import silence
 from pdfs.store.directory import DirectoryStore
 from tests.cli.conftest import Run
@@ -101,6 +105,29 @@ def test_an_import_that_ends_after_it_has_read_all_is_a_crashed_session_like_oth
     said = run("import", source, "Plant")
     assert said.exit_code == 9
     assert "pdfs recover resume" in said.stderr
+
+
+def test_the_journal_of_an_import_is_sealed_piece_by_piece_while_it_is_read(
+    run: Run, tmp_path: Path, configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a recovery of it copies its last pieces alone, and not all that was imported."""
+    source, sessions = tmp_path / "source", Path(configuration.state) / "sessions"
+    source.mkdir()
+    for number in range(3):
+        (source / f"{number}").write_bytes(bytes([number + 1]) * (3 << 20))
+    read, waited_for = Reading._copy_bytes, iter(("*/journal-3.*", "*/journal-1.wal", "*"))
+
+    async def read_and_wait(*given: Any) -> None:
+        await read(*given)
+        awaited = next(waited_for)
+        while not list(sessions.glob(awaited)):  # noqa: ASYNC110 - a file tells nobody of it
+            await trio.sleep(0.01)
+
+    monkeypatch.setattr(Reading, "_copy_bytes", read_and_wait)
+    monkeypatch.setattr("pdfs.mount.workspace.sizes_for", lambda free: sizes_for(16 << 20))
+    assert run("import", source, "Plant").exit_code == 0
+    sizes = [line.split() for line in run("ls", "Plant/planning").output.splitlines()]
+    assert [columns[-1] for columns in sizes] == ["0", "1", "2"]
 
 
 def test_what_is_missing_is_told(run: Run, imported: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ from pdfs.errors import (
     SessionNotFound,
     UsageError,
 )
-from pdfs.local.session_log import SessionLog
+from pdfs.local.session_log import SessionLog, delete_old_logs
 from pdfs.local.session_log_format import LONGEST_LINE, LogHeader, LogLine, encode_line
 from pdfs.local.session_log_reader import BadLine, LineReader, LogReader, list_logs
 from tests.local.crashing_disk import CrashingDisk, PowerCuts, pending
@@ -730,3 +730,25 @@ def test_the_lock_is_that_of_the_open_file(tmp_path: Path) -> None:
 
 if __name__ == "__main__":
     {"write": write_for_ever, "hold": hold}[sys.argv[1]](Path(sys.argv[2]))
+
+
+# Old ones
+
+
+def test_logs_that_ended_long_ago_are_deleted_and_others_stay(tmp_path: Path) -> None:
+    """Also one that some process is just taking up again."""
+    logs = tmp_path / "logs"
+    begin(tmp_path).abandon()
+    for digit in "abc":
+        begin(tmp_path, replace(HEADER, session=SessionId(digit * 32))).close()
+    for path in logs.iterdir():
+        os.utime(path, (1000.0, 1000.0))
+    os.utime(logs / f"{'b' * 32}.jsonl", (3000.0, 3000.0))
+    with directory_of(logs) as directory:
+        with (logs / f"{'c' * 32}.jsonl").open() as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            assert delete_old_logs(OsDisk(), directory, 2000.0) == ["a" * 32]
+        left = {f"{SESSION}.jsonl.__partial__", f"{'b' * 32}.jsonl", f"{'c' * 32}.jsonl"}
+        assert set(os.listdir(logs)) == left
+        assert delete_old_logs(OsDisk(), directory, 2000.0) == ["c" * 32]
+        assert delete_old_logs(OsDisk(), directory, 2000.0) == []

@@ -145,6 +145,19 @@ def test_what_was_discarded_long_ago_goes_at_a_start_and_that_is_logged(
         now = time.time() + days * 86400
         monkeypatch.setattr("pdfs.mount.daemon.time.time", lambda: now)
         with caplog.at_level(logging.INFO, "pdfs"):
-            daemon._empty_trash(state)
+            daemon._tidy(state)
         assert bool(state.trashed()) is stays
     assert (session in caplog.text) is not stays
+
+
+@pytest.mark.parametrize(("days", "stays"), [(89.9, True), (90.1, False)])
+def test_the_log_of_a_session_that_ended_long_ago_goes_at_a_start(
+    days: float, stays: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with StateDirectory(OsDisk(), tmp_path / "state") as state:
+        log = tmp_path / "state" / "logs" / f"{'5e55105e' * 4}.jsonl"
+        log.touch()
+        now = time.time() + days * 86400
+        monkeypatch.setattr("pdfs.mount.daemon.time.time", lambda: now)
+        daemon._tidy(state)
+        assert log.exists() is stays
