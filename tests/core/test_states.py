@@ -54,4 +54,4 @@ def test_every_open_state_can_crash_or_be_aborted() -> None:
 
 def test_only_a_session_that_got_the_lock_is_ever_released() -> None:
     releasing = {state for state, event in TRANSITIONS if event is Event.RELEASED}
-    assert releasing == {State.RESTORING, State.UPLOADING}
+    assert releasing == {State.DOWNLOADING, State.RESTORING, State.UPLOADING}
