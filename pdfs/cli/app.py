@@ -105,6 +105,8 @@ def _tell(error: Exception) -> int:
         case click.ClickException():
             return fail(error.format_message(), error.exit_code)
         case click.Abort():
+            if sys.stderr.isatty():  # the cursor stands behind a question
+                click.echo(err=True)
             return _interrupted()
         case BrokenPipeError():
             # Whoever read our output has seen enough; Python would complain once more at its exit.

@@ -1,12 +1,15 @@
 """Sessions whose daemon is dead: what their journals hold."""
 
+import time
 from dataclasses import dataclass
 
 from pdfs.cli.sessions import LocalSession, state_of
+from pdfs.cli.words import printable, span
 from pdfs.config import Configuration
 from pdfs.core.generation import changed_files, unpublished_of
 from pdfs.core.ids import Path
 from pdfs.core.keys import StageKeys
+from pdfs.core.operation import Operation
 from pdfs.disk import OsDisk
 from pdfs.local.recovery import Recovered, recover
 
@@ -23,6 +26,8 @@ class Left:
     """Files with bytes that are in the journal alone."""
     edits: int = 0
     """Operations since the last publish, also those that concern no file's bytes."""
+    last: Operation | None = None
+    """What a program did last, where the journal still says it."""
     damage: str = ""
     """What is wrong with the journal, and what was lost by that; empty for a sound one."""
 
@@ -35,6 +40,14 @@ def look_at(configuration: Configuration, session: LocalSession) -> Left:
     ):
         recovered = recover(OsDisk(), directory)
     return Left() if recovered is None else _left(session, recovered)
+
+
+def last_words(left: Left) -> str:
+    """`written drawings/a.dxf, 5 min ago`; empty where it is not known."""
+    if left.last is None:
+        return ""
+    what, path = left.last.what, left.last.path or "what has no name any more"
+    return printable(f"{what}: {path}, {span(time.time() - left.last.time)} ago")
 
 
 def _left(session: LocalSession, recovered: Recovered) -> Left:
@@ -52,5 +65,6 @@ def _left(session: LocalSession, recovered: Recovered) -> Left:
         bytes=unpublished.bytes,
         changed=tuple(changed_files(tree)),
         edits=tree.edits - tree.published_edits,
+        last=recovered.last,
         damage=recovered.damage,
     )

@@ -4,12 +4,12 @@ import time
 
 import click
 
-from pdfs.cli.crashed import Left, look_at
+from pdfs.cli.crashed import Left, last_words, look_at
 from pdfs.cli.discarding import discard_session
 from pdfs.cli.incomplete import tell_incomplete
 from pdfs.cli.options import is_interactive
 from pdfs.cli.sessions import LocalSession
-from pdfs.cli.words import amount, span
+from pdfs.cli.words import amount, count, printable, span
 from pdfs.config import Configuration
 from pdfs.core.ids import SessionId
 from pdfs.errors import UnpublishedWork
@@ -25,29 +25,35 @@ def choose(
 ) -> SessionId | None:
     """The session to go on with, of these, the newest first; None after all were discarded.
 
-    Raises UnpublishedWork for an import that was cut short: it is no user's work.
+    On a terminal each is shown and asked about, until one is to be resumed; who answers nothing
+    leaves it as it is. Raises UnpublishedWork for an import that was cut short: it is no user's
+    work.
     """
-    is_question = not resume and not found[0].reading
-    if discard or (is_question and _wants_discard(configuration, found[0], yes=yes)):
-        for each in found:
-            tell_incomplete(discard_session(configuration, each))
-            click.echo(f"discarded; pdfs recover undo {each.short} brings it back", err=True)
-        return None
-    if found[0].reading and not resume:
-        raise UnpublishedWork(
-            f"an import of {found[0].name} was cut short here before it had read all of "
-            f"{found[0].reading}, so it is only a part; nothing of it is published",
-            remedy="import anew: pdfs import; or mount with --discard, or, to go on with that "
-            "part, with --resume",
-        )
-    for other in found[1:]:
-        click.echo(f"an older session waits, too: pdfs recover show {other.short}", err=True)
-    return found[0].session
+    for number, each in enumerate(found):
+        if not discard and (resume or not _wants_discard(configuration, each, yes=yes)):
+            for other in found[number + 1 :]:
+                click.echo(
+                    f"an older session waits, too: pdfs recover show {other.short}", err=True
+                )
+            return each.session
+        tell_incomplete(discard_session(configuration, each))
+        click.echo(f"discarded; pdfs recover undo {each.short} brings it back", err=True)
+    return None
 
 
 def _wants_discard(configuration: Configuration, crashed: LocalSession, *, yes: bool) -> bool:
     """Whether the user says so; without a terminal, or with --yes, what was done is kept."""
-    _tell(crashed, look_at(configuration, crashed))
+    if crashed.reading:
+        raise UnpublishedWork(
+            f"an import of {crashed.name} was cut short here before it had read all of "
+            f"{crashed.reading}, so it is only a part; nothing of it is published",
+            remedy="import anew: pdfs import; or mount with --discard, or, to go on with that "
+            "part, with --resume",
+        )
+    left = look_at(configuration, crashed)
+    if not left.edits and not left.files and not left.damage:
+        return False  # a mount that was stopped before anybody worked is no question
+    _tell(crashed, left)
     if yes or not is_interactive():
         click.echo("it is resumed (--discard would put it into the trash)", err=True)
         return False
@@ -60,12 +66,16 @@ def _wants_discard(configuration: Configuration, crashed: LocalSession, *, yes: 
     return answer == "discard"
 
 
-def _tell(crashed: LocalSession, found: Left) -> None:
+def _tell(crashed: LocalSession, left: Left) -> None:
     age = span(time.time() - crashed.changed)
     click.echo(
         f"a session of {crashed.name} crashed here {age} ago with "
-        f"{amount(found.files, found.bytes)} unpublished",
+        f"{amount(left.files, left.bytes)} unpublished, {count(left.edits, 'operation')}",
         err=True,
     )
-    if found.damage:
-        click.echo(f"its journal is damaged: {found.damage}", err=True)
+    if left.last is not None:
+        click.echo(f"last operation: {last_words(left)}", err=True)
+    if crashed.why:
+        click.echo(printable(f"cut short: {crashed.why}"), err=True)
+    if left.damage:
+        click.echo(f"its journal is damaged: {left.damage}", err=True)

@@ -20,12 +20,13 @@ from pdfs.cli.bucket import (
 )
 from pdfs.cli.options import json_option, with_configuration
 from pdfs.cli.output import print_json
-from pdfs.cli.words import moment, printable
+from pdfs.cli.words import printable
 from pdfs.config import Configuration
 from pdfs.core.ids import Path
 from pdfs.core.keys import StageKeys, check_name, parent, why_no_file
 from pdfs.core.lease import LockState
 from pdfs.core.manifest import Entry
+from pdfs.core.moments import local_moment
 from pdfs.core.record import Kind
 from pdfs.errors import NotFoundError, PdfsError, UsageError
 from pdfs.stage.context import StageContext
@@ -226,7 +227,7 @@ def _show_rows(rows: Iterable[_Row], as_json: bool) -> None:
     for row in rows:
         mode = stat.filemode(_TYPES[row.kind] | row.mode)
         link = f" -> {row.target}" if row.target else ""
-        said = f"{mode} {row.size:>12} {moment(row.mtime / 1e9)} {row.path}{link}"
+        said = f"{mode} {row.size:>12} {local_moment(row.mtime / 1e9)} {row.path}{link}"
         click.echo(printable(said))
 
 

@@ -19,11 +19,12 @@ from pdfs.cli.options import (
 )
 from pdfs.cli.output import print_json
 from pdfs.cli.sessions import state_of
-from pdfs.cli.words import amount, moment, span, unended
+from pdfs.cli.words import amount, span, unended
 from pdfs.config import Configuration
 from pdfs.core import lease
 from pdfs.core.keys import StageKeys
 from pdfs.core.lease import Claimant, Lock, LockState, Unpublished
+from pdfs.core.moments import local_moment
 from pdfs.core.root import SessionEntry
 from pdfs.disk import OsDisk, opened, write_fully
 from pdfs.errors import LockUnreadable, UsageError
@@ -111,7 +112,7 @@ def _lines(keys: StageKeys, lock: Lock | None, age: float) -> list[str]:
     return [
         f"{name} is locked by {lock.user} on {lock.machine}",
         f"  state        {lock.state}",
-        f"  since        {moment(lock.since)}",
+        f"  since        {local_moment(lock.since)}",
         f"  last seen    {span(age)} ago",
         f"  expires      {expiry}",
         f"  unpublished  {waiting}, as of then",

@@ -17,10 +17,11 @@ from pdfs.cli.sessions import (
     not_found,
     state_of,
 )
-from pdfs.cli.words import amount, moment, printable, size
+from pdfs.cli.words import amount, printable, size
 from pdfs.config import Configuration
 from pdfs.core.ids import SessionId
 from pdfs.core.lease import seconds_of
+from pdfs.core.moments import local_moment
 from pdfs.disk import OsDisk
 from pdfs.errors import SessionNotFound
 from pdfs.local.session_log_format import ENDED, LogLine
@@ -163,10 +164,7 @@ class _Shown(dict[str, Any]):
 
 def _when(at: str) -> str:
     seconds = _seconds(at)
-    try:
-        return at if seconds is None else moment(seconds)
-    except (ValueError, OverflowError):  # a year that this machine's clock can't show
-        return at
+    return at if seconds is None else local_moment(seconds) or at
 
 
 def _seconds(at: str) -> float | None:

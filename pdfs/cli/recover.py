@@ -8,7 +8,7 @@ import click
 import trio
 
 from pdfs.cli.bucket import opened_stage
-from pdfs.cli.crashed import Left, look_at
+from pdfs.cli.crashed import Left, last_words, look_at
 from pdfs.cli.daemon import start_daemon
 from pdfs.cli.discarding import discard_session
 from pdfs.cli.incomplete import check_complete
@@ -31,10 +31,11 @@ from pdfs.cli.sessions import (
 )
 from pdfs.cli.status import condition_of
 from pdfs.cli.umounting import report_end
-from pdfs.cli.words import amount, count, moment, printable, size, span
+from pdfs.cli.words import amount, count, printable, size, span
 from pdfs.config import Configuration
 from pdfs.core.content import Content
 from pdfs.core.keys import StageKeys
+from pdfs.core.moments import local_moment
 from pdfs.disk import OsDisk
 from pdfs.errors import (
     DamageFound,
@@ -105,10 +106,12 @@ def show_command(configuration: Configuration, session: str, as_json: bool) -> N
     click.echo(f"session      {found.session}")
     click.echo(f"stage        {found.name}")
     click.echo(f"bucket       {found.bucket}")
-    click.echo(f"began        {moment(found.started)} by {found.user} on {found.machine}")
+    click.echo(f"began        {local_moment(found.started)} by {found.user} on {found.machine}")
     if found.why:
         click.echo(f"cut short    {found.why}")
     click.echo(f"unpublished  {amount(left.files, left.bytes)}, {count(left.edits, 'operation')}")
+    if left.last is not None:
+        click.echo(f"last         {last_words(left)}")
     for path in left.changed[:_SHOWN]:
         click.echo(printable(f"  {path}"))
     if len(left.changed) > _SHOWN:
@@ -340,5 +343,8 @@ def _fields(
         **fields,
         "unpublished": {"files": left.files, "bytes": left.bytes},
         "edits": left.edits,
+        "last": None
+        if left.last is None
+        else {"what": left.last.what, "path": left.last.path, "time": left.last.time},
         "problem": left.damage,
     }

@@ -174,10 +174,23 @@ def _named(
     sessions: list[LocalSession], target: str
 ) -> tuple[list[LocalSession], list[LocalSession], list[LocalSession]]:
     """Those that `target` names by their mountpoint, by their id, and by their stage."""
-    by_place = [each for each in sessions if each.mountpoint and _is_at(target, each.mountpoint)]
+    by_place = _innermost(
+        [each for each in sessions if each.mountpoint and _is_at(target, each.mountpoint)], target
+    )
     by_id = [each for each in sessions if _begins(each.session, target)]
     by_stage = [each for each in sessions if _is_stage(each, target)]
     return by_place, by_id, by_stage
+
+
+def _innermost(around: list[LocalSession], target: str) -> list[LocalSession]:
+    """Of mountpoints that lie one below the other, the one that hides the others.
+
+    That of a dead session counts only where it is named itself: its mount may be gone.
+    """
+    path = full_path(target)
+    around = [each for each in around if each.is_held or each.mountpoint == path] or around
+    deepest = max((len(each.mountpoint) for each in around), default=0)
+    return [each for each in around if len(each.mountpoint) == deepest]
 
 
 def not_found(target: str) -> SessionNotFound:

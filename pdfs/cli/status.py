@@ -11,9 +11,10 @@ from pdfs.cli.options import bucket_words, configuration_of, json_option, with_c
 from pdfs.cli.output import print_json
 from pdfs.cli.progress import line_of
 from pdfs.cli.sessions import LocalSession, find_session, local_sessions
-from pdfs.cli.words import amount, moment, printable, size, span
+from pdfs.cli.words import amount, printable, size, span
 from pdfs.config import Configuration
 from pdfs.core.lease import seconds_of
+from pdfs.core.moments import local_moment
 from pdfs.errors import PdfsError
 
 _SHOWN = 5
@@ -178,7 +179,7 @@ def _lock(status: Event) -> str:
     now = time.time()
     return (
         f"{lock['state']}, {lock['user']} on {lock['machine']} "
-        f"since {moment(seconds_of(lock['since']))}, "
+        f"since {local_moment(seconds_of(lock['since']))}, "
         f"renewed {span(now - seconds_of(lock['renewed']))} ago"
     )
 

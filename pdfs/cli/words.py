@@ -1,7 +1,5 @@
 """Numbers and times in the words that every command uses."""
 
-from datetime import datetime
-
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 
 
@@ -29,11 +27,6 @@ def span(seconds: float) -> str:
         if seconds >= length:
             return f"{int(seconds // (86400 if unit == 'days' else length))} {unit}"
     return f"{max(0, int(seconds))} s"
-
-
-def moment(seconds: float) -> str:
-    """A time in s since 1970 as the user's clock shows it."""
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def printable(text: str) -> str:

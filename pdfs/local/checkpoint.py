@@ -23,7 +23,7 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Final
 
-from pdfs.core import snapshot
+from pdfs.core import operation, snapshot
 from pdfs.core.ids import SessionId
 from pdfs.core.intervals import Extent, Position
 from pdfs.core.relocation import Moves
@@ -108,17 +108,26 @@ def read_standing(disk: Disk, directory: int, session: SessionId) -> Standing | 
     return Standing(tree=snapshot.decode(raw[STANDING.size :]), after=after, through=through)
 
 
-def replay_on(tree: Tree, loaded: Loaded, is_wanted: Callable[[], bool] = lambda: True) -> None:
-    """Apply a journal to `tree`, up to its end; a record that contradicts the tree is its end."""
+def replay_on(
+    tree: Tree, loaded: Loaded, is_wanted: Callable[[], bool] = lambda: True
+) -> JournalRecord | None:
+    """Apply a journal to `tree`, up to its end; a record that contradicts the tree is its end.
+
+    Returns the last one that a program made, if there is any.
+    """
     record: JournalRecord | None = None
+    last: JournalRecord | None = None
     try:
         for record in loaded.records():
             if not is_wanted():
                 raise Interrupted
             replay_one(tree, record)
+            if record.kind in operation.CODES:
+                last = record
     except JournalDamaged as error:
         assert record is not None
         loaded.reject(record, error.what)
+    return last
 
 
 def make_checkpoint(

@@ -20,7 +20,8 @@ replayed, are kept until the session ends, through later recoveries too; then al
 import contextlib
 from dataclasses import dataclass
 
-from pdfs.core.record import Drop
+from pdfs.core.operation import Operation, operation_of
+from pdfs.core.record import Drop, decode
 from pdfs.core.tree import Tree
 from pdfs.disk import Disk, disk_error
 from pdfs.errors import DiskFull, JournalDamaged, PdfsError
@@ -55,6 +56,8 @@ class Recovered:
     header: Header | None
     lost: str
     """Which bytes of files were lost with segments that replay does not read; empty = none."""
+    last: Operation | None = None
+    """What a program did last; None where a checkpoint was made since."""
 
     @property
     def damage(self) -> str:
@@ -81,7 +84,7 @@ def recover(disk: Disk, directory: SessionDirectory) -> Recovered | None:
         after=found.after,
         through=found.through,
     )
-    replay_on(found.tree, loaded)
+    last = replay_on(found.tree, loaded)
     lost = lose_damaged(
         disk, directory.descriptor, directory.session, found.tree, through=found.through
     )
@@ -91,6 +94,7 @@ def recover(disk: Disk, directory: SessionDirectory) -> Recovered | None:
         highest_segment=max(found.through, loaded.highest_segment),
         header=loaded.header,
         lost=lost,
+        last=None if last is None else operation_of(decode(last.kind, last.body), found.tree),
     )
 
 

@@ -17,6 +17,7 @@ from pdfs.core import lease
 from pdfs.core import root as core_root
 from pdfs.core.ids import Fence, ObjectName
 from pdfs.core.lease import Claimant, Lock, LockState, Refusal, Right, Unpublished, judge
+from pdfs.core.moments import local_moment
 from pdfs.core.root import Root, SessionEntry
 from pdfs.errors import LockHeld
 from pdfs.stage.context import StageContext
@@ -197,7 +198,7 @@ def _refused(ctx: StageContext, lock: Lock, age: float, refusal: Refusal) -> Loc
     state = "" if lock.state is LockState.ACTIVE else f" ({lock.state})"
     return LockHeld(
         f"{stage} is locked by {lock.user} on {lock.machine}{state} since "
-        f"{lease.moment(lock.since)}, last seen {_span(age)} ago{waiting}",
+        f"{local_moment(lock.since)}, last seen {_span(age)} ago{waiting}",
         remedy=_REMEDIES[refusal],
         lock=lock,
         age=age,

@@ -81,7 +81,7 @@ def test_every_kind_of_event_is_shown_in_words(run: Run, configuration: Configur
     said = run("log", "Plant")
     assert (said.exit_code, said.stderr) == (0, "")
     lines = said.stdout.splitlines()
-    assert [line.split()[2] for line in lines] == ["begun", *(n.event for n in EACH), "ended"]
+    assert [line.split()[3] for line in lines] == ["begun", *(n.event for n in EACH), "ended"]
     assert "?" not in said.stdout
     assert "anna on ws7 begins with Plant/planning of file:///b, process 4711" in lines[0]
     for words in (

@@ -12,7 +12,8 @@ from pdfs.cli import daemon as daemon_module
 from pdfs.cli import leftover, mounting, mountpoint
 from pdfs.config import Configuration
 from tests.cli.conftest import Run
-from tests.cli.daemons import SESSION, session_of
+from tests.cli.daemons import SESSION, description, session_of
+from tests.local.left import leave_crashed
 
 Play = Callable[..., Callable[[], list[dict[str, Any]]]]
 
@@ -152,15 +153,24 @@ def test_a_daemon_that_ends_without_a_word_is_told_with_its_log(
     assert f"{configuration.state}/logs/" in said.stderr
 
 
+def leave(configuration: Configuration) -> None:
+    """A session of the stage that crashed with a file."""
+    described = description(configuration)
+    leave_crashed(configuration.state, described, SESSION, {"drawing\n": b"drawn"})
+
+
 def test_a_crashed_session_is_resumed_where_nobody_can_be_asked(
     play: Play, place: Path, run: Run, configuration: Configuration
 ) -> None:
     requests = play({"events": [MOUNTED]})
-    with session_of(configuration, is_held=False):
-        said = run("mount", "Plant", place)
+    leave(configuration)
+    said = run("mount", "Plant", place)
     assert said.exit_code == 0
-    assert "crashed here" in said.stderr
-    assert "it is resumed" in said.stderr
+    crashed, last, resumed = said.stderr.splitlines()
+    assert crashed.startswith("a session of Plant/planning crashed here ")
+    assert crashed.endswith(" ago with 1 file (5 bytes) unpublished, 2 operations")
+    assert last.startswith(r"last operation: written: drawing\n, ")
+    assert resumed == "it is resumed (--discard would put it into the trash)"
     assert requests()[0]["crashed"] == SESSION
 
 
@@ -169,11 +179,21 @@ def test_a_crashed_session_is_asked_about_on_a_terminal(
     play: Play, place: Path, run: Run, configuration: Configuration
 ) -> None:
     requests = play({"events": [MOUNTED]}, {"events": [MOUNTED]})
-    with session_of(configuration, is_held=False):
-        assert run("mount", "Plant", place, input="\n").exit_code == 0
-        assert run("mount", "Plant", place, input="discard\n").exit_code == 0
+    leave(configuration)
+    assert run("mount", "Plant", place, input="\n").exit_code == 0
+    assert run("mount", "Plant", place, input="discard\n").exit_code == 0
     assert [request["crashed"] for request in requests()] == [SESSION, None]
     assert SESSION[:8] in run("recover", "list").output
+
+
+@pytest.mark.usefixtures("on_a_terminal")
+def test_a_session_that_died_before_anybody_worked_is_taken_up_without_a_question(
+    play: Play, place: Path, run: Run, configuration: Configuration
+) -> None:
+    requests = play({"events": [MOUNTED]})
+    with session_of(configuration, is_held=False):
+        assert run("mount", "Plant", place).stderr == ""
+    assert [request["crashed"] for request in requests()] == [SESSION]
 
 
 def test_half_an_import_is_not_taken_for_somebody_s_work(

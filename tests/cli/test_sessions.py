@@ -6,6 +6,7 @@ import pytest
 
 from pdfs.cli.sessions import find_session, full_path, local_sessions
 from pdfs.config import Configuration
+from pdfs.core.ids import SessionId
 from pdfs.errors import SessionNotFound, UsageError
 from tests.cli.conftest import Run
 from tests.cli.daemons import OTHER, SESSION, session_of
@@ -41,6 +42,21 @@ def test_a_session_that_lives_goes_before_one_that_crashed_there(
 ) -> None:
     with session_of(configuration), session_of(configuration, OTHER, is_held=False):
         assert find_session(local_sessions(configuration), "/mnt/plant").session == SESSION
+
+
+def test_the_innermost_of_mounts_below_each_other_is_meant(configuration: Configuration) -> None:
+    def named(target: str) -> str:
+        return find_session(local_sessions(configuration), target).session
+
+    with session_of(configuration):
+        with session_of(configuration, OTHER, stage="built", mountpoint="/mnt/plant/built"):
+            assert named("/mnt/plant/built/drawings") == named("/mnt/plant/built") == OTHER
+            assert named("/mnt/plant/drawings") == named("/mnt/plant") == SESSION
+            assert named("/mnt/plant/built2") == SESSION
+        third = SessionId("3" * 32)
+        with session_of(configuration, third, is_held=False, mountpoint="/mnt/plant/old"):
+            assert named("/mnt/plant/old") == third, "the dead mount there is meant"
+            assert named("/mnt/plant/old/drawings") == SESSION
 
 
 def test_a_session_without_a_readable_description_is_listed_with_its_problem(

@@ -2,8 +2,8 @@
 
 import json
 
-from pdfs.cli.words import moment
 from pdfs.config import Configuration
+from pdfs.core.moments import local_moment
 from tests.cli.conftest import Run
 from tests.cli.daemons import SESSION, STATUS, daemon, result, session_of
 
@@ -21,7 +21,7 @@ def test_status_shows_state_bucket_unpublished_work_fetch_and_lock(
     assert said.startswith("Plant/planning  ACTIVE  /mnt/plant\n")
     assert "2 files (3.0 MiB)" in said
     assert "1 file (10 bytes) of 4 files (40 bytes)" in said
-    assert f"active, anna on ws7 since {moment(1_800_000_000)}, " in said
+    assert f"active, anna on ws7 since {local_moment(1_800_000_000)}, " in said
     assert "(only on this machine)" in said
     assert "process 4711" in said
     assert "pdfs umount /mnt/plant" in said

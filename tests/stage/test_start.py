@@ -10,6 +10,7 @@ from pdfs.core import lease
 from pdfs.core import root as core_root
 from pdfs.core.ids import Fence, ObjectName
 from pdfs.core.lease import Lock, LockState, Refusal, Right, Unpublished
+from pdfs.core.moments import local_moment
 from pdfs.errors import LockHeld, LockLost, LockUnreadable, ObjectDamaged, StoreUnavailable
 from pdfs.stage.context import StageContext
 from pdfs.stage.end import end_session
@@ -77,7 +78,7 @@ async def test_a_second_user_is_refused_and_told_who_has_it_since_when() -> None
     for word in (
         "'planning'",
         "anna on ws7",
-        lease.moment(anna.lock.lock.since),
+        local_moment(anna.lock.lock.since),
         "2 min",
         "--take",
     ):

@@ -1,0 +1,28 @@
+"""Times as people read them."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pdfs.core.moments import local_moment
+
+
+@pytest.fixture
+def _berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_berlin")
+def test_a_time_is_that_of_the_wall_and_says_how_far_it_is_from_utc() -> None:
+    assert local_moment(1_800_000_000) == "2027-01-15 09:00:00 +0100"
+    assert local_moment(1_815_000_000.9) == "2027-07-08 00:40:00 +0200"
+
+
+@pytest.mark.parametrize("seconds", [1e18, -1e18, float("nan"), float("inf")])
+def test_a_time_that_no_calendar_has_is_left_out(seconds: float) -> None:
+    assert local_moment(seconds) == ""
