@@ -1,8 +1,10 @@
 """`pdfs recover`: sessions that a crash, or an abort, left on this machine."""
 
+import os
 import shlex
 import time
 from collections.abc import Sequence
+from pathlib import PurePath
 
 import click
 import trio
@@ -199,6 +201,7 @@ def rescue_command(
     NAME.incomplete. What can't be copied is named, and so is what was removed.
     """
     found = _crashed(configuration, session)
+    _check_elsewhere(configuration, directory)
     rescued = trio.run(_rescue, configuration, found, directory, everything)
     click.echo(f"{count(len(rescued.files), 'file')} copied to {directory}")
     _list("renamed", [f"{old} -> {new}" for new, old in rescued.renamed.items()])
@@ -214,6 +217,17 @@ def rescue_command(
             remedy="what is missing was never here and is not in the bucket any more, or the "
             "bucket can't be reached: try again then, into another directory",
         )
+
+
+def _check_elsewhere(configuration: Configuration, directory: str) -> None:
+    """Refuse to copy into what PDFS itself tidies up."""
+    target = PurePath(os.path.realpath(directory))
+    for ours in (configuration.state, configuration.cache, configuration.runtime):
+        if target.is_relative_to(os.path.realpath(ours)):
+            raise UsageError(
+                f"{directory} is where PDFS keeps its own files, and removes them",
+                remedy="name a directory of your own",
+            )
 
 
 async def _rescue(

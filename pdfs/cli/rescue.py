@@ -39,6 +39,7 @@ from pdfs.local.session_directory import SessionDirectory
 
 INCOMPLETE: Final = ".incomplete"
 _PIECE: Final = 4 << 20
+_ANOTHER: Final = "name a new directory, or an empty one"
 
 Fetch = Callable[[Content, int, int], Awaitable[bytes]]
 
@@ -66,11 +67,13 @@ def empty_directory(disk: Disk, path: str) -> Iterator[int]:
     """
     try:
         descriptor = make_path(disk, os.path.abspath(path))
+    except (NotADirectoryError, FileExistsError):
+        raise UsageError(f"{path} is no directory", remedy=_ANOTHER) from None
     except OSError as error:
-        raise DiskError(f"{path} can't be made: {error.strerror}") from error
+        raise DiskError(f"{path} can't be made: {error.strerror}", remedy=_ANOTHER) from error
     try:
         if os.listdir(descriptor):
-            raise UsageError(f"{path} is not empty", remedy="name a new directory")
+            raise UsageError(f"{path} is not empty", remedy=_ANOTHER)
         yield descriptor
     finally:
         disk.close(descriptor)
@@ -176,9 +179,13 @@ class Rescue:
             name = leaf(path)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             with opened(self._disk, folder, name, flags) as descriptor:
-                await self._fill(descriptor, node, missing)
-                self._keep_attributes(descriptor, path, node)
-                self._disk.fsync(descriptor)
+                try:
+                    await self._fill(descriptor, node, missing)
+                    self._keep_attributes(descriptor, path, node)
+                    self._disk.fsync(descriptor)
+                except OSError:  # what is there shall not look like the file
+                    self._disk.rename(folder, name, folder, self._incomplete_name(path))
+                    raise
             if missing:
                 self._disk.rename(folder, name, folder, self._incomplete_name(path))
                 self.rescued.incomplete[path] = missing

@@ -191,7 +191,11 @@ class StateDirectory(Descriptors):
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            raise SessionError(f"session {session} is there already; nothing was moved") from None
+            raise SessionError(
+                f"there are two of session {session}, in sessions/ and trash/ below {self.path}: "
+                "nothing was moved",
+                remedy="move one of them away",
+            ) from None
         self._disk.fsync(target)
         self._disk.fsync(source)
 

@@ -404,7 +404,7 @@ def test_nothing_is_moved_over_something(state: StateDirectory, tmp_path: Path, 
     for parent in ("sessions", "trash"):
         (tmp_path / "pdfs" / parent / SESSION).mkdir(mode=0o700)
         (tmp_path / "pdfs" / parent / SESSION / "journal-1.wal").write_bytes(parent.encode())
-    with pytest.raises(SessionError, match="already"):
+    with pytest.raises(SessionError, match="there are two of session"):
         getattr(state, move)(SESSION)
     for parent in ("sessions", "trash"):
         file = tmp_path / "pdfs" / parent / SESSION / "journal-1.wal"

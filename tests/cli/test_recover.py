@@ -1,0 +1,129 @@
+"""`pdfs recover` with what can't be: refused in words with a remedy, and nothing is changed."""
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from pdfs.cli import rescue
+from pdfs.config import Configuration
+from pdfs.disk import Buffer, Disk, write_fully
+from tests.cli.conftest import Run
+from tests.cli.daemons import OTHER, SESSION, description, session_of
+from tests.local.left import leave_crashed
+
+FILES = {"list": b"drawn", "model": bytes(range(256)) * 512}
+
+
+@pytest.fixture
+def crashed(configuration: Configuration) -> Iterator[dict[str, bytes]]:
+    """What a crashed session consists of; it is the same afterwards."""
+    leave_crashed(configuration.state, description(configuration), SESSION, FILES)
+    before = files_of(configuration)
+    assert before
+    yield before
+    assert files_of(configuration) == before, "the session is not what it was"
+
+
+def files_of(configuration: Configuration) -> dict[str, bytes]:
+    path = Path(configuration.state, "sessions", SESSION)
+    return {str(file): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+@pytest.mark.usefixtures("crashed")
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("show", "nosuch"), 3, "is called 'nosuch'; pdfs status"),
+        (("resume", "nosuch"), 3, "is called 'nosuch'; pdfs status"),
+        (("discard", "nosuch"), 3, "is called 'nosuch'; pdfs status"),
+        (("rescue", "nosuch", "there"), 3, "is called 'nosuch'; pdfs status"),
+        (("undo", "nosuch"), 3, "nothing was discarded on this machine"),
+        (("undo", SESSION[:8]), 3, "nothing was discarded on this machine"),
+        (("discard", SESSION[:8]), 2, "out of reach of a publish; add --yes"),
+        (("rescue", SESSION[:8], "/proc/nothing"), 8, "can't be made: No such file or directory"),
+        (("show", OTHER[:8]), 4, "is mounted at /mnt/plant; pdfs umount /mnt/plant"),
+        (("resume", OTHER[:8]), 4, "is mounted at /mnt/plant; pdfs umount /mnt/plant"),
+        (("discard", OTHER[:8], "--yes"), 4, "is mounted at /mnt/plant; pdfs umount /mnt/plant"),
+        (("rescue", OTHER[:8], "there"), 4, "is mounted at /mnt/plant; pdfs umount /mnt/plant"),
+    ],
+)
+def test_what_can_not_be_is_refused(
+    arguments: tuple[str, ...],
+    code: int,
+    words: str,
+    run: Run,
+    configuration: Configuration,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with session_of(configuration, OTHER, stage="built"):
+        said = run("recover", *arguments)
+    assert (said.exit_code, said.stdout) == (code, "")
+    assert words in said.stderr
+    assert said.stderr.count("\n") == 1
+    assert not (tmp_path / "there").exists()
+
+
+@pytest.mark.usefixtures("crashed")
+def test_a_rescue_goes_to_a_directory_that_is_new_or_empty_and_not_ours(
+    run: Run, configuration: Configuration, tmp_path: Path
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(configuration.state)
+    state = Path(configuration.state)
+    for directory, words in (
+        (tmp_path / "full", "is not empty; name a new directory"),
+        (tmp_path / "full" / "file", "is no directory; name a new directory"),
+        (tmp_path / "full" / "file" / "below", "is no directory; name a new directory"),
+        (state / "sessions" / SESSION / "rescued", "where PDFS keeps its own files"),
+        (state / "trash" / "rescued", "where PDFS keeps its own files"),
+        (Path(configuration.cache, "rescued"), "where PDFS keeps its own files"),
+        (tmp_path / "link" / "rescued", "where PDFS keeps its own files"),
+    ):
+        said = run("recover", "rescue", SESSION, directory)
+        assert (said.exit_code, words in said.stderr) == (2, True), said.stderr
+    assert (tmp_path / "full" / "file").read_text() == "mine"
+    assert not list(tmp_path.rglob("rescued"))
+
+
+@pytest.mark.usefixtures("crashed")
+def test_a_rescue_to_a_full_disk_says_so_and_leaves_nothing_that_looks_whole(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(disk: Disk, descriptor: int, buffers: Sequence[Buffer], offset: int) -> int:
+        if len(buffers[0]) > len(FILES["list"]):
+            os.pwrite(descriptor, buffers[0][:4096], offset)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_fully(disk, descriptor, buffers, offset)
+
+    monkeypatch.setattr(rescue, "write_fully", write)
+    said = run("recover", "rescue", SESSION, tmp_path / "rescued")
+    assert said.exit_code == 8
+    assert "no room to write 'model'" in said.stderr
+    there = {path.name: path.read_bytes() for path in (tmp_path / "rescued").iterdir()}
+    assert there == {"list": FILES["list"], "model.incomplete": FILES["model"][:4096]}
+
+
+def test_undo_brings_back_once_and_never_over_another(
+    run: Run, configuration: Configuration
+) -> None:
+    leave_crashed(configuration.state, description(configuration), SESSION, FILES)
+    discarded = run("recover", "discard", SESSION, "--yes")
+    assert discarded.exit_code == 0, discarded.stderr
+    leave_crashed(configuration.state, description(configuration), SESSION, {"other": b"work"})
+    for _ in range(2):
+        said = run("recover", "undo", SESSION)
+        assert said.exit_code == 2
+        assert "there are two of session" in said.stderr
+        assert "nothing was moved; move one of them away" in said.stderr
+    trash = Path(configuration.state, "trash", SESSION)
+    work = Path(configuration.state, "sessions", SESSION).rename(trash.with_name("away"))
+    assert "is back" in run("recover", "undo").stdout
+    assert "2 files" in run("recover", "list").stdout
+    assert run("recover", "undo").exit_code == 3
+    assert work.is_dir()
