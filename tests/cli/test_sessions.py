@@ -1,5 +1,6 @@
 """Which session TARGET means."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,15 @@ def test_the_innermost_of_mounts_below_each_other_is_meant(configuration: Config
         with session_of(configuration, third, is_held=False, mountpoint="/mnt/plant/old"):
             assert named("/mnt/plant/old") == third, "the dead mount there is meant"
             assert named("/mnt/plant/old/drawings") == SESSION
+
+
+def test_a_process_id_that_another_process_has_by_now_keeps_no_session_alive(
+    configuration: Configuration,
+) -> None:
+    with session_of(configuration, is_held=False, pid=os.getpid()):
+        assert [each.is_held for each in local_sessions(configuration)] == [False]
+    with session_of(configuration, OTHER, pid=1 << 22):
+        assert [each.is_held for each in local_sessions(configuration)] == [True, False]
 
 
 def test_a_session_without_a_readable_description_is_listed_with_its_problem(

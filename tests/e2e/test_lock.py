@@ -54,6 +54,28 @@ def test_the_same_stage_twice_on_one_machine_is_refused_and_says_where_it_is(
     assert str(here.mountpoint) in ended.err
 
 
+def test_two_stages_at_once_share_a_cache_and_nothing_else_and_never_a_mountpoint(
+    bucket: Bucket, machine: MakeMachine
+) -> None:
+    here = machine(bucket)
+    places = {"planning": here.mountpoint, "built": here.home / "built"}
+    for _ in range(2):  # the second time from the cache
+        for stage, place in places.items():
+            here.pdfs("mount", PROJECT, place, "--stage", stage, "--create", "--wait")
+        again = here.run("mount", PROJECT, here.mountpoint, "--stage", "third", "--create")
+        assert (again.code, "is a mountpoint already" in again.err) == (7, True)
+        for stage, place in places.items():
+            if (place / "drawing").exists():
+                assert (place / "drawing").read_text() == f"of {stage}"
+                assert (place / "norm").read_bytes() == bytes(100_000)
+            (place / "drawing").write_text(f"of {stage}")
+            (place / "norm").write_bytes(bytes(100_000))
+        for stage, place in places.items():
+            here.pdfs("umount", place)
+            assert "norm" in here.pdfs("ls", f"{PROJECT}/{stage}")
+    assert here.sessions() == []
+
+
 def test_the_same_user_elsewhere_takes_the_stage_after_a_while_and_a_yes(
     bucket: Bucket, machine: MakeMachine
 ) -> None:
