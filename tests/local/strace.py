@@ -14,7 +14,7 @@ import os
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,11 @@ CHANGING = (
 """What can change a journal, a cache or the names of their files."""
 _SET_TRACER = 0x59616D61
 _BY_ANY = 2**64 - 1
+_TWINS = dict.fromkeys(("pwritev", "pwritev2"), "pwritev,pwritev2")
+"""Which of them Python makes depends on how it was built."""
+_BY_NAME = {"openat", "mkdirat", "unlinkat", "renameat", "renameat2"}
+_NAME = re.compile(r'"([^"]*)"')
+_MARK = "/proc"
 _LINE = re.compile(r"(?P<thread>\d+) +(?P<name>\w+)\((?P<given>.*)")
 _PATH = re.compile(r"<(/[^>]*)>")
 
@@ -55,6 +60,15 @@ class Call:
         return "" if found is None else found[1]
 
     @property
+    def about(self) -> str:
+        """What to tell strace as `only` so that it counts the calls about the same file alone.
+
+        The path of a descriptor that is written or synced; a name, where names are changed.
+        """
+        found = _NAME.search(self.given) if self.point.name in _BY_NAME else None
+        return self.path if found is None else found[1]
+
+    @property
     def is_append(self) -> bool:
         """Writes into a segment that takes records."""
         return self.point.name.startswith("pwrite") and "/journal-" in self.path
@@ -70,26 +84,37 @@ class Call:
         return self.point.name == "fsync" and re.search(r"/sessions/[^/]+$", self.path) is not None
 
 
-def follow_this_process(log: Path, *tampering: str) -> None:
+def follow_this_process(log: Path, *tampering: str, only: Collection[str] = ()) -> None:
     """Have strace write down this process's calls, and those of its children, from here on.
 
-    `tampering` is `kill_at(…)`, or the value of an `inject=` of strace. Returns when it follows.
+    `tampering` is `kill_at(…)`, or the value of an `inject=` of strace; what does not work on or
+    in one of the paths or names `only` is neither counted nor written. Returns when it follows.
     """
     libc = ctypes.CDLL(None)
     libc.prctl(_SET_TRACER, ctypes.c_ulong(_BY_ANY), 0, 0, 0)  # may fail: not all kernels ask
     # It ends with this process, and nobody waits for it.
-    follow(os.getpid(), log, *tampering).returncode = 0
+    follow(os.getpid(), log, *tampering, only=only).returncode = 0
     while not log.exists() or not log.stat().st_size:
-        os.sched_yield()
+        os.statvfs(_MARK)
 
 
-def follow(process: int, log: Path, *tampering: str) -> "subprocess.Popen[bytes]":
+def follow(
+    process: int, log: Path, *tampering: str, only: Collection[str] = ()
+) -> "subprocess.Popen[bytes]":
     """Attach strace to a process, which may go on for a moment before it is followed."""
-    calls = ("sched_yield", *CHANGING)
+    calls = ("statfs", *CHANGING)
+    paths = (_MARK, *only) if only else ()
     return subprocess.Popen(
         [
-            *("strace", "--follow-forks", "--quiet=all", "--decode-fds=path", "--string-limit=64"),
+            *(
+                "strace",
+                "--follow-forks",
+                "--quiet=attach,thread-execve",
+                "--decode-fds=path",
+                "--string-limit=64",
+            ),
             f"--trace={','.join(calls)}",
+            *(f"--trace-path={path}" for path in paths),
             *(f"--inject={each}" for each in tampering),
             *("--output", log, "--attach", str(process)),
         ],
@@ -99,7 +124,7 @@ def follow(process: int, log: Path, *tampering: str) -> "subprocess.Popen[bytes]
 
 def kill_at(point: Point) -> str:
     """Tampering that ends the process before that call."""
-    return f"{point.name}:signal=KILL:when={point.number}"
+    return f"{_TWINS.get(point.name, point.name)}:signal=KILL:when={point.number}"
 
 
 def calls(log: Path, below: Path) -> list[Call]:
@@ -109,11 +134,16 @@ def calls(log: Path, below: Path) -> list[Call]:
 
 def _all_calls(log: Path) -> Iterator[Call]:
     made: Counter[tuple[int, str]] = Counter()
-    for line in log.read_text(errors="replace").splitlines():
+    lines = log.read_text(errors="replace").splitlines()
+    ends = {
+        line.split(maxsplit=1)[0]: number for number, line in enumerate(lines) if "<... " in line
+    }
+    for at, line in enumerate(lines):
         found = _LINE.match(line)
         if found is None:
             continue
-        thread, name = int(found["thread"]), found["name"]
-        made[thread, name] += 1
-        is_made = not found["given"].endswith(("= ?", "<unfinished ...>"))
-        yield Call(thread, Point(name, made[thread, name]), found["given"], is_made)
+        thread, name = found["thread"], found["name"]
+        made[int(thread), name] += 1
+        is_cut = line.endswith("<unfinished ...>") and ends.get(thread, 0) < at
+        point = Point(name, made[int(thread), name])
+        yield Call(int(thread), point, found["given"], not is_cut and not line.endswith("= ?"))

@@ -6,7 +6,6 @@ hash. `test_system_calls.py` kills real processes, but not so many of them.
 
 import random
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +21,13 @@ from tests.local.faulty_disk import Fault, FaultyDisk
 from tests.local.journals import SESSION
 from tests.local.traced_session import SIZES, work
 
-MOST = 50
-"""More calls than a recovery makes."""
+CHANGING = frozenset(
+    {"allocate", "fdatasync", "fsync", "ftruncate", "mkdir", "pwritev", "rename", "unlink"}
+)
+
+
+SOME = {"sample": 1, "full": 4, "long": 12}[LENGTH]
+"""At so many of its calls a recovery of a recovery dies."""
 
 
 class Died(BaseException):
@@ -31,7 +35,7 @@ class Died(BaseException):
 
 
 class DyingDisk(FaultyDisk):
-    """Ends the process before its k-th call, or never. Does without real syncs."""
+    """Ends the process before its k-th changing call, or never. Does without real syncs."""
 
     def _is_due(self, call: str) -> bool:
         if super()._is_due(call):
@@ -78,7 +82,7 @@ def files_in(root: Path) -> dict[str, bytes]:
 
 def recovered(root: Path, *, dies_at: int = 0) -> bool:
     """Recover what is there; False where the process died at that call, or at a record."""
-    disk = DyingDisk(Fault(at=dies_at) if dies_at else None)
+    disk = DyingDisk(Fault(at=dies_at or 1_000_000, for_ever=True, calls=CHANGING))
     try:
         with opened_session(root, disk, sizes=SIZES, fence=9):
             return True
@@ -134,32 +138,25 @@ async def test_recoveries_that_die_three_deep_end_as_an_undisturbed_one(
     crashed = await crashed_in(tmp_path / "root", seed)
     quiet = tmp_path / "quiet"
     shutil.copytree(crashed.root, quiet)
-    assert recovered(quiet)
+    disk = DyingDisk()
+    with opened_session(quiet, disk, sizes=SIZES, fence=9):
+        calls = range(1, 1 + sum(call in CHANGING for call in disk.made))
     expected = crashed.hash(quiet)
     choice, deaths = random.Random(seed), [0, 0, 0]
 
     def die(root: Path, depth: int) -> None:
         """Die at the calls of a recovery of `root`, each time beginning with the same files."""
         scene = tmp_path / f"{depth}"
-        for at in calls_to_die_at(choice, depth):
+        for at in calls if depth == 0 else choice.sample(calls, SOME):
             shutil.rmtree(scene, ignore_errors=True)
             shutil.copytree(root, scene)
-            is_over = recovered(scene, dies_at=at)
-            deaths[depth] += not is_over
+            deaths[depth] += not recovered(scene, dies_at=at)
             if depth < 2:
                 die(scene, depth + 1)
             else:
                 assert recovered(scene)
                 assert crashed.hash(scene) == expected, (at, deaths)
-            if is_over and depth == 0:
-                return
 
     die(crashed.root, 0)
-    assert deaths[0] > 30
-    assert deaths[2] > 30
-
-
-def calls_to_die_at(choice: random.Random, depth: int) -> Iterable[int]:
-    """Which calls of a recovery are its last ones."""
-    some = {"sample": 1, "full": 4, "long": 12}[LENGTH]
-    return range(1, MOST) if depth == 0 else choice.sample(range(1, MOST), some)
+    assert deaths[0] == len(calls) > 25
+    assert deaths[2] > 15
