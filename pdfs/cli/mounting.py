@@ -21,7 +21,7 @@ from pdfs.cli.options import (
     yes_option,
 )
 from pdfs.cli.progress import Lines, Progress
-from pdfs.cli.sessions import sessions_of
+from pdfs.cli.sessions import local_sessions, sessions_of
 from pdfs.cli.waiting import is_draining, wait_for_publish
 from pdfs.cli.words import printable, unended
 from pdfs.config import Configuration
@@ -167,6 +167,7 @@ def _wait_until_free(configuration: Configuration, keys: StageKeys, limit: float
 
 def _crashed(configuration: Configuration, keys: StageKeys, choices: _Choices) -> SessionId | None:
     """The crashed session to go on with, after the one to be discarded is gone."""
+    _tell_unreadable(configuration)
     found = [each for each in sessions_of(configuration, keys) if not each.is_held]
     if not found:
         if choices.resume or choices.discard:
@@ -181,6 +182,16 @@ def _crashed(configuration: Configuration, keys: StageKeys, choices: _Choices) -
         resume=choices.resume,
         discard=choices.discard,
     )
+
+
+def _tell_unreadable(configuration: Configuration) -> None:
+    """Sessions of who knows which stage: they may hold work of this one, and stay as they are."""
+    for each in local_sessions(configuration):
+        if each.is_unreadable and not each.is_held:
+            said = (
+                f"session {each.short} on this machine can't be read, and is left: {each.problem}"
+            )
+            click.echo(printable(said), err=True)
 
 
 # --- the daemon -------------------------------------------------------------------------------

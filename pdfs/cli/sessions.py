@@ -19,6 +19,7 @@ from pdfs.local.state import Listed, StateDirectory
 
 SHORTEST_PREFIX = 4
 _MOST_LINKS = 40
+_NO_WORK = "it ended before it took any work"
 SHOWN_ID = 8
 """So many digits of a session's id are shown; they are enough to name it."""
 
@@ -52,6 +53,11 @@ class LocalSession:
     """Its mountpoint was made for it, and goes with its mount."""
     reading: str = ""
     """The directory that an import has not read to its end; empty for every other session."""
+
+    @property
+    def is_unreadable(self) -> bool:
+        """It may hold work, and nobody knows of which stage."""
+        return bool(self.problem) and not self.project and self.problem != _NO_WORK
 
     @property
     def name(self) -> str:
@@ -98,7 +104,7 @@ def _described(listed: list[Listed]) -> list[LocalSession]:
 def _session_of(listed: Listed) -> LocalSession:
     problem, reader = listed.problem, listed.description
     if reader is None:
-        problem = problem or "it ended before it took any work"
+        problem = problem or _NO_WORK
         reader = Reader({})
     try:
         return _read(listed, reader, problem)

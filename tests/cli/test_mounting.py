@@ -196,6 +196,23 @@ def test_a_session_that_died_before_anybody_worked_is_taken_up_without_a_questio
     assert [request["crashed"] for request in requests()] == [SESSION]
 
 
+def test_a_session_of_a_newer_version_is_named_and_left(
+    play: Play, place: Path, run: Run, configuration: Configuration
+) -> None:
+    """Nobody knows of which stage it is: its work may be what the user misses."""
+    requests = play({"events": [MOUNTED]})
+    with session_of(configuration, is_held=False):
+        file = Path(configuration.state) / "sessions" / SESSION / "session.json"
+        raw = file.read_bytes().replace(b'"schema": 1', b'"schema": 2')
+        file.write_bytes(raw)
+        said = run("mount", "Plant", place)
+        assert file.read_bytes() == raw
+    assert said.exit_code == 0
+    assert f"session {SESSION[:8]} on this machine can't be read, and is left: " in said.stderr
+    assert "it has schema 2, of a newer PDFS" in said.stderr
+    assert [request["crashed"] for request in requests()] == [None]
+
+
 def test_half_an_import_is_not_taken_for_somebody_s_work(
     play: Play, place: Path, run: Run, configuration: Configuration
 ) -> None:
