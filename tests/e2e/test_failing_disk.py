@@ -54,6 +54,7 @@ def read_anew(path: Path) -> bytes:
         return file.read()
 
 
+@pytest.mark.figure(name="J4")
 @pytest.mark.parametrize("number", range(len(FAULTS)))
 def test_a_failing_disk_makes_the_mount_read_only_says_so_and_loses_nothing(
     bucket: Bucket, machine: MakeMachine, tmp_path: Path, number: int, seed: int, is_full: bool

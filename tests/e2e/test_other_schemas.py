@@ -126,6 +126,7 @@ def crashed(bucket: Bucket, machine: MakeMachine) -> Crashed:
     return Crashed(here, bucket.directory, SessionId(status["session"]))
 
 
+@pytest.mark.figure(name="J6")
 @pytest.mark.parametrize("what", EDITS)
 def test_another_schema_is_refused_untouched_and_in_words(
     crashed: Crashed, what: str, seed: int, is_full: bool

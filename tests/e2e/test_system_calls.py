@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import LENGTH
+from tests.conftest import LENGTH, Reached
 from tests.e2e.conftest import MakeMachine
 from tests.e2e.machines import LIMIT, PROJECT, ROOT, Bucket, Machine
 from tests.local.strace import Call, Point, calls, kill_at
@@ -230,9 +230,10 @@ def wait_traced(log: Path) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.figure(name="C2")
 @pytest.mark.timeout(7200)
 def test_a_daemon_that_is_killed_before_any_of_its_system_calls_loses_nothing(
-    bucket: Bucket, machine: MakeMachine, tmp_path: Path, seed: int
+    bucket: Bucket, machine: MakeMachine, tmp_path: Path, seed: int, reached: Reached
 ) -> None:
     assert bucket.directory is not None
     rounds = Rounds(machine(bucket), bucket.directory, tmp_path / "work", seed)
@@ -243,6 +244,7 @@ def test_a_daemon_that_is_killed_before_any_of_its_system_calls_loses_nothing(
         shutil.rmtree(rounds.here.home / "cache", ignore_errors=True)
     assert tree(rounds.model), "nothing was acknowledged"
     assert hit, "nothing was killed"
+    reached(len(hit), "kills before a system call of a real mount's daemon")
     if LENGTH in SHARE:
         assert any(call.is_append for call in hit)
         assert any(call.is_segment_rename for call in hit)

@@ -90,6 +90,7 @@ def recovered(root: Path, *, dies_at: int = 0) -> bool:
         return False
 
 
+@pytest.mark.figure(name="C3")
 async def test_a_replay_that_dies_at_any_record_has_changed_nothing(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +132,7 @@ async def test_a_replay_that_is_repeated_changes_nothing(tmp_path: Path, seed: i
         assert not opened.ledger.tree.orphans
 
 
+@pytest.mark.figure(name="C3")
 async def test_recoveries_that_die_three_deep_end_as_an_undisturbed_one(
     tmp_path: Path, seed: int
 ) -> None:

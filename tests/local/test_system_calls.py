@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from pdfs.disk import OsDisk
-from tests.conftest import LENGTH
+from tests.conftest import LENGTH, Reached
 from tests.local.desk import Left, Memory, left_in, opened_session, tree_hash
 from tests.local.strace import Call, Point, calls, kill_at
 from tests.local.traced_session import SIZES, live, work
@@ -72,8 +74,9 @@ def sample(points: Sequence[Call], seed: int) -> list[Call]:
     return [*named, *points[seed % SHARE :: SHARE]]
 
 
+@pytest.mark.figure(name="C2")
 async def test_a_session_that_is_killed_before_any_of_its_system_calls_loses_nothing(
-    tmp_path: Path, seed: int
+    tmp_path: Path, seed: int, reached: Reached
 ) -> None:
     memory = Memory()
     await live(tmp_path / "model", memory, seed, COUNT, lambda _: None)
@@ -91,6 +94,7 @@ async def test_a_session_that_is_killed_before_any_of_its_system_calls_loses_not
     assert any(call.is_append for call in hit)
     assert any(call.is_segment_rename for call in hit)
     assert any(call.is_directory_sync for call in hit)
+    reached(len(hit), "kills before a system call of a session's journal")
 
 
 def check(ended: Ended, memory: Memory) -> None:
@@ -115,8 +119,9 @@ def check_left(left: Left, memory: Memory, number: int) -> None:
     assert left.shown == memory.history[number]
 
 
+@pytest.mark.figure(name="C3")
 async def test_recoveries_that_are_killed_one_after_another_lose_nothing(
-    tmp_path: Path, seed: int
+    tmp_path: Path, seed: int, reached: Reached
 ) -> None:
     """Three deep; the first before each of its calls, the next two wherever that finds them."""
     memory, choice = Memory(), random.Random(seed)
@@ -142,6 +147,7 @@ async def test_recoveries_that_are_killed_one_after_another_lose_nothing(
         assert tree_hash(first.root, memory.bucket, OsDisk()) == expected
         shutil.rmtree(first.root)
     assert hit > 0
+    reached(hit, "kills of recoveries after a killed one")
 
 
 def recovery_of(left: Path, root: Path, seed: int, at: Point | None = None) -> Ended:
