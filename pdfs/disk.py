@@ -199,6 +199,11 @@ def disk_error(error: OSError, what: str) -> DiskError:
             f"no room to {what}: {error.strerror}",
             remedy="free some space on that disk (or raise its quota); nothing was lost",
         )
+    if error.errno == errno.ELOOP:
+        return DiskError(
+            f"can't {what}: there is a symlink, which is never followed here",
+            remedy="put what it leads to in its place; nothing was changed",
+        )
     return DiskError(f"can't {what}: {error.strerror or error}")
 
 

@@ -22,6 +22,10 @@ _MOST_RATIO = 50
 `pack` leaves as it is."""
 
 
+_LATEST = (1 << 63) * 1_000_000_000
+"""ns: what is later the kernel can't be told."""
+
+
 class Malformed(ValueError):
     """A field is missing or not what it must be; callers turn it into the error of their kind."""
 
@@ -69,9 +73,9 @@ class Reader:
         return float(value)
 
     def time(self, name: str) -> int:
-        """A file's time in ns since 1970, of which the seconds have up to 64 bits."""
+        """A file's time in ns since 1970, of which the seconds fit the kernel's 64 bits."""
         value = self._fields.get(name)
-        if type(value) is not int or not -(1 << 95) <= value < 1 << 95:
+        if type(value) is not int or not -_LATEST <= value < _LATEST:
             raise Malformed(f"{name!r} is {_shown(value)}, not a time in ns")
         return value
 

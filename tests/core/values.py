@@ -44,7 +44,7 @@ from pdfs.core.root import LastPublish, Root, SessionEntry
 
 SMALL_UNSIGNED = st.integers(0, 3)
 SIZES = st.sampled_from([0, 1, 4096, 8 << 20, (1 << 63) - 1]) | st.integers(0, (1 << 63) - 1)
-TIMES = st.integers(-(1 << 94), 1 << 94)
+TIMES = st.integers(-(1 << 63) * 10**9, (1 << 63) * 10**9 - 1)
 MODES = st.integers(0, 0o7777)
 HEX = "0123456789abcdef"
 
