@@ -6,8 +6,11 @@ another schema, and says so; it never takes damaged bytes for an empty or a free
 
 import gzip
 import json
+import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from pdfs.core.ids import ObjectName, is_object_name
@@ -21,6 +24,11 @@ _MOST_RATIO = 50
 """What grows beyond both is a bomb. The most regular stages shrink to 1/30; what shrinks further,
 `pack` leaves as it is."""
 
+
+Take = Callable[[Any], None]
+NOTHING: Mapping[str, Take] = MappingProxyType({})
+_AT_ONCE = 1000
+"""Items of a list that are written together: with one at a time it takes half as long again."""
 
 _LATEST = (1 << 63) * 1_000_000_000
 """ns: what is later the kernel can't be told."""
@@ -123,24 +131,105 @@ class Reader:
         return value
 
 
-def parse(body: bytes, *, schema: int, most: int = MOST_BYTES) -> Reader:
-    """The document in `body`. Raises Malformed for anything that is not one of this schema."""
+def parse(
+    body: bytes, *, schema: int, most: int = MOST_BYTES, taken: Mapping[str, Take] = NOTHING
+) -> Reader:
+    """The document in `body`. Raises Malformed for anything that is not one of this schema.
+
+    Items of the lists in `taken` go there, one by one, as soon as they are read, and are missing
+    in what is returned: a list of a million objects never exists as a whole.
+    """
     if len(body) > most:
         raise Malformed(f"it has {len(body)} bytes; at most {most} are read")
     try:
-        value = json.loads(
-            body.decode(), object_pairs_hook=_without_duplicates, parse_constant=_no_constant
-        )
+        value = _decoded(body.decode(), schema, taken)
     except RecursionError:
         raise Malformed("it is nested too deeply") from None
     except ValueError as error:
         raise Malformed(f"it is not JSON: {error}") from error
     reader = Reader(value)
+    _check_schema(reader, schema)
+    return reader
+
+
+def _check_schema(reader: Reader, schema: int) -> None:
     found = reader.whole("schema")
     if found != schema:
         whose = "a newer" if found > schema else "an older"
         raise Malformed(f"it has schema {found}, of {whose} PDFS; this one reads {schema}")
-    return reader
+
+
+_BLANKS = re.compile(r"[ \t\n\r]*")
+
+
+def _decoded(text: str, schema: int, taken: Mapping[str, Take]) -> object:
+    """The value that `text` is; an object is read field by field if any of it is to be `taken`."""
+    scanner = _Scanner(text)
+    if not taken or not scanner.has("{"):
+        return _DECODER.decode(text)
+    pairs: list[tuple[str, object]] = []
+    is_over = scanner.has("}")
+    while not is_over:
+        name = scanner.value()
+        if not isinstance(name, str):
+            raise ValueError("the name of a field is no string")
+        scanner.expect(":")
+        if name in taken and scanner.has("["):
+            _check_schema(Reader(dict(pairs)), schema)
+            _take_items(scanner, taken[name])
+            pairs.append((name, []))
+        else:
+            pairs.append((name, scanner.value()))
+        is_over = scanner.is_last("}")
+    scanner.expect_end()
+    return _without_duplicates(pairs)
+
+
+def _take_items(scanner: "_Scanner", take: Take) -> None:
+    is_over = scanner.has("]")
+    while not is_over:
+        take(scanner.value())
+        is_over = scanner.is_last("]")
+
+
+class _Scanner:
+    """Reads a JSON text piece by piece. Raises ValueError where it is none."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = self._skipped(0)
+
+    def has(self, letter: str) -> bool:
+        """Whether this comes next; it is passed then."""
+        if not self._text.startswith(letter, self._at):
+            return False
+        self._at = self._skipped(self._at + 1)
+        return True
+
+    def expect(self, letter: str) -> None:
+        if not self.has(letter):
+            raise ValueError(f"no {letter!r} at {self._at}")
+
+    def is_last(self, end: str) -> bool:
+        """Pass what follows an item: `end`, or a comma before another one."""
+        if self.has(end):
+            return True
+        self.expect(",")
+        return False
+
+    def value(self) -> object:
+        """The value that comes next."""
+        value, end = _DECODER.raw_decode(self._text, self._at)
+        self._at = self._skipped(end)
+        return value
+
+    def expect_end(self) -> None:
+        if self._at != len(self._text):
+            raise ValueError(f"more follows at {self._at}")
+
+    def _skipped(self, at: int) -> int:
+        blanks = _BLANKS.match(self._text, at)
+        return at if blanks is None else blanks.end()
 
 
 def render(fields: Mapping[str, object]) -> bytes:
@@ -149,16 +238,58 @@ def render(fields: Mapping[str, object]) -> bytes:
 
 
 def pack(fields: Mapping[str, object]) -> bytes:
-    """A document's bytes, compact and compressed; equal fields give equal bytes."""
-    text = json.dumps(fields, separators=(",", ":"), ensure_ascii=True).encode()
-    packed = gzip.compress(text, compresslevel=6, mtime=0)
-    if len(text) > _most_from(packed):
-        return gzip.compress(text, compresslevel=0, mtime=0)
+    """A document's bytes, compact and compressed; equal fields give equal bytes.
+
+    A value that is an iterator is a list whose items are made as they are written, and dropped.
+    """
+    deflater, pieces, length = zlib.compressobj(6, wbits=31), [], 0
+    for piece in _written(fields):
+        length += len(piece)
+        pieces.append(deflater.compress(piece))
+    pieces.append(deflater.flush())
+    packed = b"".join(pieces)
+    if length > _most_from(packed):
+        return gzip.compress(gzip.decompress(packed), compresslevel=0, mtime=0)
     return packed
 
 
-def unpack(key: str, body: bytes, *, schema: int, most: int = MOST_BYTES) -> Reader:
-    """The inverse of `pack`, with bounded memory. Raises ObjectDamaged naming `key`."""
+def _written(fields: Mapping[str, object]) -> Iterator[bytes]:
+    """The text of an object, in pieces."""
+    before = b"{"
+    for name, value in fields.items():
+        yield before + _compact(name) + b":"
+        if isinstance(value, Iterator):
+            yield from _written_list(value)
+        else:
+            yield _compact(value)
+        before = b","
+    yield b"}" if fields else b"{}"
+
+
+def _written_list(items: Iterator[object]) -> Iterator[bytes]:
+    before = b"["
+    while some := list(islice(items, _AT_ONCE)):
+        yield before + _compact(some)[1:-1]
+        before = b","
+    yield b"]" if before == b"," else b"[]"
+
+
+def _compact(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def unpack(
+    key: str,
+    body: bytes,
+    *,
+    schema: int,
+    most: int = MOST_BYTES,
+    taken: Mapping[str, Take] = NOTHING,
+) -> Reader:
+    """The inverse of `pack`, with bounded memory. Raises ObjectDamaged naming `key`.
+
+    `taken` is as in `parse`; it may raise Malformed.
+    """
     try:
         most = min(most, _most_from(body))
         inflater = zlib.decompressobj(wbits=31)
@@ -167,7 +298,7 @@ def unpack(key: str, body: bytes, *, schema: int, most: int = MOST_BYTES) -> Rea
             raise Malformed(f"it unpacks to more than {most} bytes")
         if not inflater.eof or inflater.unused_data:
             raise Malformed("it is cut short, or followed by something else")
-        return parse(text, schema=schema, most=most)
+        return parse(text, schema=schema, most=most, taken=taken)
     except (zlib.error, Malformed) as error:
         raise damaged(key, error) from error
 
@@ -193,6 +324,9 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
 
 
 def _shown(value: object) -> str:

@@ -12,7 +12,7 @@ from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId
 from pdfs.core.keys import leaf, parent
 from pdfs.core.lease import Unpublished
 from pdfs.core.manifest import Entry, Kept, Manifest, Top, relinked
-from pdfs.core.node import Node
+from pdfs.core.node import Node, own_xattrs
 from pdfs.core.record import Found, Kind
 from pdfs.core.tree import Tree, new_tree
 
@@ -23,7 +23,7 @@ def tree_of(manifest: Manifest, name: ObjectName | None, *, uid: int, gid: int) 
     """The tree that a mount of this generation begins with; every file belongs to uid and gid."""
     tree = new_tree(uid=uid, gid=gid, mode=manifest.top.mode, time=manifest.top.mtime)
     tree.generation, tree.base = manifest.generation, name
-    tree.nodes[TOP].xattrs = dict(manifest.top.xattrs)
+    tree.nodes[TOP].xattrs = own_xattrs(manifest.top.xattrs)
     directories: dict[Path, Node] = {Path(""): tree.nodes[TOP]}
     for entry in manifest.entries:
         node = tree.nodes.get(entry.ino) or _node_of(entry, uid=uid, gid=gid)
@@ -54,7 +54,7 @@ def _node_of(entry: Entry, *, uid: int, gid: int) -> Node:
         links=0,
         rdev=entry.rdev,
         target=entry.target,
-        xattrs=dict(entry.xattrs),
+        xattrs=own_xattrs(entry.xattrs),
     )
     if entry.content is not None:
         node.load(entry.content)

@@ -28,10 +28,10 @@
 
 import base64
 import binascii
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
 
 from pdfs.core import document
 from pdfs.core.content import Content, Digest, ETag, Packed, Plain, is_digest
@@ -42,6 +42,8 @@ from pdfs.core.node import PERMISSIONS
 from pdfs.core.record import Kind
 
 SCHEMA = 1
+_MODES = tuple(range(PERMISSIONS + 1))
+"""One object for each, not one for each entry."""
 NO_XATTRS: Mapping[str, bytes] = MappingProxyType({})
 
 
@@ -150,7 +152,7 @@ def encode(manifest: Manifest) -> bytes:
             "time": manifest.time,
             "predecessor": manifest.predecessor,
             "top": _top_out(manifest.top),
-            "entries": [_entry_out(entry, seen) for entry in manifest.entries],
+            "entries": (_entry_out(entry, seen) for entry in manifest.entries),
             "kept": {
                 digest: {**content_out(kept.content), "time": kept.time}
                 for digest, kept in sorted(manifest.kept.items())
@@ -201,14 +203,17 @@ def _xattrs_out(xattrs: Mapping[str, bytes]) -> dict[str, str]:
 
 def decode(key: str, body: bytes) -> Manifest:
     """The manifest in `body`. Raises ObjectDamaged, naming `key`, for anything else."""
-    reader = document.unpack(key, body, schema=SCHEMA)
+    entries = _Entries()
+    reader = document.unpack(key, body, schema=SCHEMA, taken={"entries": entries.take})
     try:
-        return _manifest_in(reader)
+        for item in reader.items("entries"):  # where they stand before the schema
+            entries.take(item)
+        return _manifest_in(reader, entries)
     except Malformed as error:
         raise document.damaged(key, error) from error
 
 
-def _manifest_in(reader: Reader) -> Manifest:
+def _manifest_in(reader: Reader, entries: "_Entries") -> Manifest:
     top = reader.child("top")
     return Manifest(
         generation=reader.whole("generation"),
@@ -216,7 +221,7 @@ def _manifest_in(reader: Reader) -> Manifest:
         time=reader.number("time"),
         predecessor=reader.object_name("predecessor") if reader.has("predecessor") else None,
         top=Top(mode=_mode(top), mtime=top.time("mtime"), xattrs=_xattrs_in(top)),
-        entries=_entries_in(reader.items("entries")),
+        entries=entries.linked(),
         kept={
             Digest(digest): _kept_in(Digest(digest), Reader(value))
             for digest, value in reader.mapping("kept").items()
@@ -231,24 +236,33 @@ def _kept_in(digest: Digest, reader: Reader) -> Kept:
     return Kept(content=content, time=reader.number("time"))
 
 
-def _entries_in(items: list[Any]) -> tuple[Entry, ...]:
-    firsts: dict[Inode, Entry] = {}
-    directories: set[Path] = {Path("")}
-    paths: set[Path] = set()
-    etags: dict[Path, ETag | None] = {}
-    entries: list[Entry] = []
-    for item in items:
+class _Entries:
+    """The entries of a manifest, as they come."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._firsts: dict[Inode, Entry] = {}
+        self._directories: set[Path] = {Path("")}
+        self._paths: set[Path] = set()
+        self._etags: dict[Path, ETag | None] = {}
+
+    def take(self, item: object) -> None:
+        """One more. Raises Malformed."""
         reader = Reader(item)
-        entry = _entry_in(reader, firsts)
-        if entry.path in paths or parent(entry.path) not in directories:
+        entry = _entry_in(reader, self._firsts)
+        if entry.path in self._paths or parent(entry.path) not in self._directories:
             raise Malformed(f"{entry.path!r} stands twice, or before its directory")
-        paths.add(entry.path)
+        self._paths.add(entry.path)
         if entry.kind is Kind.DIRECTORY:
-            directories.add(entry.path)
-        if entry.content is not None:
-            etags[entry.path] = ETag(reader.text("etag")) if reader.has("etag") else None
-        entries.append(entry)
-    return relinked(entries, etags)
+            self._directories.add(entry.path)
+        self._etags[entry.path] = _etag_in(reader)
+        self._entries.append(entry)
+
+    def linked(self) -> tuple[Entry, ...]:
+        """All of them, each file with the plain homes of all its names."""
+        if len(self._firsts) == len(self._entries):
+            return tuple(self._entries)  # no hard links
+        return relinked(self._entries, self._etags)
 
 
 def _entry_in(reader: Reader, firsts: dict[Inode, Entry]) -> Entry:
@@ -280,9 +294,19 @@ def _first_in(reader: Reader, path: Path, ino: Inode) -> Entry:
         xattrs=_xattrs_in(reader),
         target=_target_in(reader),
         rdev=reader.whole("rdev", 0),
-        content=content_in(reader) if kind is Kind.FILE else None,
+        content=_placed_in(reader, path) if kind is Kind.FILE else None,
         lost=reader.flag("lost"),
     )
+
+
+def _placed_in(reader: Reader, path: Path) -> Content:
+    """A file's content with its plain home at `path`, if it has one."""
+    content, etag = content_in(reader), _etag_in(reader)
+    return content if etag is None else content.with_plain(Plain(path, etag))
+
+
+def _etag_in(reader: Reader) -> ETag | None:
+    return ETag(reader.text("etag")) if reader.has("etag") else None
 
 
 def _target_in(reader: Reader) -> str:
@@ -298,7 +322,7 @@ def _mode(reader: Reader) -> int:
     mode = reader.whole("mode")
     if mode > PERMISSIONS:
         raise Malformed(f"mode {mode:o} is more than permission bits")
-    return mode
+    return _MODES[mode]
 
 
 def content_in(reader: Reader) -> Content:
@@ -320,7 +344,7 @@ def _digest(text: str) -> Digest:
 def _object_name(text: str) -> ObjectName:
     if not is_object_name(text):
         raise Malformed(f"{text!r} is not the name of an object")
-    return ObjectName(text)
+    return ObjectName(sys.intern(text))  # thousands of contents lie in one object
 
 
 def _xattrs_in(reader: Reader) -> Mapping[str, bytes]:

@@ -3,9 +3,15 @@
 A byte of a file at `offset < size` is, in this order: in the extent that covers it; zero at and
 above `limit`; else byte `offset` of `base`. A truncation lowers `limit` for good, so that what was
 cut is never read back.
+
+A stage has a million nodes, of which nearly all are files as they were mounted: what those don't
+have (names, attributes, written bytes) is one empty value that they share, 360 bytes less for each.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final, cast
 
 from pdfs.core.content import EMPTY, Content
 from pdfs.core.ids import Inode
@@ -14,6 +20,11 @@ from pdfs.core.record import Kind
 
 PERMISSIONS = 0o7777
 """The bits that a mode can have: what kind of file it is stands elsewhere."""
+
+NO_NAMES: Final = cast(dict[str, Inode], MappingProxyType({}))
+NO_XATTRS: Final = cast(dict[str, bytes], MappingProxyType({}))
+NOT_WRITTEN: Final = Extents()
+"""Shared and empty for ever: the first two refuse a change, and `Node.lay` replaces the third."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,15 +42,19 @@ class Node:
     links: int
     rdev: int = 0
     target: str = ""
-    xattrs: dict[str, bytes] = field(default_factory=dict)
-    entries: dict[str, Inode] = field(default_factory=dict)
+    xattrs: dict[str, bytes] = field(default_factory=lambda: NO_XATTRS)
+    entries: dict[str, Inode] = field(default_factory=lambda: NO_NAMES)
     """A directory's names, in the order of their making."""
     parent: Inode = Inode(0)
     """Of a directory."""
     size: int = 0
     base: Content = EMPTY
     limit: int = 0
-    extents: Extents = field(default_factory=Extents)
+    extents: Extents = field(default_factory=lambda: NOT_WRITTEN)
+
+    def __post_init__(self) -> None:
+        if self.is_directory and self.entries is NO_NAMES:
+            self.entries = {}
 
     @property
     def is_directory(self) -> bool:
@@ -56,7 +71,8 @@ class Node:
 
     def copy(self) -> "Node":
         """The same node once more: names and attributes of either change without the other's."""
-        return replace(self, entries=dict(self.entries), xattrs=dict(self.xattrs))
+        entries = dict(self.entries) if self.is_directory else NO_NAMES
+        return replace(self, entries=entries, xattrs=own_xattrs(self.xattrs))
 
     def frozen(self) -> "Node":
         """The file as it is now: its bytes stay these, whatever is written to this one."""
@@ -84,13 +100,25 @@ class Node:
     def load(self, content: Content) -> None:
         """Make `content` all that this file holds."""
         self.base, self.size, self.limit = content, content.size, content.size
-        self.extents = Extents()
+        self.extents = NOT_WRITTEN
 
     def write(self, extent: Extent) -> None:
         """Lay written bytes over the file, which grows where they reach beyond it."""
         if extent.start < extent.stop:
-            self.extents.put(extent)
+            self.lay(extent)
             self.size = max(self.size, extent.stop)
+
+    def lay(self, extent: Extent) -> None:
+        """Lay bytes over the file within its size."""
+        if self.extents is NOT_WRITTEN:
+            self.extents = Extents()
+        self.extents.put(extent)
+
+    def set_xattr(self, name: str, value: bytes) -> None:
+        """Give the node an attribute, or another value of it."""
+        if self.xattrs is NO_XATTRS:
+            self.xattrs = {}
+        self.xattrs[name] = value
 
     def resize(self, size: int) -> None:
         """Cut at `size`, or extend to it with zeros."""
@@ -113,6 +141,11 @@ class Node:
         edge = max(start, min(stop, self.limit))
         based: list[Layer] = [Based(start, edge)] if start < edge else []
         return [*based, Zeros(edge, stop)] if edge < stop else based
+
+
+def own_xattrs(xattrs: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The same attributes, to be changed without any other node's."""
+    return dict(xattrs) if xattrs else NO_XATTRS
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pdfs.core import document
 from pdfs.core.content import EMPTY, Content
 from pdfs.core.document import Malformed, Reader
 from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId, Sequence
-from pdfs.core.intervals import Extent, Extents, Position
+from pdfs.core.intervals import Extent, Position
 from pdfs.core.node import Node
 from pdfs.core.record import Kind, Publishing, content_in, content_out
 from pdfs.core.tree import InFlight, Tree
@@ -38,7 +38,10 @@ class _Contents:
 def encode(tree: Tree) -> bytes:
     """The bytes of a tree."""
     contents = _Contents()
-    nodes = [_node_out(node, contents) for _, node in sorted(tree.nodes.items())]
+    nodes = [tree.nodes[ino] for ino in sorted(tree.nodes)]
+    for node in nodes:
+        if node.is_file:
+            contents.place(node.base)
     known = {path: contents.place(content) for path, content in sorted(tree.known.items())}
     return document.pack(
         {
@@ -48,9 +51,9 @@ def encode(tree: Tree) -> bytes:
             "edits": tree.edits,
             "published_edits": tree.published_edits,
             "in_flight": None if tree.in_flight is None else _flight_out(tree.in_flight),
-            "contents": [content_out(content) for content in contents.table],
+            "contents": (content_out(content) for content in contents.table),
             "known": known,
-            "nodes": nodes,
+            "nodes": (_node_out(node, contents) for node in nodes),
         }
     )
 
@@ -165,13 +168,12 @@ def _node_in(reader: Reader, contents: list[Content]) -> Node:
         parent=Inode(reader.whole("parent", 0)),
     )
     for name, value in reader.mapping("xattrs").items():
-        node.xattrs[name] = base64.b64decode(value, validate=True)
+        node.set_xattr(name, base64.b64decode(value, validate=True))
     for name, ino in reader.mapping("entries").items():
         node.entries[name] = Inode(_whole(ino))
-    node.extents = Extents(
-        Extent(_whole(start), _whole(stop), Position(_whole(segment), _whole(offset)))
-        for start, stop, segment, offset in reader.items("extents")
-    )
+    for start, stop, segment, offset in reader.items("extents"):
+        position = Position(_whole(segment), _whole(offset))
+        node.lay(Extent(_whole(start), _whole(stop), position))
     return node
 
 

@@ -16,7 +16,7 @@ from pdfs.core.content import Content
 from pdfs.core.ids import TOP, Inode, ObjectName, Path
 from pdfs.core.intervals import NOWHERE, Extent, Position
 from pdfs.core.keys import join
-from pdfs.core.node import PERMISSIONS, Node
+from pdfs.core.node import PERMISSIONS, Node, own_xattrs
 from pdfs.core.record import (
     Brought,
     Create,
@@ -233,7 +233,7 @@ class Tree:
     def _set_xattr(self, record: SetXattr) -> None:
         node = self._node(record.ino)
         if record.value is not None:
-            node.xattrs[record.name] = record.value
+            node.set_xattr(record.name, record.value)
         elif record.name in node.xattrs:
             del node.xattrs[record.name]
         else:
@@ -266,7 +266,7 @@ class Tree:
         )
         node.load(record.content)
         if replaced is not None:
-            node.xattrs = dict(replaced.xattrs)
+            node.xattrs = own_xattrs(replaced.xattrs)
             parent.leave(record.name, replaced)
             self._note_orphan(replaced)
         self.nodes[node.ino] = node
@@ -309,7 +309,7 @@ class Tree:
         node = self._file(record.ino)
         if record.start + length > node.size:
             raise _damage(f"inode {record.ino} has no byte {record.start + length - 1}")
-        node.extents.put(Extent(record.start, record.start + length, at))
+        node.lay(Extent(record.start, record.start + length, at))
 
     # --- preconditions ------------------------------------------------------------------------
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 PROBE = 2
 """Raised whenever the probe asks more: what an older one proved is proved anew."""
+MOST_ENTRIES = 1_000_000
+"""Of all manifests together that are kept in memory; of larger ones, one: 120 bytes for each."""
 PROBED_FOR = 7 * 86400.0
 """Seconds for which a probe of a bucket is believed."""
 
@@ -126,7 +128,7 @@ def stage_context(
 ) -> StageContext:
     """Everything that the protocols need, for one process of one session."""
     timing = configuration.timing
-    trees: LRUCache[ObjectName, Manifest] = LRUCache(4)
+    trees: LRUCache[ObjectName, Manifest] = LRUCache(MOST_ENTRIES, getsizeof=_weight)
     plans: LRUCache[ObjectName, Plan] = LRUCache(4)
     uploads = Uploads()
     return StageContext(
@@ -147,6 +149,10 @@ def stage_context(
         plans=plans,
         uploads=uploads,
     )
+
+
+def _weight(manifest: Manifest) -> int:
+    return max(MOST_ENTRIES // 4, min(MOST_ENTRIES, len(manifest.entries)))
 
 
 async def check_exists(ctx: StageContext) -> None:

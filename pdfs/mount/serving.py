@@ -23,6 +23,7 @@ from pdfs.fs.filesystem import StageFilesystem
 from pdfs.fs.upward import Upward
 from pdfs.local.cache import PartCache
 from pdfs.mount.detach import detach
+from pdfs.mount.memory import settle_memory
 from pdfs.mount.mountpoint import made_for_mount
 from pdfs.mount.request import MountRequest
 from pdfs.mount.workspace import DiskWorkspace, ServedWork
@@ -83,6 +84,7 @@ class Serving:
             upward=Upward(first_write=self._first_write, failed=self._journal_failed),
             make_room=self._workspace.make_room,
         )
+        settle_memory()
         self._session.busy = filesystem.busy
         self._session.hear_of_loss(partial(_make_read_only, filesystem))
         work.serve_through(filesystem.commit_from_below)

@@ -163,5 +163,5 @@ def test_a_known_object_has_one_of_the_contents(index: object) -> None:
 
 def test_a_tree_of_many_equal_things_can_be_read_again() -> None:
     tree = new_tree(uid=0, gid=0)
-    tree.nodes[TOP].xattrs |= {f"user.{number}": bytes(300) for number in range(20_000)}
+    tree.nodes[TOP].xattrs = {f"user.{number}": bytes(300) for number in range(20_000)}
     assert decode(encode(tree)) == tree

@@ -1,0 +1,89 @@
+"""Many files and few descriptors (H3): works, gives everything back, and does not grow."""
+
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.e2e.conftest import MakeMachine
+from tests.e2e.machines import PROJECT, Bucket, Machine
+
+DESCRIPTORS = 256
+HANDLES = 400
+CHURN = 64 << 10
+"""Bytes that a file made and deleted holds, so that the journal rolls meanwhile."""
+
+
+@contextmanager
+def few_descriptors() -> Iterator[None]:
+    """What is started meanwhile may have so many open."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def process_of(machine: Machine) -> Path:
+    (session,) = machine.sessions()
+    return Path(f"/proc/{session['pid']}")
+
+
+def descriptors_of(process: Path) -> list[str]:
+    """What the daemon has open, but for what comes and goes with each look at it."""
+    links = [os.readlink(process / "fd" / name) for name in os.listdir(process / "fd")]
+    return sorted(link for link in links if not link.startswith(("socket:", "/proc/")))
+
+
+def resident(process: Path) -> int:
+    return int((process / "status").read_text().partition("VmRSS:")[2].split()[0]) * 1024
+
+
+def churn(directory: Path, files: int) -> None:
+    """Make and delete files."""
+    for number in range(files):
+        (directory / f"{number}").write_bytes(bytes(CHURN if number % 50 == 0 else 100))
+        (directory / f"{number}").unlink()
+
+
+def test_a_daemon_with_few_descriptors_serves_many_files_and_grows_by_nothing(
+    bucket: Bucket, machine: MakeMachine, is_full: bool
+) -> None:
+    files, churned = (10_000, 50_000) if is_full else (1_000, 1_000)
+    here = machine(bucket)
+    with few_descriptors():
+        mounted = here.mount("--create")
+    process = process_of(here)
+    limit = resource.prlimit(int(process.name), resource.RLIMIT_NOFILE)
+    assert limit[0] == DESCRIPTORS
+    folder = mounted / "isometrics"
+    folder.mkdir()
+    with ExitStack() as handles:
+        for number in range(files):
+            file = (folder / f"{number}").open("w+b")
+            file.write(b"%d\n" % number)
+            file.flush()
+            if number < HANDLES:
+                handles.enter_context(file)
+            else:
+                file.close()
+        assert len(os.listdir(folder)) == files
+        for number in range(files):
+            assert (folder / f"{number}").read_bytes() == b"%d\n" % number
+        assert len(descriptors_of(process)) < DESCRIPTORS // 2
+    here.pdfs("umount", mounted)
+    with few_descriptors():
+        mounted = here.mount()
+    process = process_of(here)
+    for number in range(files):
+        assert (folder / f"{number}").read_bytes() == b"%d\n" % number
+    churn(folder, churned)
+    open_before, size_before = len(descriptors_of(process)), resident(process)
+    churn(folder, churned)
+    assert resident(process) < size_before * 1.05
+    assert len(descriptors_of(process)) <= open_before + 2, descriptors_of(process)
+    here.pdfs("umount", mounted)
+    assert bucket.directory is not None
+    assert len(os.listdir(bucket.directory / PROJECT / "planning" / "isometrics")) == files
