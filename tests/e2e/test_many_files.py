@@ -10,7 +10,7 @@ from tests.e2e.conftest import MakeMachine
 from tests.e2e.machines import PROJECT, Bucket, Machine
 
 DESCRIPTORS = 256
-HANDLES = 400
+HANDLES = 300
 CHURN = 64 << 10
 """Bytes that a file made and deleted holds, so that the journal rolls meanwhile."""
 
@@ -44,14 +44,14 @@ def resident(process: Path) -> int:
 def churn(directory: Path, files: int) -> None:
     """Make and delete files."""
     for number in range(files):
-        (directory / f"{number}").write_bytes(bytes(CHURN if number % 50 == 0 else 100))
-        (directory / f"{number}").unlink()
+        (directory / f"new-{number}").write_bytes(bytes(CHURN if number % 50 == 0 else 100))
+        (directory / f"new-{number}").unlink()
 
 
 def test_a_daemon_with_few_descriptors_serves_many_files_and_grows_by_nothing(
     bucket: Bucket, machine: MakeMachine, is_full: bool
 ) -> None:
-    files, churned = (10_000, 50_000) if is_full else (1_000, 1_000)
+    files, churned = (10_000, 50_000) if is_full else (400, 300)
     here = machine(bucket)
     with few_descriptors():
         mounted = here.mount("--create")

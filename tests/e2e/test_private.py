@@ -94,6 +94,7 @@ def test_nothing_here_is_for_others_and_no_secret_is_in_it(
     run("recover", "rescue", PROJECT, here.home / "rescued")
     run("recover", "discard", PROJECT, "--yes")
     assert list((here.home / "state" / "pdfs" / "trash").iterdir())
+    assert list((here.home / "runtime" / "pdfs").iterdir()) == [], "a socket that nobody has"
     assert left_open(here) == []
     assert holding(here, secrets) == []
     run("recover", "undo")

@@ -496,3 +496,18 @@ def test_a_removed_session_is_nowhere_after_a_crash_amid_its_removal(
     assert state.sessions() == state.trashed() == []
     assert state.empty_trash(0.0, most=10) == []
     assert list((tmp_path / "pdfs" / "trash").iterdir()) == []
+
+
+def test_the_pid_of_a_session_decides_nothing(state: StateDirectory) -> None:
+    """After a reboot another process has it: a daemon lives as long as it has its flock."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    with state.create_session(SESSION) as held:
+        held.describe({"pid": gone.pid})
+        assert [listed.is_held for listed in state.sessions()] == [True]
+        with pytest.raises(LockError):
+            state.open_session(SESSION)
+    with state.open_session(SESSION) as held:
+        held.describe({"pid": os.getpid()})
+    assert [listed.is_held for listed in state.sessions()] == [False]
+    state.open_session(SESSION).close()
