@@ -23,9 +23,11 @@ from pdfs.core.lease import (
 )
 from pdfs.core.timing import Timing
 from pdfs.errors import LockUnreadable
+from tests.conftest import Reached
 from tests.core.hostile import documents_that_are_none, fuzzed, wrong_fields
 from tests.core.test_document import at_most
 from tests.core.values import locks
+from tests.lengths import Length
 
 KEY = "p/s.lock.json"
 NOON = 1_800_000_000.0
@@ -176,8 +178,10 @@ def test_a_fence_that_can_not_number_inodes_is_refused(fence: object) -> None:
     assert is_refused(GOLDEN_TEXT.replace('"fence": 7', f'"fence": {shown}').encode())
 
 
-def test_no_damage_makes_a_lock_free(seed: int, is_full: bool) -> None:
-    count = 100_000 if is_full else 4_000
+@pytest.mark.figure(name="L4")
+def test_no_damage_makes_a_lock_free(seed: int, length: Length, reached: Reached) -> None:
+    count = length.pick(sample=4_000, full=100_000, long=1_000_000)
+    reached(count, "damaged locks")
     other = Claimant(user="bert", session=SessionId("0"), run=RunId("0"))
     refused = 0
     for body in fuzzed(encode(LOCK), count, seed, is_packed=False):

@@ -18,6 +18,7 @@ KILLS = LENGTH.pick(sample=2, full=5, long=5)
 
 
 @pytest.mark.figure(name="C1")
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("number", range(STORIES), ids=lambda number: f"story{number:03}")
 def test_kills_at_any_moment_lose_nothing_acknowledged_and_invent_nothing(
     bucket: Bucket, machine: MakeMachine, tmp_path: Path, seed: int, number: int, reached: Reached

@@ -27,9 +27,11 @@ from pdfs.fs.error import FsError
 from pdfs.fs.filesystem import StageFilesystem
 from pdfs.fs.plan import Change
 from pdfs.local.ledger import Ledger
+from tests.conftest import Reached
 from tests.fs.model import Model, Refused, Thing
 from tests.fs.process import Process
 from tests.fs.sessions import inline, ledger_of
+from tests.lengths import Length
 
 BASES = {f"base{number}": random.Random(number).randbytes(2000 * number + 1) for number in range(4)}
 NAMES = ["a", "b", "c", "Blatt ü", "\udcff"]
@@ -276,24 +278,29 @@ def on_path_last(name: str, both: Both) -> Sides:
     )
 
 
+MOST_BETWEEN_CRASHES = 25_000
+
+
+@pytest.mark.figure(name="J5")
 @pytest.mark.parametrize("number", range(10))
 async def test_random_calls_with_crashes_in_between_come_out_as_posix_says(
-    number: int, seed: int, is_full: bool, tmp_path: Path
+    number: int, seed: int, length: Length, tmp_path: Path, reached: Reached
 ) -> None:
     both = Both(tmp_path, random.Random(f"{seed} {number}"))
     calls = refused = 0
-    wanted = 100_000 if is_full else 2_000
+    wanted = length.pick(sample=2_000, full=100_000, long=1_000_000)
     with ExitStack() as daemon:
         while calls < wanted:
             daemon.close()
             daemon.enter_context(both.mounted())
             await both.check_tree()
-            for _ in range(both.choice.randrange(1, wanted // 4)):
+            for _ in range(both.choice.randrange(1, min(wanted // 4, MOST_BETWEEN_CRASHES))):
                 answer, expected = await both.call()
                 calls += 1
                 refused += isinstance(expected, int) and expected > 0 and answer == expected
                 assert answer == expected, f"call {calls} of PDFS_TEST_SEED={seed}, {number}"
             await both.check_tree()
+    reached(calls, "calls against the model")
     assert calls > refused > 0
     assert both.compared > 50
 

@@ -1,7 +1,8 @@
-"""All workloads of one and two operations, and a crash at every moment of them (C5)."""
+"""All workloads of one and two operations, some of three, a crash at every moment of them (C5)."""
 
 import os
 import random
+import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import product
@@ -18,8 +19,10 @@ from pdfs.fs.plan import Change
 from pdfs.local.ledger import Ledger
 from pdfs.local.recovery import recover
 from pdfs.local.state import StateDirectory
+from tests.conftest import Reached
 from tests.fs.sessions import SESSION, empty_tree, inline, ledger_of
 from tests.fs.stage import Stage
+from tests.lengths import Length
 from tests.local.crashing_disk import CrashingDisk, PowerCuts, materialize
 
 
@@ -141,6 +144,7 @@ def check_every_crash(witness: Witness, begun: int, cut_down: Path, seed: int) -
     return checked
 
 
+@pytest.mark.figure(name="C5")
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_a_crash_at_any_moment_of_one_operation_leaves_it_whole_or_absent(
     name: str, tmp_path: Path, seed: int
@@ -152,11 +156,29 @@ async def test_a_crash_at_any_moment_of_one_operation_leaves_it_whole_or_absent(
     assert check_every_crash(witness, begun, tmp_path / "cut", seed)
 
 
+@pytest.mark.figure(name="C5")
+@pytest.mark.timeout(1200)
 async def test_a_crash_at_any_moment_of_two_operations_leaves_a_prefix(
-    tmp_path: Path, seed: int, is_full: bool
+    tmp_path: Path, seed: int, is_full: bool, reached: Reached
 ) -> None:
     pairs = list(product(OPERATIONS, repeat=2))
     chosen = pairs if is_full else random.Random(seed).sample(pairs, 40)
+    reached(len(chosen), "workloads of two operations")
+    await check_workloads(chosen, tmp_path, seed)
+
+
+@pytest.mark.figure(name="C5")
+async def test_a_crash_at_any_moment_of_three_operations_leaves_a_prefix(
+    tmp_path: Path, seed: int, length: Length, reached: Reached
+) -> None:
+    triples = list(product(OPERATIONS, repeat=3))
+    count = length.pick(sample=5, full=50, long=len(triples))
+    reached(count, "workloads of three operations")
+    await check_workloads(random.Random(seed).sample(triples, count), tmp_path, seed)
+
+
+async def check_workloads(chosen: list[tuple[str, ...]], tmp_path: Path, seed: int) -> None:
+    """Each of them, with a crash at every moment."""
     checked = done = 0
     for number, names in enumerate(chosen):
         root = tmp_path / str(number)
@@ -164,5 +186,6 @@ async def test_a_crash_at_any_moment_of_two_operations_leaves_a_prefix(
         witness, begun = await carry_out(root, names)
         done += len(witness.acknowledged) - 1
         checked += check_every_crash(witness, begun, tmp_path / "cut", seed)
+        shutil.rmtree(root)
     assert done > len(chosen) * 1.5
     assert checked > 2 * len(chosen)

@@ -23,6 +23,8 @@ from pdfs.local.journal_inspection import verify_file, verify_journal
 from pdfs.local.sizes import JournalSizes
 from pdfs.local.snapshot import is_next_snapshot
 from pdfs.local.upkeep import Make, Upkeep
+from tests.conftest import Reached
+from tests.lengths import Length
 from tests.local.crashing_disk import CrashingDisk, Event, Moved, PowerCuts, materialize
 from tests.local.desk import Desk, Left, Memory, Opened, left_in, opened_session, shown
 from tests.local.faulty_disk import Fault, FaultyDisk
@@ -247,12 +249,13 @@ def check(left: Left | None, memory: Memory, at_least: int, where: object) -> No
     assert left.shown == memory.history[left.last], where
 
 
+@pytest.mark.figure(name="C4")
 async def test_a_crash_or_a_power_cut_at_any_step_of_a_checkpoint_loses_nothing(
-    tmp_path: Path, seed: int, is_full: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, seed: int, length: Length, reached: Reached, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pdfs.core.relocation._SLICE", 2)
     checked = both = 0
-    for number in range(20 if is_full else 2):
+    for number in range(length.pick(sample=2, full=20, long=100)):
         root, cut_down = tmp_path / str(number), tmp_path / "cut"
         root.mkdir()
         worker, memory, begun = await a_session_with_checkpoints(root, seed + number)
@@ -261,7 +264,7 @@ async def test_a_crash_or_a_power_cut_at_any_step_of_a_checkpoint_loses_nothing(
         commits = [n for n, event in enumerate(worker.disk.log) if _is_commit(event)]
         assert len(commits) >= 2
         for cut, state in chain(
-            cuts.states(per_cut=40 if is_full else 3, since=begun),
+            cuts.states(per_cut=length.pick(sample=3, full=40, long=40), since=begun),
             *(cuts.states(per_cut=50, since=at + 1, until=at + 1) for at in commits[-2:]),
         ):
             materialize(state, cut_down)
@@ -273,6 +276,7 @@ async def test_a_crash_or_a_power_cut_at_any_step_of_a_checkpoint_loses_nothing(
             names = os.listdir(cut_down / "sessions" / SESSION)
             both += any(map(is_next_snapshot, names))
             checked += 1
+    reached(checked, "power cuts beside a checkpoint")
     assert checked > 300
     assert both > 5, "no cut fell between a snapshot and its rename"
 

@@ -47,6 +47,7 @@ def test_the_session_makes_every_kind_of_call(calls: list[str], sizes: JournalSi
     assert len(calls) > 50
 
 
+@pytest.mark.figure(name="J4")
 @pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for ever"])
 @pytest.mark.parametrize("takes", [0, 60], ids=["nothing", "torn"])
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: errno.errorcode.get(error, "short"))
@@ -101,6 +102,7 @@ def check_process_death(witness: Witness, root: Path) -> None:
     assert len(result.records) >= witness.promised(len(witness.disk.log))
 
 
+@pytest.mark.figure(name="J4")
 @pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for ever"])
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=errno.errorcode.__getitem__)
 def test_a_failed_sync_is_never_later_reported_as_success(

@@ -30,6 +30,8 @@ from pdfs.local.journal_format import (
     origin_of,
 )
 from pdfs.local.journal_loader import load
+from tests.conftest import Reached
+from tests.lengths import Length
 from tests.local.journals import (
     HEADER,
     RUN,
@@ -119,11 +121,14 @@ def cuts(sample: Sample, size: int, is_full: bool, seed: int) -> list[int]:
     return sorted({0, HEADER_SIZE - 1, *chosen} - {size}, reverse=True)
 
 
+@pytest.mark.figure(name="J1")
 def test_a_journal_cut_at_any_byte_gives_the_longest_valid_prefix(
-    sample: Sample, file: Path, is_full: bool, seed: int
+    sample: Sample, file: Path, is_full: bool, seed: int, reached: Reached
 ) -> None:
     file.write_bytes(sample.partial)
-    for size in cuts(sample, len(sample.partial), is_full, seed):
+    sizes = cuts(sample, len(sample.partial), is_full, seed)
+    reached(len(sizes), "lengths")
+    for size in sizes:
         os.truncate(file, size)
         result, count = replay(file.parent), sample.count_before(size)
         assert_prefix(result, sample.records, count)
@@ -134,6 +139,7 @@ def test_a_journal_cut_at_any_byte_gives_the_longest_valid_prefix(
         assert (tail.size if tail else 0) == len(left.rstrip(b"\0"))
 
 
+@pytest.mark.figure(name="J1")
 def test_a_whole_segment_cut_at_any_byte_is_damage(
     sample: Sample, tmp_path: Path, is_full: bool, seed: int
 ) -> None:
@@ -209,14 +215,15 @@ def test_a_cut_in_an_earlier_segment_that_no_sync_covered_is_a_torn_tail(tmp_pat
 # J2, flipped bits
 
 
-def bits_to_flip(sample: Sample, content: bytes, is_full: bool, seed: int) -> Iterator[int]:
-    """All bits of frames and header json and 1 in 16 others; in a sample, 1 in 128 of these."""
+def bits_to_flip(sample: Sample, content: bytes, length: Length, seed: int) -> Iterator[int]:
+    """All bits of frames and header json, 1 in 16 others; 1 in 128 of these; or all of all."""
     frames = {start + by for start in sample.starts for by in range(FRAME_SIZE)}
     choice = random.Random(seed)
     json_end = content.index(b"}", FRAME_SIZE) + 20
     for bit in range(len(content) * 8):
         is_head = bit // 8 in frames or bit // 8 < json_end
-        share = (1 if is_head else 16) * (1 if is_full else 128)
+        usual = 1 if is_head else 16
+        share = length.pick(sample=128 * usual, full=usual, long=1)
         if choice.randrange(share) == 0:
             yield bit
 
@@ -227,11 +234,12 @@ def flipped(content: bytes, bit: int) -> bytes:
     return bytes(raw)
 
 
+@pytest.mark.figure(name="J2")
 def test_every_flipped_bit_before_the_tail_is_damage_and_behind_it_ends_the_replay(
-    sample: Sample, file: Path, is_full: bool, seed: int
+    sample: Sample, file: Path, length: Length, seed: int, reached: Reached
 ) -> None:
     checked = 0
-    for bit in bits_to_flip(sample, sample.partial, is_full, seed):
+    for bit in bits_to_flip(sample, sample.partial, length, seed):
         file.write_bytes(flipped(sample.partial, bit))
         result = replay(file.parent)
         count = sample.count_before(bit // 8)
@@ -250,16 +258,20 @@ def test_every_flipped_bit_before_the_tail_is_damage_and_behind_it_ends_the_repl
             assert result.end.torn_tail is not None
             assert result.end.torn_tail.offset == sample.starts[count]
         checked += 1
+    reached(checked, "flipped bits")
     assert checked > 500
 
 
+@pytest.mark.figure(name="J2")
 def test_every_flipped_bit_of_a_whole_segment_is_damage(
-    sample: Sample, tmp_path: Path, is_full: bool, seed: int
+    sample: Sample, tmp_path: Path, length: Length, seed: int, reached: Reached
 ) -> None:
     file = tmp_path / WHOLE
     trailer = range(sample.starts[-1] * 8, len(sample.whole) * 8)
-    step = 1 if is_full else 8
-    others = random.Random(seed).sample(range(sample.starts[-1] * 8), 2000 if is_full else 100)
+    step = length.pick(sample=8, full=1, long=1)
+    count = length.pick(sample=100, full=2000, long=sample.starts[-1] * 8)
+    others = random.Random(seed).sample(range(sample.starts[-1] * 8), count)
+    reached(len(trailer[::step]) + count, "flipped bits")
     for bit in (*trailer[::step], *others):
         file.write_bytes(flipped(sample.whole, bit))
         result = replay(tmp_path)
@@ -287,6 +299,7 @@ def assert_sound(result: Replayed, sample: Sample, content: bytes) -> None:
         assert count >= SYNCED
 
 
+@pytest.mark.figure(name="J3")
 @pytest.mark.parametrize("size", [512, 4096])
 @pytest.mark.parametrize("change", ["zeroed", "swapped", "duplicated", "older", "noise"])
 def test_a_changed_sector_is_never_replayed(

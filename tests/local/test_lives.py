@@ -9,10 +9,13 @@ import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 import trio
 
 from pdfs.local.sizes import ALONE, JournalSizes
 from pdfs.local.upkeep import Upkeep
+from tests.conftest import Reached
+from tests.lengths import Length
 from tests.local.crashing_disk import CrashingDisk, PowerCuts, materialize
 from tests.local.desk import Desk, Memory, Opened, left_in, opened_session
 from tests.local.ledgers import inline, made_here
@@ -95,10 +98,12 @@ def crash(life: Life, root: Path, choice: random.Random) -> tuple[Path, int]:
     return after, life.promised(cut)
 
 
+@pytest.mark.figure(name="J5")
 async def test_every_life_begins_with_what_the_one_before_was_promised(
-    tmp_path: Path, seed: int, is_full: bool
+    tmp_path: Path, seed: int, length: Length, reached: Reached
 ) -> None:
-    sessions, lives, count = (10, 100, 120) if is_full else (4, 8, 60)
+    sample, full, long = (4, 8, 60), (10, 100, 120), (40, 250, 120)
+    sessions, lives, count = length.pick(sample=sample, full=full, long=long)
     operations = cuts = 0
     for number in range(sessions):
         choice, memory = random.Random(seed * 1000 + number), Memory()
@@ -120,5 +125,6 @@ async def test_every_life_begins_with_what_the_one_before_was_promised(
             again = left_in(root, memory.bucket)
             assert again is not None
             assert again.recovered.tree == left.recovered.tree
+    reached(operations, "operations through many lives")
     assert operations >= 4 * 8 * 60
     assert cuts > sessions

@@ -3,17 +3,23 @@
 import random
 from pathlib import Path
 
+import pytest
+
 from pdfs.local.sizes import ALONE
+from tests.conftest import Reached
+from tests.lengths import Length
 from tests.local.crashing_disk import CrashingDisk, PowerCuts, State, materialize, pending
 from tests.local.journals import replay
 from tests.local.witness import SMALL, Witness, random_steps
 
 
+@pytest.mark.figure(name="C4")
+@pytest.mark.timeout(1200)
 def test_after_any_power_cut_the_journal_is_a_prefix_with_all_that_was_synced(
-    tmp_path: Path, seed: int, is_full: bool
+    tmp_path: Path, seed: int, length: Length, reached: Reached
 ) -> None:
     checked = beyond = torn = 0
-    for number in range(12 if is_full else 6):
+    for number in range(length.pick(sample=6, full=6, long=36)):
         root = tmp_path / str(number)
         root.mkdir()
         witness = Witness(CrashingDisk(root))
@@ -21,7 +27,7 @@ def test_after_any_power_cut_the_journal_is_a_prefix_with_all_that_was_synced(
         witness.run(root, steps=random_steps(seed + number), seed=seed, sizes=sizes)
         assert witness.is_closed
         cuts = PowerCuts(witness.disk, seed)
-        for cut, state in cuts.states(per_cut=None if is_full else 12):
+        for cut, state in cuts.states(per_cut=length.pick(sample=12, full=None, long=None)):
             materialize(state, tmp_path / "cut")
             result = replay(tmp_path / "cut")
             count = len(result.records)
@@ -31,16 +37,21 @@ def test_after_any_power_cut_the_journal_is_a_prefix_with_all_that_was_synced(
             checked += 1
             beyond += count > witness.promised(cut)
             torn += result.end.torn_tail is not None
-    assert checked >= 2000
+    reached(checked, "states of a disk")
+    assert checked >= length.pick(sample=2000, full=2000, long=50_000)
     assert beyond > checked // 10, "the cuts dropped all that was not synced: too kind a test"
     assert torn > checked // 10
 
 
+@pytest.mark.figure(name="C4")
+@pytest.mark.timeout(1200)
 def test_crash_after_crash_loses_nothing_and_uses_no_number_twice(
-    tmp_path: Path, seed: int, is_full: bool
+    tmp_path: Path, seed: int, length: Length, reached: Reached
 ) -> None:
     """Each run goes on above all numbers of the one before, whose files may still lie there."""
-    for number in range(seed, seed + (400 if is_full else 20)):
+    rounds = length.pick(sample=20, full=400, long=4_000)
+    reached(3 * rounds, "crashes, three in a row")
+    for number in range(seed, seed + rounds):
         choice = random.Random(number)
         kept: State = {}
         last = segment = 0

@@ -1,12 +1,17 @@
 """A real process appends until it is killed; what it had been told is there (invariant 2)."""
 
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pdfs.disk import OsDisk
 from pdfs.local.journal import Journal
+from tests.conftest import Reached
+from tests.lengths import Length
 from tests.local.journals import HEADER, Written, directory_of, replay
 
 ROOT = Path(__file__).parents[2]
@@ -32,9 +37,13 @@ def serve(path: Path) -> None:
                 journal.seal()
 
 
-def test_kill_loses_nothing_that_was_acknowledged(tmp_path: Path, seed: int, is_full: bool) -> None:
-    choice = random.Random(seed)
-    for attempt in range(100 if is_full else 4):
+@pytest.mark.figure(name="C1")
+def test_kill_loses_nothing_that_was_acknowledged(
+    tmp_path: Path, seed: int, length: Length, reached: Reached
+) -> None:
+    choice, attempts = random.Random(seed), length.pick(sample=4, full=100, long=1_000)
+    reached(attempts, "kills of a journal alone")
+    for attempt in range(attempts):
         path = tmp_path / str(attempt)
         path.mkdir()
         child = subprocess.Popen(
@@ -48,6 +57,7 @@ def test_kill_loses_nothing_that_was_acknowledged(tmp_path: Path, seed: int, is_
             child.kill()
             told += child.stdout.readlines()
         result = replay(path)
+        shutil.rmtree(path)
         assert len(result.records) >= len(told) > 0
         assert result.records == [record(number) for number in range(len(result.records))]
         assert result.end.damage is None

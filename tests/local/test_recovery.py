@@ -15,7 +15,9 @@ from pdfs.core.ids import TOP, Inode, PublishId
 from pdfs.core.record import Create, Kind, Publishing, SetAttributes, Unlink, Write
 from pdfs.errors import DiskError, DiskFull, JournalDamaged
 from pdfs.local.ledger import Ledger
+from tests.conftest import Reached
 from tests.fs.sessions import SESSION, empty_tree, inline, ledger_of
+from tests.lengths import Length
 from tests.local.crashing_disk import CrashingDisk, PowerCuts, materialize
 from tests.local.faulty_disk import Fault, FaultyDisk
 
@@ -145,6 +147,7 @@ async def test_a_journal_whose_snapshot_is_gone_is_damage_and_stays(tmp_path: Pa
     assert files_of(path) == before
 
 
+@pytest.mark.figure(name="C3")
 @pytest.mark.parametrize("for_ever", [False, True], ids=["once", "dead from there"])
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC], ids=errno.errorcode.__getitem__)
 async def test_a_recovery_that_fails_at_any_call_loses_nothing_and_doubles_nothing(
@@ -164,21 +167,25 @@ async def test_a_recovery_that_fails_at_any_call_loses_nothing_and_doubles_nothi
     assert refused > len(calls) * 3 // 4
 
 
+@pytest.mark.figure(name="C3")
 async def test_recoveries_that_die_one_after_another_lose_nothing(
-    tmp_path: Path, seed: int, is_full: bool
+    tmp_path: Path, seed: int, length: Length, reached: Reached
 ) -> None:
     path = tmp_path / "state"
     chance = random.Random(seed)
     found = await crash(path)
     calls = len(await calls_of_a_recovery(path))
-    for _ in range(200 if is_full else 15):
+    rounds = length.pick(sample=15, full=200, long=5_000)
+    reached(rounds, "recoveries that died")
+    for _ in range(rounds):
         at = chance.randrange(1, calls + 5)
         await fails(path, Fault(at=at, error=errno.EIO, for_ever=True, takes=60))
         assert await left(path) == found, at
 
 
+@pytest.mark.figure(name="C3")
 async def test_a_power_cut_amid_a_recovery_loses_nothing(
-    tmp_path: Path, seed: int, is_full: bool
+    tmp_path: Path, seed: int, length: Length, reached: Reached
 ) -> None:
     path, cut_down = tmp_path / "disk", tmp_path / "cut"
     path.mkdir()
@@ -191,10 +198,12 @@ async def test_a_power_cut_amid_a_recovery_loses_nothing(
         pass
     cuts = PowerCuts(disk, seed)
     checked = 0
-    for cut, state in cuts.states(per_cut=20 if is_full else 2, since=begun):
+    per_cut = length.pick(sample=2, full=20, long=None)
+    for cut, state in cuts.states(per_cut=per_cut, since=begun):
         materialize(state, cut_down)
         assert await left(cut_down / "state") == found, cut
         checked += 1
+    reached(checked, "power cuts amid a recovery")
     assert checked > 30
 
 

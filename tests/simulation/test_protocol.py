@@ -21,6 +21,8 @@ from trio.testing import MockClock
 from pdfs.store.faulty import READ_FATES, WRITE_FATES, Fate
 from pdfs.store.objects import Traits
 from pdfs.store.step import Step
+from tests.conftest import Reached
+from tests.lengths import Length
 from tests.simulation.conftest import HITS
 from tests.simulation.crowd import Weather, edit_alone, meet
 from tests.simulation.handover import hand_over
@@ -122,12 +124,14 @@ def test_every_fault_at_every_step_leaves_everything_that_was_written(
     assert not missed, f"never hit: {missed}"
 
 
+@pytest.mark.figure(name="S3")
 @EVERY_STORE
 def test_a_stage_that_is_handed_over_amid_a_publish_loses_nothing(
-    seed: int, is_full: bool, traits: Traits
+    seed: int, length: Length, traits: Traits, reached: Reached
 ) -> None:
-    accidents = 0
-    for number in range(200 if is_full else 12):
+    accidents, rounds = 0, length.pick(sample=12, full=200, long=2_000)
+    reached(rounds, "hand-overs")
+    for number in range(rounds):
         try:
             accidents += simulate(seed + number, hand_over, seed + number, traits)
         except BaseException as error:
@@ -136,13 +140,15 @@ def test_a_stage_that_is_handed_over_amid_a_publish_loses_nothing(
     assert accidents, "no machine ever failed: nothing was tested"
 
 
+@pytest.mark.figure(name="S4")
 @pytest.mark.parametrize("weather", WEATHERS, ids=["fair", "rain", "gale", "storm"])
 @EVERY_STORE
 def test_machines_and_another_tool_at_once_lose_nothing_in_any_weather(
-    seed: int, is_full: bool, weather: Weather, traits: Traits
+    seed: int, length: Length, weather: Weather, traits: Traits, reached: Reached
 ) -> None:
-    saved = 0
-    for number in range(100 if is_full else 4):
+    saved, rounds = 0, length.pick(sample=4, full=100, long=1_000)
+    reached(rounds, "stories")
+    for number in range(rounds):
         try:
             saved += len(simulate(seed + number, meet, seed + number, traits, weather).completed)
         except BaseException as error:
@@ -151,12 +157,14 @@ def test_machines_and_another_tool_at_once_lose_nothing_in_any_weather(
     assert saved, "no session was ever called saved: nothing was tested"
 
 
+@pytest.mark.figure(name="L2")
 def test_a_machine_cut_off_at_any_step_and_taken_over_publishes_nothing_stale(
-    seed: int, is_full: bool
+    seed: int, length: Length, reached: Reached
 ) -> None:
-    cut = set()
+    cut, rounds = set(), length.pick(sample=1, full=20, long=200)
+    reached(rounds * len(Step), "rounds")
     for number, step in enumerate(Step):
-        for round_number in range(20 if is_full else 1):
+        for round_number in range(rounds):
             told_seed = seed + 100 * round_number + number
             try:
                 traits = (AWS, R2)[told_seed % 2]

@@ -20,8 +20,10 @@ from pdfs.stage.start import Started, start
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.memory import ALL_TRAITS
 from pdfs.store.step import Step
+from tests.conftest import Reached
 from tests.core.hostile import documents_that_are_none
 from tests.core.test_lease import LOCK
+from tests.lengths import Length
 from tests.stage.contexts import Site, claimant_of
 
 USERS = ["anna", "bert", "carl", "dora", "emil", "fred", "gina", "hans"]
@@ -281,8 +283,12 @@ async def contend(
     return winners, refused
 
 
-async def test_of_two_to_eight_contenders_exactly_one_wins(seed: int, is_full: bool) -> None:
-    rounds = 2_000 if is_full else 200
+@pytest.mark.figure(name="L1")
+async def test_of_two_to_eight_contenders_exactly_one_wins(
+    seed: int, length: Length, reached: Reached
+) -> None:
+    rounds = length.pick(sample=200, full=2_000, long=10_000)
+    reached(rounds, "rounds")
     for number in range(rounds):
         site = Site(seed=seed + number)
         users = USERS[: 2 + number % 7]
@@ -315,8 +321,13 @@ async def test_exactly_one_wins_what_another_left_behind(seed: int, is_released:
         assert all(f"{winner} on ws7 since" in str(error) for error in refused.values())
 
 
-async def test_exactly_one_wins_on_a_bad_network_too(seed: int, is_full: bool) -> None:
-    for number in range(1_000 if is_full else 100):
+@pytest.mark.figure(name="L1")
+async def test_exactly_one_wins_on_a_bad_network_too(
+    seed: int, length: Length, reached: Reached
+) -> None:
+    rounds = length.pick(sample=100, full=1_000, long=10_000)
+    reached(rounds, "rounds on a bad network")
+    for number in range(rounds):
         site = Site(seed=seed + number)
         users = USERS[: 2 + number % 7]
         winners, refused = await contend(site, users, faults=0.3)
