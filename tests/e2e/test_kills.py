@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Reached
+from tests.conftest import LENGTH, Reached
 from tests.e2e.conftest import MakeMachine
 from tests.e2e.kills.story import SMALL, Story
 from tests.e2e.kills.workloads import WORKLOADS
 from tests.e2e.machines import Bucket
-from tests.lengths import Length
 
-LENGTH = Length(os.environ.get("PDFS_TEST_LENGTH", Length.SAMPLE))
 STORIES = LENGTH.pick(sample=1, full=10, long=200)
 KILLS = LENGTH.pick(sample=2, full=5, long=5)
 

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import LENGTH
+from tests.conftest import LENGTH, Reached
 from tests.e2e.conftest import MakeMachine
 from tests.e2e.machines import LIMIT, PROJECT, Bucket, Machine
 
 TROUBLE = Path(__file__).with_name("trouble")
 WORK = Path(__file__).with_name("stopped_work.py")
 KINDS = ("SIGTERM", "SIGINT", "SIGHUP", "logout", "shutdown", "twice")
-SHARES, POINTS = (10, 20) if LENGTH == "full" else (1, 3)
+SHARES, POINTS = LENGTH.pick(sample=(1, 3), full=(10, 20), long=(50, 20))
 FAILURES = (
     ("answer", "MemoryError"),
     ("record", "MemoryError"),
@@ -138,10 +138,16 @@ class Stand:
         self.told.check(self.bucket.directory / PROJECT / "planning")
 
 
+@pytest.mark.figure(name="F4")
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("share", range(SHARES))
 def test_a_stop_at_any_point_leaves_all_in_the_bucket_or_in_a_whole_journal(
-    share: int, bucket: Bucket, machine: MakeMachine, seed: int, is_full: bool
+    share: int,
+    bucket: Bucket,
+    machine: MakeMachine,
+    seed: int,
+    is_full: bool,
+    reached: Reached,
 ) -> None:
     choice = random.Random(f"{seed} {share}")
     stand = Stand(machine(bucket), bucket)
@@ -156,6 +162,7 @@ def test_a_stop_at_any_point_leaves_all_in_the_bucket_or_in_a_whole_journal(
         stand.check(mounts=choice.random() < 0.5)
     assert stand.told.acknowledged > 30, "next to nothing was acknowledged"
     assert not is_full or len(set(stand.ends)) == 2
+    reached(POINTS, "stops")
 
 
 @pytest.mark.timeout(600)

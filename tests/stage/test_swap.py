@@ -12,6 +12,8 @@ from pdfs.stage.swap import Lost, Won, read, swap
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.memory import MemoryStore
 from pdfs.store.objects import NO_METADATA, Condition, IfAbsent, IfMatch, Stored
+from tests.conftest import Reached
+from tests.lengths import Length
 from tests.stage.contexts import Site, fine
 
 KEY = "Kraftwerk/planning.lock.json"
@@ -163,10 +165,15 @@ async def test_a_refusal_comes_out_at_once() -> None:
     assert site.store.history == []
 
 
-async def test_no_write_of_ours_is_ever_taken_for_anothers(seed: int, is_full: bool) -> None:
+@pytest.mark.figure(name="S2")
+async def test_no_write_of_ours_is_ever_taken_for_anothers(
+    seed: int, length: Length, reached: Reached
+) -> None:
     """S2: a chain of swaps on a network where a third of all answers are in doubt."""
     site = Site(seed=seed)
     chance = random.Random(seed)
+    swaps = length.pick(sample=1_000, full=5_000, long=50_000)
+    reached(swaps, "swaps in doubt")
 
     def fate_of(request: Request) -> Fate:
         return chance.choice(DOUBTFUL) if chance.random() < 0.33 else Fate.FINE
@@ -175,7 +182,7 @@ async def test_no_write_of_ours_is_ever_taken_for_anothers(seed: int, is_full: b
     async with trio.open_nursery() as nursery:
         ctx = site.context(store=site.behind(nursery, fate_of))
         condition: Condition = IfAbsent()
-        for number in range(5000 if is_full else 1000):
+        for number in range(swaps):
             body = b"%d" % number
             while True:
                 try:
@@ -188,7 +195,7 @@ async def test_no_write_of_ours_is_ever_taken_for_anothers(seed: int, is_full: b
             condition = IfMatch(outcome.etag)
             won += 1
         nursery.cancel_scope.cancel()
-    assert won == (5000 if is_full else 1000)
+    assert won == swaps
     assert [change.stored and change.stored.body for change in site.store.history] == [
         b"%d" % number for number in range(won)
     ]
