@@ -22,6 +22,7 @@ from pdfs.core.ids import TOP, Inode
 from pdfs.core.ids import Path as StagePath
 from pdfs.core.record import Found, Kind
 from pdfs.core.tree import Tree, new_tree
+from pdfs.disk import Disk, OsDisk
 from pdfs.errors import ContentLost
 from pdfs.fs.error import FsError
 from pdfs.fs.filesystem import StageFilesystem
@@ -84,6 +85,7 @@ class Both:
     choice: random.Random
     model: Model = field(default_factory=based_model)
     handles: list[int] = field(default_factory=list)
+    disk: Disk = field(default_factory=OsDisk)
     compared: int = 0
     """Things that were found to be the same."""
 
@@ -98,7 +100,9 @@ class Both:
                 raise ContentLost("not a content of this stage")
             return known[content][start:stop]
 
-        with ledger_of(self.path, based_tree, fetch=fetch, run_blocking=inline) as ledger:
+        with ledger_of(
+            self.path, based_tree, fetch=fetch, run_blocking=inline, disk=self.disk
+        ) as ledger:
             self.filesystem = StageFilesystem(
                 ledger, now_ns=lambda: self.model.now, room=lambda: os.statvfs("/")
             )
