@@ -472,8 +472,8 @@ _BUGS = (
         what="a checkpoint amid a publish leaves some of its bytes behind the boundary",
         rule="what a publish includes is told by one boundary",
         file="pdfs/local/checkpoint.py",
-        old="    if tree.in_flight is not None:\n        return frozenset(live)\n",
-        new="",
+        old="    if flight is not None:\n        chosen |= ",
+        new="    if flight is None:\n        chosen |= ",
         where=_CHECKPOINT,
         test="since_a_publish_began",
     ),
@@ -491,11 +491,8 @@ _BUGS = (
         what="a recovery believes that the dead process's bytes are on the disk",
         rule="an old file's sync is never believed",
         file="pdfs/local/recovery.py",
-        old="        _carry_all(disk, directory, header, tree, number, after)\n"
-        "        _write_snapshot(directory, Standing(tree=tree, after=after, through=number))\n"
-        "        directory.set_aside_segments(number)\n",
-        new="        _write_snapshot(directory, Standing(tree=tree, after=after, "
-        "through=number))\n",
+        old="    copied = _choose(directory, recovered)\n",
+        new="    copied = frozenset[int]()\n",
         where=_RECOVERY,
         test="never_synced",
     ),
@@ -504,8 +501,8 @@ _BUGS = (
         rule="recovery: new files, then the old ones are moved aside, then the first append",
         file="pdfs/local/recovery.py",
         old="        _write_snapshot(directory, Standing(tree=tree, after=after, through=number))\n"
-        "        directory.set_aside_segments(number)\n",
-        new="        directory.set_aside_segments(number)\n"
+        "        directory.let_go_segments(number, kept)\n",
+        new="        directory.let_go_segments(number, kept)\n"
         "        _write_snapshot(directory, Standing(tree=tree, after=after, through=number))\n",
         where=_RECOVERY,
         test="fails_at_any_call",
@@ -681,10 +678,8 @@ _BUGS = (
         what="a checkpoint amid a publish leaves what came later below the new boundary",
         rule="a settle drops what was appended before the publish's boundary, and no more",
         file="pdfs/local/checkpoint.py",
-        old="        return frozenset(live)\n",
-        new="        last = tree.in_flight.boundary.segment  # what came later lies in "
-        "segments of its own\n"
-        "        return frozenset(number for number in live if number <= last)\n",
+        old="if number >= flight.boundary.segment}",
+        new="if number <= flight.boundary.segment}",
         where=_CHECKPOINT,
         test="old_segments_go",
         is_by_stranger=True,
