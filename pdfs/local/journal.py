@@ -25,6 +25,7 @@ as a task (`journal_tasks`) for a worker thread.
 
 import errno
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
@@ -231,9 +232,16 @@ class Journal:
             )
         return raw
 
+    def pinned(self) -> AbstractContextManager[None]:
+        """What can be read now can be read until the end of the block, whatever is removed."""
+        return self._files.pinned()
+
     def forget(self, segments: Iterable[int]) -> None:
-        """Nobody will read these sealed segments any more; their files can go."""
-        self._files.forget(segments)
+        """Whoever did not pin these sealed segments reads them no more. Raises DiskError."""
+        try:
+            self._files.forget(segments)
+        except OSError as error:
+            raise disk_error(error, "open a segment that is to be removed") from error
 
     # --- segments ---------------------------------------------------------------------------------
 

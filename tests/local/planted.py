@@ -481,10 +481,10 @@ _BUGS = (
         what="a segment that a publish is reading is closed under it",
         rule="descriptors in use are pinned",
         file="pdfs/local/journal_files.py",
-        old="        if self._pins:\n            for number in numbers:",
-        new="        if self._pins < 0:\n            for number in numbers:",
+        old="        if not self._pins:\n",
+        new="        if self._pins >= 0:\n",
         where=_CHECKPOINT,
-        test="pinned",
+        test="a_publish_reads",
     ),
     # --- recovery ---------------------------------------------------------------------------------
     Planted(

@@ -171,20 +171,22 @@ def used(root: Path) -> int:
     return sum(path.stat().st_blocks * 512 for path in root.rglob("*"))
 
 
-async def test_a_checkpoint_gives_back_the_descriptors_of_what_it_removes(tmp_path: Path) -> None:
+async def test_what_a_publish_reads_is_there_though_its_segment_is_gone(tmp_path: Path) -> None:
     disk = OsDisk()
     with opened_session(tmp_path, disk, sizes=SIZES) as opened:
         desk = Desk(opened.ledger, random.Random(1), Memory())
         desk.create("a")
         desk.write("a", 0)
-        (extent,) = opened.ledger.tree.nodes[desk.ino("a")].extents
+        node, data = opened.ledger.tree.nodes[desk.ino("a")].frozen(), desk.model["a"][1]
         before = len(os.listdir("/proc/self/fd"))
-        desk.cut("a", 0)
-        await upkeep_of(opened, disk).checkpoint()
-        assert "journal-1.wal" not in segments(tmp_path)
+        with opened.ledger.pinned():
+            desk.cut("a", 0)
+            await upkeep_of(opened, disk).checkpoint()
+            assert "journal-1.wal" not in segments(tmp_path)
+            assert await opened.ledger.read(node, 0, len(data)) == data
         assert len(os.listdir("/proc/self/fd")) <= before + 1
         with pytest.raises(DiskError):
-            opened.journal.read(extent.at.segment, extent.at.offset, 1)
+            await opened.ledger.read(node, 0, len(data))
 
 
 # Requests, crashes and power cuts in between
