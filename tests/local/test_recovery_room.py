@@ -148,14 +148,14 @@ async def test_what_a_publish_includes_stays_before_what_came_after_it(tmp_path:
             desk = Desk(opened.ledger, random.Random(rolls), memory)
             for number in range(3):
                 desk.create(f"{number}")
-                desk.write(f"{number}", 0, size=3000)
+                desk.write(f"{number}", 0, size=30_000)
                 if rolls & 1:
                     roll(opened)
             desk.publish()
             for number in range(1, 3):
                 if rolls & 2:
                     roll(opened)
-                desk.write(f"{number}", 1000 * number, size=3000)
+                desk.write(f"{number}", 10_000 * number, size=30_000)
             if rolls & 4:
                 roll(opened)
             last = opened.ledger.last
@@ -165,7 +165,7 @@ async def test_what_a_publish_includes_stays_before_what_came_after_it(tmp_path:
             desk.changed = {desk.ino("1"), desk.ino("2")}
             desk.settle()
             assert seen(opened, memory) == memory.history[opened.ledger.last]
-            assert [length for length in lengths(opened.ledger.tree) if length] == [3000, 3000]
+            assert [length for length in lengths(opened.ledger.tree) if length] == [30_000, 30_000]
 
 
 def lengths(tree: Tree) -> list[int]:
