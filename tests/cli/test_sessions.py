@@ -60,6 +60,7 @@ def test_the_innermost_of_mounts_below_each_other_is_meant(configuration: Config
             assert named("/mnt/plant/old/drawings") == SESSION
 
 
+@pytest.mark.figure(name="H4")
 def test_a_process_id_that_another_process_has_by_now_keeps_no_session_alive(
     configuration: Configuration,
 ) -> None:

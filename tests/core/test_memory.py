@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pdfs.core import manifest
 from tests.core.memory import big_manifest
 
@@ -25,6 +27,7 @@ def measured(files: int) -> int:
     return after - before
 
 
+@pytest.mark.figure(name="H3")
 def test_a_loaded_stage_takes_little_for_each_file(is_full: bool) -> None:
     few, many = (100_000, 300_000) if is_full else (5_000, 25_000)
     each = (measured(many) - measured(few)) / (many - few)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.e2e.conftest import MakeMachine
 from tests.e2e.machines import PROJECT, Bucket, Machine
 from tests.fuse.mounts import refused
@@ -54,6 +56,7 @@ def published(bucket: Bucket) -> Published:
     return Published(newest, json.loads(gzip.decompress(newest.read_bytes())))
 
 
+@pytest.mark.figure(name="H7")
 def test_times_and_sizes_at_the_edges_are_kept_and_cost_nothing(
     bucket: Bucket, machine: MakeMachine
 ) -> None:
@@ -93,6 +96,7 @@ def test_times_and_sizes_at_the_edges_are_kept_and_cost_nothing(
     elsewhere.pdfs("umount", mounted)
 
 
+@pytest.mark.figure(name="H7")
 def test_a_manifest_with_a_size_or_time_that_is_none_is_refused_in_words(
     bucket: Bucket, machine: MakeMachine
 ) -> None:
@@ -112,6 +116,7 @@ def test_a_manifest_with_a_size_or_time_that_is_none_is_refused_in_words(
         assert "Traceback" not in ended.err
 
 
+@pytest.mark.figure(name="H6")
 def test_links_above_our_directories_are_followed_and_links_in_them_never(
     bucket: Bucket, machine: MakeMachine, tmp_path: Path
 ) -> None:

@@ -54,6 +54,7 @@ def test_the_same_stage_twice_on_one_machine_is_refused_and_says_where_it_is(
     assert str(here.mountpoint) in ended.err
 
 
+@pytest.mark.figure(name="H4")
 def test_two_stages_at_once_share_a_cache_and_nothing_else_and_never_a_mountpoint(
     bucket: Bucket, machine: MakeMachine
 ) -> None:

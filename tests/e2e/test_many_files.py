@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.conftest import MakeMachine
 from tests.e2e.machines import PROJECT, Bucket, Machine
 
@@ -48,6 +50,7 @@ def churn(directory: Path, files: int) -> None:
         (directory / f"new-{number}").unlink()
 
 
+@pytest.mark.figure(name="H3")
 def test_a_daemon_with_few_descriptors_serves_many_files_and_grows_by_nothing(
     bucket: Bucket, machine: MakeMachine, is_full: bool
 ) -> None:

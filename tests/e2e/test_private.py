@@ -65,6 +65,7 @@ def parent_of(process: Path) -> int:
         return 0
 
 
+@pytest.mark.figure(name="H2")
 @pytest.mark.usefixtures("open_handed")
 def test_nothing_here_is_for_others_and_no_secret_is_in_it(
     moto: Server, machine: MakeMachine, seed: int

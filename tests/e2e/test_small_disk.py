@@ -96,6 +96,7 @@ def said_free(mounted: Path) -> int:
     return room.f_bavail * room.f_frsize
 
 
+@pytest.mark.figure(name="H1")
 def test_a_full_disk_refuses_writes_and_nothing_else_and_goes_on_when_there_is_room(
     here: Machine, bucket: Bucket, disk: Path, seed: int
 ) -> None:
@@ -119,6 +120,7 @@ def test_a_full_disk_refuses_writes_and_nothing_else_and_goes_on_when_there_is_r
     writer.check(bucket.directory / PROJECT / "planning")
 
 
+@pytest.mark.figure(name="H1")
 def test_a_session_that_crashed_on_a_full_disk_loses_nothing(
     here: Machine, bucket: Bucket, disk: Path, seed: int
 ) -> None:

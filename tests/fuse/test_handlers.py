@@ -110,6 +110,7 @@ def test_every_handler_is_tried() -> None:
     assert methods - helpers == ACTIONS.keys() | SILENT.keys()
 
 
+@pytest.mark.figure(name="F2")
 @pytest.mark.parametrize("how", ["bug", "errno", "group", "memory"])
 @pytest.mark.parametrize("method", ACTIONS)
 def test_an_exception_is_eio_and_is_logged_whole(
@@ -122,6 +123,7 @@ def test_an_exception_is_eio_and_is_logged_whole(
     check_lives(mount)
 
 
+@pytest.mark.figure(name="F2")
 @pytest.mark.parametrize("method", ANSWERING)
 def test_an_answer_of_a_wrong_type_is_eio_too(mount: Mount, there: Path, method: str) -> None:
     mount.order("break", method, "wrong-type")
@@ -131,6 +133,7 @@ def test_an_answer_of_a_wrong_type_is_eio_too(mount: Mount, there: Path, method:
     check_lives(mount)
 
 
+@pytest.mark.figure(name="F2")
 @pytest.mark.parametrize("how", ["bug", "errno", "group", "memory", "store"])
 @pytest.mark.parametrize("method", SILENT)
 def test_an_exception_that_nobody_can_be_told_is_logged(

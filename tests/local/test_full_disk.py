@@ -99,6 +99,7 @@ async def fill(opened: Opened, files: int) -> int:
     raise AssertionError("the disk never was full")
 
 
+@pytest.mark.figure(name="H1")
 async def test_a_write_in_place_goes_on_for_ever_on_a_full_disk(
     tmp_path: Path, disk: SmallDisk
 ) -> None:
@@ -146,6 +147,7 @@ async def test_a_checkpoint_finds_its_room_though_others_took_all_there_was(
         write(opened.ledger, ino, 0, b"there is room again")
 
 
+@pytest.mark.figure(name="H1")
 async def test_a_write_is_refused_when_all_there_is_counts_and_deletes_and_a_publish_are_not(
     tmp_path: Path, disk: SmallDisk
 ) -> None:

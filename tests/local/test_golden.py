@@ -18,6 +18,7 @@ def test_there_is_a_golden_journal_of_the_present_schema() -> None:
     assert GOLDEN / f"schema-{SCHEMA}" in RELEASED
 
 
+@pytest.mark.figure(name="J6")
 @pytest.mark.parametrize("golden", RELEASED, ids=lambda path: str(path.name))
 def test_a_golden_journal_is_read(golden: Path) -> None:
     with directory_of(golden) as directory:
@@ -49,6 +50,7 @@ def test_what_a_golden_checkpoint_carried_is_read(golden: Path) -> None:
     assert loaded.end.is_whole
 
 
+@pytest.mark.figure(name="J6")
 @pytest.mark.parametrize("golden", RELEASED, ids=lambda path: str(path.name))
 def test_a_golden_snapshot_is_read(golden: Path) -> None:
     raw = (golden / "snapshot").read_bytes()

@@ -285,6 +285,7 @@ async def test_what_is_done_after_a_recovery_survives_the_next_one(tmp_path: Pat
     assert after.edits == found.edits + 6
 
 
+@pytest.mark.figure(name="C6")
 async def test_a_recovery_reads_the_journal_twice_at_most_and_holds_little_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

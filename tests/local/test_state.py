@@ -91,6 +91,7 @@ def test_without_home_the_user_database_says_where() -> None:
 # The directory itself
 
 
+@pytest.mark.figure(name="H2")
 def test_nothing_is_open_to_others_under_umask_zero(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
@@ -193,6 +194,7 @@ def test_a_session_is_held_until_it_is_closed(state: StateDirectory) -> None:
         assert held(state) == {SESSION: True}
 
 
+@pytest.mark.figure(name="H4")
 def test_a_session_of_a_killed_process_is_free(state: StateDirectory, tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import PurePath; from pdfs.disk import OsDisk;"
