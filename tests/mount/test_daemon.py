@@ -103,8 +103,8 @@ def test_a_session_that_fails_is_called_failed_and_not_closed(
     configuration, events = configuration_of(tmp_path), Events()
     request = request_of(configuration, mountpoint="/mnt/plant", crashed=SessionId("0" * 32))
     assert run(request, events.append) == 3
-    assert [event["event"] for event in events] == ["failed"]
-    assert events[0]["exit_code"] == 3
+    told = [event for event in events if event["event"] != "silent"]  # as on a busy machine
+    assert [(event["event"], event.get("exit_code")) for event in told] == [("failed", 3)]
 
 
 def test_who_waits_for_a_silent_bucket_is_told_which_one_before_there_is_a_mount(
