@@ -42,7 +42,8 @@ frame of a damaged record still tells its length, its sequence, and what was syn
 
 Order on disk: header and directory are synced before the first record is written; so bytes at or
 after 4,096 prove that there was a header. The trailer is written when all records before it are
-synced, and synced before the rename. A segment may be made ahead, allocated and filled with zeros.
+synced, and synced before the rename. A segment may be made ahead, allocated and, once its header is
+synced, filled with zeros.
 
 Every later schema keeps the header: frame, json and 4,096 bytes. So an older PDFS can read `schema`
 and refuse the rest in words.

@@ -229,7 +229,7 @@ class Loaded:
         self._synced = 0
         """Highest number that a frame calls synced."""
         self._edge: _Place | None = None
-        """Behind the last record."""
+        """Behind the last record, and behind the trailers of segments that hold no later one."""
         self._stop: _Place | None = None
         """Bytes that are no record, or a gap, behind the last record."""
         self._has_gap = False
@@ -328,7 +328,7 @@ class Loaded:
         if reader.trailer is not None:
             self._note(reader.trailer)
             if reader.trailer.sequence <= self._last:
-                self._stop = None
+                self._stop, self._edge = None, place
         if has_more:
             self._stop = self._stop or place
         lacks_trailer = file.is_whole and (has_more or reader.trailer is None)

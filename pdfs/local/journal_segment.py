@@ -112,6 +112,9 @@ class SegmentWriter:
                 disk.allocate(descriptor, 0, size)
             write_fully(disk, descriptor, [block], 0)
             if is_filled:
+                # Bytes behind a header prove that there was one, also what a file system that shows
+                # the old content of blocks leaves of these zeros.
+                fsync(disk, descriptor)
                 zero_fill(disk, descriptor, HEADER_SIZE, size - HEADER_SIZE)
             fsync(disk, descriptor)
         except BaseException:

@@ -30,7 +30,7 @@ def test_a_stage_of_another_user_is_refused_and_says_who_and_since_when(
     ended = berta.run("mount", PROJECT, berta.mountpoint)
     assert ended.code == 4
     assert ended.err.count("\n") == 1
-    said = r"locked by anna on ws7 since \d{4}-\d\d-\d\dT[\d:.]+Z, last seen \d+ s ago"
+    said = r"locked by anna on ws7 since \d{4}-\d\d-\d\d [\d:]+ [+-]\d{4}, last seen \d+ s ago"
     assert re.search(said, ended.err), ended.err
     assert "--take-over" in ended.err
     assert "locked by anna on ws7" in berta.pdfs("lock", "show", PROJECT)

@@ -1,6 +1,7 @@
 """The next start on a real terminal: a crashed session is shown, and resumed or discarded."""
 
 import os
+import select
 import subprocess
 from pathlib import Path
 
@@ -40,19 +41,28 @@ def on_a_terminal(here: Machine, *answers: str) -> tuple[int, str]:
     with subprocess.Popen(
         command, env=here.environ, cwd="/", stdin=theirs, stdout=theirs, stderr=theirs
     ) as mounting:
-        os.close(theirs)
-        shown, left = "", list(answers)
-        while piece := _read(ours):
-            shown += piece
-            if left and shown.count(QUESTION) > len(answers) - len(left):
-                os.write(ours, left.pop(0).encode())
-        code = mounting.wait(LIMIT)
+        try:
+            os.close(theirs)
+            shown, left, typed = "", list(answers), ""
+            while piece := _read(ours, typed if typed in (INTERRUPT, END_OF_FILE) else ""):
+                shown += piece
+                if left and shown.count(QUESTION) > len(answers) - len(left):
+                    typed = left.pop(0)
+                    os.write(ours, typed.encode())
+            code = mounting.wait(LIMIT)
+        except BaseException:
+            mounting.kill()  # or nobody would get beyond the end of this block
+            raise
     os.close(ours)
     assert not left, f"it did not ask: {shown}"
     return code, shown.replace("\r\n", "\n")
 
 
-def _read(terminal: int) -> str:
+def _read(terminal: int, again: str) -> str:
+    """What is shown next. A key that was typed before anybody read is forgotten, as when the
+    terminal is set for a question: it is typed `again`."""
+    while not select.select([terminal], [], [], 1.0)[0]:
+        os.write(terminal, again.encode())
     try:
         return os.read(terminal, 4096).decode()
     except OSError:  # nobody has the other side any more

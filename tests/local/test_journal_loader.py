@@ -215,6 +215,31 @@ def test_a_cut_in_an_earlier_segment_that_no_sync_covered_is_a_torn_tail(tmp_pat
 # J2, flipped bits
 
 
+def test_a_whole_segment_without_records_before_a_gap_proves_no_sync_of_what_is_missing(
+    tmp_path: Path,
+) -> None:
+    """The power goes between two segments: the first record of the one was not synced."""
+    first, lost, late = some_records(3, seed=8)
+    with directory_of(tmp_path) as directory:
+        journal = Journal.create(OsDisk(), directory, HEADER)
+        append_all(journal, [first])
+        journal.roll()
+        journal.roll()
+        journal.sync()
+        journal.seal()
+        append_all(journal, [lost])
+        journal.roll()
+        append_all(journal, [late])
+        journal.abandon()
+    (file,) = tmp_path.glob("journal-5.wal*")
+    with file.open("r+b") as unsynced:
+        unsynced.truncate(HEADER_SIZE)
+    result = replay(tmp_path)
+    assert result.records == [first]
+    assert result.end.damage is None
+    assert result.end.torn_tail is not None
+
+
 def bits_to_flip(sample: Sample, content: bytes, length: Length, seed: int) -> Iterator[int]:
     """All bits of frames and header json, 1 in 16 others; 1 in 128 of these; or all of all."""
     frames = {start + by for start in sample.starts for by in range(FRAME_SIZE)}

@@ -23,5 +23,5 @@ if sys.orig_argv[-2:] == ["-m", "pdfs.mount"] and "PDFS_TEST_STRACE" in os.envir
     setattr(pdfs.mount.workspace, "sizes_for", lambda free: small)  # noqa: B010 - as tests do
     session, log, only, *tampering = json.loads(os.environ.pop("PDFS_TEST_STRACE"))
     ids = chain([session], (uuid.uuid4().hex for _ in count()))
-    setattr(pdfs.mount.daemon, "new_id", partial(next, ids))  # noqa: B010 - likewise
+    setattr(pdfs.mount.daemon, "new_id", partial(next, ids))  # noqa: B010 - as tests do
     follow_this_process(Path(log), *tampering, only=only)
