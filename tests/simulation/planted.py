@@ -338,13 +338,14 @@ _BUGS = (
         "                await self._hold.release()\n",
         test="weather and fair",
     ),
-    _bug(
+    Planted(
         what="a publish reads files as they are when it comes to them",
         rule="a publish is of the tree as of one record",
         file="pdfs/stage/publish.py",
         old="work.tree.nodes[ino].frozen() for",
         new="work.tree.nodes[ino] for",
-        test="weather",
+        where="tests/stage/test_publish.py",
+        test="overwrite and stage",
     ),
     _bug(
         what="a publish goes on from a root that a cancelled one may still change",
