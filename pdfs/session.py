@@ -31,11 +31,19 @@ from pdfs.errors import (
     MountError,
     PdfsError,
     SessionError,
+    StageMoved,
     StoreError,
     StoreUnavailable,
     UnpublishedWork,
 )
-from pdfs.stage.catch_up import Standing, catch_up, missing_of, rebase_onto, standing
+from pdfs.stage.catch_up import (
+    Standing,
+    catch_up,
+    missing_of,
+    rebase_onto,
+    standing,
+    superseded,
+)
 from pdfs.stage.complete import Ranges, complete
 from pdfs.stage.context import StageContext
 from pdfs.stage.hold import Hold
@@ -91,6 +99,8 @@ class StageSession:
         """What other tools did before the mount has been taken in."""
         self.busy: Callable[[], Set[Inode]] = frozenset
         """Files that some process has open; set by whoever serves."""
+        self.opened: Callable[[], Set[Inode]] = frozenset
+        """Files that took the place of others, and were opened since; set by whoever serves."""
         self.on_state: Callable[[State], None] = _unheard
         """Called after each change of `state`."""
         self.on_note: Callable[[notes.Note], None] = _unheard
@@ -178,8 +188,8 @@ class StageSession:
             try:
                 with self._sending():
                     await self._hold.insist_on_root(partial(self._publish_once, self._work))
-            except LockLost as error:
-                self._hold.lose(error)
+            except (LockLost, StageMoved) as error:
+                await self._give_up(error)
                 raise
             finally:
                 if self.state is State.UPLOADING:
@@ -324,8 +334,8 @@ class StageSession:
                     take_in = partial(self._take_in, work.tree, work.new_inode, work.commit)
                     await self._hold.insist(take_in)
                     self.is_settled = True
-        except LockLost as error:
-            self._hold.lose(error)
+        except (LockLost, StageMoved) as error:
+            await self._give_up(error)
         except PdfsError as error:
             self._hold.meet(error)  # the publish meets it again, and says it to the user
 
@@ -391,17 +401,30 @@ class StageSession:
 
     async def _publish_once(self, work: Work) -> None:
         """Publish the tree as of now, unless there is nothing to publish."""
-        await self._catch_up(work, ends=False)
+        await self._settle_own(work)  # what an earlier try has committed
         if holds_work(work.tree):
             await self._commit(work)
-            await self._catch_up(work, ends=False)
+            await self._settle_own(work)
+
+    async def _settle_own(self, work: Work) -> None:
+        if await self._catch_up(work, ends=False) is Standing.COMMITTED:
             self.missing = await missing_of(self._ctx, self._hold.root.root, work)
             self._note_published()
+
+    async def _give_up(self, error: LockLost | StageMoved) -> None:
+        """Somebody else has, or had, the stage: what is shown here is not the stage any more.
+
+        Where the lock is ours again, it goes, and says what waits here.
+        """
+        if isinstance(error, StageMoved):
+            await self._within_reason(self._hold.leave)
+            error = LockLost(error.what, remedy=error.remedy)
+        self._hold.lose(error)
 
     async def _commit(self, work: Work) -> None:
         begun = self._publishing = self._unpublished()
         self.on_note(notes.PublishBegun(files=begun.files, bytes=begun.bytes))
-        self._hold.root = await publish(self._ctx, self._hold.root, work)
+        self._hold.root = await publish(self._ctx, self._hold.root, work, opened=self.opened())
         self.on_note(notes.Committed(generation=self._hold.root.root.generation))
 
     def _note_published(self) -> None:
@@ -418,6 +441,8 @@ class StageSession:
         caught = await catch_up(self._ctx, self._hold.root, work, ends=ends)
         self._hold.root = caught.root
         self._add_conflicts(caught.conflicts)
+        if caught.standing is Standing.SUPERSEDED and not ends:
+            raise superseded(caught.root.root)
         return caught.standing
 
     def _add_conflicts(self, copies: Iterable[Path]) -> None:

@@ -4,7 +4,7 @@ manifest ──tree_of──▶ tree ──draft_of──▶ draft ──(conten
 manifest + outcomes ──settle──▶ settled manifest ──settled_record──▶ tree
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 
 from pdfs.core.content import EMPTY, Content, Digest, ETag
@@ -223,6 +223,21 @@ def _kept_of(
         for content in contents
         if content.digest is not None and content.packed and content.digest not in living
     }
+
+
+def replaceable(tree: Tree, opened: Set[Inode]) -> dict[Path, Content]:
+    """What a publish of `tree` may replace or delete: objects whose bytes its user was served.
+
+    A program that saves once more what it has in memory has not seen what took the place of its
+    file at a publish meanwhile, unless that is among the `opened`.
+    """
+    known = dict(tree.known)
+    for path, ino in tree.unserved.items():
+        node = tree.find(path)
+        is_as_found = node is not None and node.ino == ino and node.is_clean
+        if ino not in opened and not is_as_found:
+            known.pop(path, None)
+    return known
 
 
 def unpublished_of(tree: Tree, is_visible: Callable[[Path], bool]) -> Unpublished:

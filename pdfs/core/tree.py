@@ -59,6 +59,8 @@ class Tree:
 
     nodes: dict[Inode, Node]
     known: dict[Path, Content] = field(default_factory=dict)
+    unserved: dict[Path, Inode] = field(default_factory=dict)
+    """Files of others that took the place of ours since this tree was loaded; forgotten with it."""
     orphans: set[Inode] = field(default_factory=set)
     """Nodes without a name; they go by a `drop` record."""
     generation: int = 0
@@ -294,6 +296,8 @@ class Tree:
             self._rename(move)
         for found in record.found:
             self._found(found)
+            if record.sequence is not None:
+                self.unserved[found.path] = found.ino
         self.generation, self.base = record.generation, record.tree
         if record.sequence is not None and self.in_flight is not None:
             self.published_edits = self.in_flight.edits

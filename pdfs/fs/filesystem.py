@@ -84,6 +84,7 @@ class StageFilesystem:
         self._commits = Commits(ledger, self.upward)
         self.read_only: LockLost | None = None
         """Why nothing new can be changed; set from above, for good."""
+        self._seen: set[Inode] = set()
         self._lost: dict[Inode, str] = {}
         """What files whose bytes are nowhere were called when that was found."""
 
@@ -99,6 +100,11 @@ class StageFilesystem:
     def busy(self) -> Set[Inode]:
         """The files that are open."""
         return self._in_use.files()
+
+    def seen(self) -> Set[Inode]:
+        """The files that took the place of others at a publish and were opened since, not only to
+        be emptied: who writes to them knows what they held."""
+        return self._seen
 
     # --- looking ----------------------------------------------------------------------------------
 
@@ -264,6 +270,8 @@ class StageFilesystem:
             self._check_changeable()
         if flags & os.O_TRUNC:
             self._commits.commit(plan.plan_truncate(node, caller, time=self._clock.now()))
+        elif ino in self.tree.unserved.values():
+            self._seen.add(ino)
         return self._in_use.open_file(node, is_writable=is_writable)
 
     async def read(self, handle: int, offset: int, size: int) -> bytes:

@@ -86,6 +86,7 @@ class Serving:
         )
         settle_memory()
         self._session.busy = filesystem.busy
+        self._session.opened = filesystem.seen
         self._session.hear_of_loss(partial(_make_read_only, filesystem))
         work.serve_through(filesystem.commit_from_below)
         try:

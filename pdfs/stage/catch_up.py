@@ -282,3 +282,13 @@ def moved(root: Root) -> StageMoved:
         " of this session that is in no generation",
         remedy="it is kept here: pdfs recover resume, or another mount, merges the two",
     )
+
+
+def superseded(root: Root) -> StageMoved:
+    """The error for a stage that is shown as it was before somebody else had it, and ended."""
+    return StageMoved(
+        f"generation {root.generation} was published by somebody else, who had the stage meanwhile:"
+        " what is mounted here is older",
+        remedy="unmount it and mount it again; what was published before is in the bucket, what was"
+        " written since is kept here",
+    )

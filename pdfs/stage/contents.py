@@ -72,7 +72,7 @@ class Contents:
             await self._part(content, number)
 
     async def _part(self, content: Content, number: int) -> bytes:
-        name = self._name(content, number)
+        name = part_name(self._ctx, content, number)
         while True:
             found = await self._cache.get(name)
             if found is not None:
@@ -94,18 +94,6 @@ class Contents:
     def _count(self, data: bytes) -> None:
         self.received.parts += 1
         self.received.bytes += len(data)
-
-    def _name(self, content: Content, number: int) -> str:
-        """What the cache calls a part; contents that nobody has read yet go by key and ETag."""
-        if content.parts:
-            return content.parts[number]
-        if content.digest is not None:
-            return content.digest
-        if not content.plain:
-            raise ContentLost("a file's content is nowhere in the bucket")
-        home = content.plain[0]
-        key = self._ctx.keys.plain(home.path)
-        return unread_name(self._ctx.store.name, key, home.etag, number)
 
     # --- prefetch ---------------------------------------------------------------------------------
 
@@ -135,7 +123,8 @@ class Contents:
         count = len(part_spans(content.size, self._ctx.sizes.part))
         if content.digest is None and not content.plain:
             return True  # lost: there is nowhere to look
-        return all(self._cache.has(self._name(content, number)) for number in range(count))
+        names = (part_name(self._ctx, content, number) for number in range(count))
+        return all(map(self._cache.has, names))
 
     async def _prefetch_one(self, content: Content) -> None:
         try:
@@ -172,6 +161,18 @@ class Contents:
             await self._cache.put(content.digest, data)
             self.prefetched.files += 1
             self.prefetched.bytes += content.size
+
+
+def part_name(ctx: StageContext, content: Content, number: int) -> str:
+    """What the cache calls a part; contents that nobody has read yet go by key and ETag."""
+    if content.parts:
+        return content.parts[number]
+    if content.digest is not None:
+        return content.digest
+    if not content.plain:
+        raise ContentLost("a file's content is nowhere in the bucket")
+    home = content.plain[0]
+    return unread_name(ctx.store.name, ctx.keys.plain(home.path), home.etag, number)
 
 
 def _runs(contents: list[Content], most: int) -> list[list[Content]]:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 
-from pdfs.core.content import PART_SIZE, Digest
+from pdfs.core.content import PART_SIZE
 from pdfs.core.ids import ObjectName, Path, PublishId, RunId, SessionId
 from pdfs.core.keys import StageKeys
 from pdfs.core.manifest import Manifest
@@ -41,7 +41,7 @@ class Sizes:
     """Requests under way at once."""
 
 
-async def _forget(digest: Digest, part: bytes) -> None:
+async def _forget(name: str, part: bytes) -> None:
     pass
 
 
@@ -69,8 +69,8 @@ class StageContext:
     plans: MutableMapping[ObjectName, Plan]
     applied: dict[PublishId, dict[Path, Outcome]] = field(default_factory=dict)
     """Steps of the plan that is being applied which this process has done."""
-    keep: Callable[[Digest, bytes], Awaitable[None]] = _forget
-    """Keeps a part that goes up where it can be read again without the bucket. Raises nothing."""
+    keep: Callable[[str, bytes], Awaitable[None]] = _forget
+    """Keeps a part, by its name in the cache, where it can be read without the bucket."""
     uploads: Uploads = field(default_factory=Uploads)
     """How far the bytes are that go up; `patience` tells it of requests that failed."""
 

@@ -8,12 +8,12 @@ Up to the commit point a crash leaves garbage that no generation names; after it
 the bucket, and whoever has the stage next finishes the plan.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from functools import partial
 
 from pdfs.core.content import Content
-from pdfs.core.generation import Draft, draft_of, manifest_of
+from pdfs.core.generation import Draft, draft_of, manifest_of, replaceable
 from pdfs.core.ids import Inode, Path, PublishId, Sequence, object_name, publish_name
 from pdfs.core.lease import Unpublished
 from pdfs.core.manifest import Manifest
@@ -29,10 +29,13 @@ from pdfs.store import step
 from pdfs.store.step import Step
 
 
-async def publish(ctx: StageContext, seen: SeenRoot, work: Work) -> SeenRoot:
+async def publish(
+    ctx: StageContext, seen: SeenRoot, work: Work, *, opened: Set[Inode] = frozenset()
+) -> SeenRoot:
     """Commit the tree as of now; returns the root that names it, with the plan that is to apply.
 
-    Programs may go on writing: what they do from here on is the next publish's.
+    Programs may go on writing: what they do from here on is the next publish's. `opened` are the
+    files that one has opened to look into since they took the place of another.
 
     The root `seen` has no plan, and `work` stands on its tree. Raises LockLost, StoreError and
     DiskError; nothing is lost by any of them. After StoreUnavailable the commit point may have been
@@ -45,7 +48,7 @@ async def publish(ctx: StageContext, seen: SeenRoot, work: Work) -> SeenRoot:
         work.commit(Publishing(publish=publish_id, sequence=sequence))
         draft = draft_of(work.tree, ctx.is_visible)
         files = _unstaged(work, draft)
-        known = dict(work.tree.known)
+        known = replaceable(work.tree, opened)
         await work.sync()  # from here on, the tree may go on
         staged = await stage_contents(ctx, seen.root.fence, files, draft.displaced)
     manifest = manifest_of(

@@ -12,6 +12,7 @@ from pdfs.core.content import Content, Digest, Packed, content_of, described, di
 from pdfs.core.ids import Fence, Inode, ObjectName, Path, object_name
 from pdfs.core.progress import Phase
 from pdfs.errors import ContentLost
+from pdfs.stage.contents import part_name
 from pdfs.stage.context import StageContext
 from pdfs.stage.fetch import fetch_parts
 from pdfs.stage.immutable import put_immutable
@@ -70,7 +71,10 @@ def _of_content(ctx: StageContext, content: Content) -> Unstaged:
 
     async def read(start: int, stop: int) -> bytes:
         number = spans.index((start, stop))
-        return (await fetch_parts(ctx, content, number, number + 1))[0]
+        (part,) = await fetch_parts(ctx, content, number, number + 1)
+        if content.digest is None:  # who still has the file open knows it by the object that goes
+            await ctx.keep(part_name(ctx, content, number), part)
+        return part
 
     path = content.plain[0].path if content.plain else Path("")
     return Unstaged(path, content.size, read)

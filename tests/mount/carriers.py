@@ -1,5 +1,6 @@
 """Carriers without FUSE: a story stands in for the processes that use the mount."""
 
+import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
@@ -112,6 +113,16 @@ class Desk:
     def plain(self, path: str) -> bytes:
         """The plain object of that path."""
         return self.site.store.objects[f"Kraftwerk/planning/{path}"].body
+
+    def conflicts(self) -> list[str]:
+        """The paths of all conflict copies in the bucket."""
+        paths = (key.removeprefix("Kraftwerk/planning/") for key in self.site.store.objects)
+        return [path for path in paths if " (conflict " in path]
+
+    def logged(self) -> list[dict[str, Any]]:
+        """The lines of the one log."""
+        (file,) = Path(self.configuration.state, "logs").iterdir()
+        return [json.loads(line) for line in file.read_text().splitlines()]
 
     def has_plain(self, path: str) -> bool:
         return f"Kraftwerk/planning/{path}" in self.site.store.objects

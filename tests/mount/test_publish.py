@@ -1,17 +1,28 @@
 """`pdfs publish` on a carrier whose mount is a story."""
 
+import math
+import os
 import random
 from pathlib import Path
 
 import pytest
 import trio
 
+from pdfs.core.ids import Path as KeyPath
+from pdfs.core.lease import Unpublished
 from pdfs.core.states import State
+from pdfs.errors import PdfsError, UnpublishedWork
+from pdfs.fs.error import FsError
 from pdfs.mount.control import Result
+from pdfs.stage.load import read_tree
+from pdfs.stage.lock import HeldLock, read_lock
+from pdfs.stage.root import read_root
 from pdfs.store.faulty import Fate, Request
+from pdfs.store.step import Step
 from tests.fs.process import Process
 from tests.mount.carriers import Desk, stand_in_for_fuse
 from tests.stage.contexts import Site
+from tests.stage.works import sit_down
 
 
 @pytest.fixture(autouse=True)
@@ -131,3 +142,143 @@ async def test_a_mount_publishes_every_so_often_by_itself(
 
     stand_in_for_fuse(monkeypatch, work)
     assert await desk.carry(every=0.05) == 0
+
+
+# --- what others do meanwhile ---------------------------------------------------------------------
+
+
+async def test_a_program_that_saves_again_what_it_has_in_memory_overwrites_nobody_unseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file became a conflict copy at a publish that nobody waited for."""
+    site, names = Site(), ("renamed", "emptied", "removed", "read")
+    desk = Desk(tmp_path, site)
+
+    async def work(process: Process) -> None:
+        assert desk.carrier is not None
+        for name in names:
+            process.write_file(name, b"ours 1")
+        await desk.carrier._publish()
+        for name in names:
+            await site.store.put(f"Kraftwerk/planning/{name}", b"theirs", condition=None)
+            process.write_file(name, b"ours 2")
+        await desk.carrier._publish()
+        process.write_file("renamed.tmp", b"ours 3")
+        process.rename("renamed.tmp", "renamed")
+        process.write_file("emptied", b"ours 3")
+        process.unlink("removed")
+        assert await process.read_file("read") == b"theirs"
+        process.write_file("read", b"ours 3")
+
+    stand_in_for_fuse(monkeypatch, work)
+    assert await desk.carry() == 10
+    assert [desk.plain(name) for name in names] == [b"theirs"] * 3 + [b"ours 3"]
+    copies = [desk.plain(path) for path in desk.conflicts()]
+    assert sorted(copies) == [b"ours 2"] * 4 + [b"ours 3"] * 2
+
+
+async def test_a_file_that_is_open_is_read_though_a_publish_replaced_its_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, old = Site(), b"old model" * 30
+    desk = Desk(tmp_path, site)
+    await site.store.put("Kraftwerk/planning/model.dwg", old, condition=None)
+
+    async def work(process: Process) -> None:
+        assert desk.carrier is not None
+        handle = process.open("model.dwg", os.O_RDONLY)
+        process.write_file("model.tmp", b"new model")
+        process.rename("model.tmp", "model.dwg")
+        await desk.carrier._publish()
+        assert await process.pread(handle, len(old), 0) == old
+        process.close(handle)
+
+    stand_in_for_fuse(monkeypatch, work)
+    assert await desk.carry() == 0
+
+
+async def test_a_stage_that_another_had_and_published_meanwhile_is_published_over_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """anna's commit passes, its answer is lost, and so is her network, until he has ended."""
+    site, is_away, committed = Site(), False, trio.Event()
+    desk = Desk(tmp_path, site)
+
+    def fate_of(request: Request) -> Fate:
+        nonlocal is_away
+        if request.step is Step.COMMIT_ROOT and not committed.is_set():
+            committed.set()
+            is_away = True
+            return Fate.ANSWER_LOST
+        return Fate.REQUEST_LOST if is_away else Fate.FINE
+
+    async def work(process: Process) -> None:
+        nonlocal is_away
+        assert desk.carrier is not None
+        process.write_file("f", b"ours")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(publish_in_vain, desk)
+            await committed.wait()
+            await trio.sleep(1.0)  # until that request has arrived
+            await be_ben(site)
+            await trio.sleep(site.timing.patience + 15.0)  # until she begins with a Start
+            is_away = False
+        assert desk.carrier._session.lost is not None
+        with pytest.raises(FsError, match="Read-only"):
+            process.write_file("g", b"more")
+
+    stand_in_for_fuse(monkeypatch, work)
+    async with trio.open_nursery() as late:
+        with pytest.raises(PdfsError):
+            await desk.carry(site.context(store=site.behind(late, fate_of)))
+        late.cancel_scope.cancel()
+    root = await read_root(site.context())
+    assert root is not None
+    paths = {entry.path for entry in (await read_tree(site.context(), root.root.tree)).entries}
+    assert paths == {"f", "bens.txt", "bad\udcff"}
+
+
+async def publish_in_vain(desk: Desk) -> None:
+    assert desk.carrier is not None
+    with pytest.raises(UnpublishedWork):
+        await desk.carrier._publish()
+
+
+async def be_ben(site: Site) -> None:
+    """Take the stage over, finish her plan, publish, end, and release."""
+    ctx = site.context("ben", machine="ws9")
+    ben = await sit_down(site, ctx)
+    ben.editor.write(KeyPath("bens.txt"), b"ben's work")
+    ben.editor.write(KeyPath("bad\udcff"), b"no key can hold this name")
+    await ben.save()
+    seen = await read_lock(ctx)
+    assert seen is not None
+    assert seen.lock is not None
+    await HeldLock(ctx, seen.lock, seen.etag).release(Unpublished())
+
+
+async def test_a_publish_whose_answer_was_lost_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And by who asked for it, not by the end, which has nothing to publish."""
+    site, until = Site(), math.inf
+    desk = Desk(tmp_path, site)
+
+    def fate_of(request: Request) -> Fate:
+        nonlocal until
+        if request.step is Step.COMMIT_ROOT and until == math.inf:
+            until = trio.current_time() + site.timing.patience + 15.0
+            return Fate.ANSWER_LOST
+        return Fate.REQUEST_LOST if trio.current_time() < until < math.inf else Fate.FINE
+
+    async def work(process: Process) -> None:
+        assert desk.carrier is not None
+        process.write_file("f", b"drawn")
+        await desk.carrier._publish()
+        assert [each["event"] for each in desk.logged()].count("published") == 1
+
+    stand_in_for_fuse(monkeypatch, work)
+    async with trio.open_nursery() as late:
+        assert await desk.carry(site.context(store=site.behind(late, fate_of))) == 0
+        late.cancel_scope.cancel()
+    assert [line["files"] for line in desk.logged() if line["event"] == "published"] == [1]
