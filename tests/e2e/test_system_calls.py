@@ -242,6 +242,8 @@ def test_a_daemon_that_is_killed_before_any_of_its_system_calls_loses_nothing(
     for place in places(rounds, random.Random(seed)):
         hit += [call for call in rounds.run(place) if not call.is_made]
         shutil.rmtree(rounds.here.home / "cache", ignore_errors=True)
+        if hit and LENGTH not in SHARE:
+            break
     assert tree(rounds.model), "nothing was acknowledged"
     assert hit, "nothing was killed"
     reached(len(hit), "kills before a system call of a real mount's daemon")
@@ -252,12 +254,17 @@ def test_a_daemon_that_is_killed_before_any_of_its_system_calls_loses_nothing(
 
 
 def places(rounds: Rounds, choice: random.Random) -> list[Place]:
-    """Where to die: one known place, or one in `SHARE` of all that an undisturbed session has."""
+    """Where to die: known places, or one in `SHARE` of all that an undisturbed session has.
+
+    Which worker thread makes which call differs, so a known place may not be reached; what the one
+    thread that serves does, is.
+    """
     segment = f"{OWN}/journal-1.wal.__partial__"
     if LENGTH not in SHARE:
         number = choice.randrange(4, 20)
         seal, names = Place("renameat", "journal-1.wal.__partial__", 1), Place("fsync", OWN, 5)
-        return [choice.choice([Place("pwritev2", segment, number), seal, names])]
+        append = Place("pwritev2", segment, number)
+        return choice.sample([append, seal, names], 3)
     share, found = SHARE[LENGTH], rounds.run(None)
     every = list(dict.fromkeys(rounds.places(found)))
     kinds = [
