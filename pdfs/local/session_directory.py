@@ -30,6 +30,7 @@ from pdfs.local.snapshot import (
     read_snapshot,
 )
 
+LOCK: Final = "session.lock"
 _SCHEMA: Final = 1
 _DESCRIPTION: Final = "session.json"
 _DAMAGED: Final = "damaged"
@@ -147,15 +148,11 @@ class SessionDirectory(Descriptors):
         self._disk.fsync(self.descriptor)
 
     def empty(self) -> None:
-        """Delete everything in it; nobody looks for a session there any more."""
-        for name in os.listdir(self.descriptor):
-            if name == _DAMAGED:
-                with opened_directory(self._disk, self.descriptor, name) as damaged:
-                    for old in os.listdir(damaged):
-                        self._disk.unlink(damaged, old)
-                self._disk.rmdir(self.descriptor, name)
-            else:
-                self._disk.unlink(self.descriptor, name)
+        """Delete everything in it, the lock last; nobody looks for a session there any more.
+
+        Another process may be at it, too. Raises OSError.
+        """
+        _empty(self._disk, self.descriptor)
 
     def _read(self, name: str) -> bytes | None:
         with words(f"read {self.path / name}"):
@@ -164,6 +161,19 @@ class SessionDirectory(Descriptors):
                     return read_fully(descriptor, os.fstat(descriptor).st_size, 0)
             except FileNotFoundError:
                 return None
+
+
+def _empty(disk: Disk, directory: int) -> None:
+    with os.scandir(directory) as found:
+        entries = sorted(found, key=lambda entry: entry.name == LOCK)
+    for entry in entries:
+        with contextlib.suppress(FileNotFoundError):
+            if entry.is_dir(follow_symlinks=False):
+                with opened_directory(disk, directory, entry.name) as below:
+                    _empty(disk, below)
+                disk.rmdir(directory, entry.name)
+            else:
+                disk.unlink(directory, entry.name)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@
                             snapshot.__next-{n}__, reserve    see `checkpoint`
                             damaged/         segments that a recovery let go, damage being found
       trash/{session}/      a discarded session, as it was; for 30 days at least
-      trash/{session}.old/  one that is being deleted
+      trash/{session}.old/  one that is being deleted, by who holds it or by the next mount
       logs/
 
 Directories are 0700 and belong to this user, files are 0600. Symlinks are followed on the way to
@@ -22,6 +22,7 @@ a look never makes a mount fail, and nothing is moved under somebody who just op
 
 import contextlib
 import errno
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -50,9 +51,10 @@ from pdfs.errors import (
     UsageError,
 )
 from pdfs.local.journal_format import is_uuid
-from pdfs.local.session_directory import Descriptors, SessionDirectory, words
+from pdfs.local.session_directory import LOCK, Descriptors, SessionDirectory, words
 
-_LOCK: Final = "session.lock"
+logger = logging.getLogger(__name__)
+
 _OLD: Final = ".old"
 
 
@@ -130,16 +132,22 @@ class StateDirectory(Descriptors):
     def remove(self, held: SessionDirectory) -> None:
         """Delete a session that this process holds and whose work is all in the bucket.
 
-        What a crash in between leaves is deleted with what is old in the trash. Raises DiskError.
+        Raises DiskError, with the session as it was. What a crash or an error leaves once it has
+        gone from `sessions` is deleted with what is old in the trash.
         """
+        name = held.session + _OLD
         with self._guarded(f"remove session {held.session}"):
-            name = held.session + _OLD
             self._disk.rename(self._sessions, held.session, self._trash, name)
-            self._disk.fsync(self._trash)
-            self._disk.fsync(self._sessions)
+        try:
+            self._sync_moves()
             held.empty()
             held.close()
-            self._disk.rmdir(self._trash, name)
+            with contextlib.suppress(FileNotFoundError):  # another process was at it, too
+                self._disk.rmdir(self._trash, name)
+        except OSError as error:
+            logger.warning("session %s is over, and is deleted later: %s", held.session, error)
+        finally:
+            held.close()
 
     def discard(self, session: SessionId) -> None:
         """Move a session that no process has to the trash; nothing in it changes.
@@ -177,11 +185,20 @@ class StateDirectory(Descriptors):
         return gone
 
     def _delete_old(self, name: str) -> None:
+        """Unless a process holds it: that is deleting it."""
         with contextlib.suppress(FileNotFoundError):  # another process was at it, too
             path = self.path / "trash" / name
             with SessionDirectory(self._disk, path, self._open_below(self._trash, path)) as old:
+                if self._is_held(old.descriptor):
+                    return
+                self._sync_moves()
                 old.empty()
             self._disk.rmdir(self._trash, name)
+
+    def _sync_moves(self) -> None:
+        """No power cut brings a session back of which a part is gone."""
+        self._disk.fsync(self._trash)
+        self._disk.fsync(self._sessions)
 
     def _move(self, session: SessionId, source: int, target: int) -> None:
         try:
@@ -207,7 +224,7 @@ class StateDirectory(Descriptors):
         except FileNotFoundError:
             raise SessionNotFound(f"there is no session {session} on this machine") from None
         try:
-            lock = self._disk.open(directory.descriptor, _LOCK, os.O_RDWR | os.O_CREAT)
+            lock = self._disk.open(directory.descriptor, LOCK, os.O_RDWR | os.O_CREAT)
             if not lock_file(directory.keep(lock)):
                 raise LockError(
                     f"session {session} belongs to a PDFS that is running on this machine",
@@ -224,7 +241,7 @@ class StateDirectory(Descriptors):
             contextlib.suppress(OSError),
             opened_directory(self._disk, self._sessions, session) as directory,
         ):
-            self._disk.unlink(directory, _LOCK)
+            self._disk.unlink(directory, LOCK)
         with contextlib.suppress(OSError):
             self._disk.rmdir(self._sessions, session)
 
@@ -253,7 +270,7 @@ class StateDirectory(Descriptors):
 
     def _is_held(self, directory: int) -> bool:
         try:
-            with opened(self._disk, directory, _LOCK, os.O_RDWR) as lock:
+            with opened(self._disk, directory, LOCK, os.O_RDWR) as lock:
                 return not lock_file(lock)
         except FileNotFoundError:
             return False

@@ -178,13 +178,20 @@ class Carrier:
                 await self._session.run(claimant, serve)
         except (LockHeld, LockUnreadable) as error:
             self._error = error
-            self._workspace.forget()
+            self._forget()
         except LockLost as error:
             self._error = self._kept(error)
         except PdfsError as error:
             self._error = error
         if self._stopping.scope.cancelled_caught:
             self._error = await self._stopped()
+
+    def _forget(self) -> None:
+        """Another one has the stage: that is the answer, whatever the disk says now."""
+        try:
+            self._workspace.forget()
+        except DiskError as error:
+            logger.error("what was begun for the session could not be removed: %s", error)
 
     async def _stopped(self) -> PdfsError:
         """Break off; what to tell who waits."""

@@ -134,7 +134,7 @@ class DiskWorkspace:
         self._directory.describe(self._description)
 
     def forget(self) -> None:
-        """The session never got the stage: nothing of it stays."""
+        """The session never got the stage: nothing of it stays. Raises DiskError."""
         if self._directory is not None and self._journal is None:
             self._state.remove(self._directory)
             self._directory = None

@@ -580,6 +580,15 @@ _BUGS = (
         where=_STATE,
         test="discarded_session_is_here_or_there",
     ),
+    Planted(
+        what="who empties the trash deletes what a session's own process is deleting",
+        rule="a session whose process lives is nobody else's",
+        file="pdfs/local/state.py",
+        old="                if self._is_held(old.descriptor):\n                    return\n",
+        new="",
+        where=_STATE,
+        test="its_session_is_deleting",
+    ),
     # --- layers -----------------------------------------------------------------------------------
     Planted(
         what="what was cut from a file is fetched back when it grows again",

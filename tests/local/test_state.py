@@ -2,10 +2,13 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePath
+from typing import cast
 
 import pytest
 
@@ -25,6 +28,7 @@ from pdfs.local.journal import Journal
 from pdfs.local.session_directory import SessionDirectory
 from pdfs.local.snapshot import SCHEMA, encode_snapshot_head
 from pdfs.local.state import StateDirectory
+from tests.conftest import ExpectedWarnings
 from tests.local.crashing_disk import CrashingDisk, PowerCuts, pending
 from tests.local.faulty_disk import Fault, FaultyDisk
 from tests.local.journals import HEADER, SESSION
@@ -47,6 +51,10 @@ def state(disk: FaultyDisk, tmp_path: Path) -> Iterator[StateDirectory]:
 def session(state: StateDirectory) -> Iterator[SessionDirectory]:
     with state.create_session(SESSION) as session:
         yield session
+
+
+def session_path(tmp_path: Path) -> Path:
+    return tmp_path / "pdfs" / "sessions" / SESSION
 
 
 def snapshot_of(session: SessionDirectory) -> bytes:
@@ -485,18 +493,83 @@ def test_a_deletion_that_a_crash_cut_short_is_finished_by_the_next_one(
     assert list((tmp_path / "pdfs" / "trash").iterdir()) == []
 
 
-def test_a_removed_session_is_nowhere_after_a_crash_amid_its_removal(
-    state: StateDirectory, disk: FaultyDisk, tmp_path: Path
+@pytest.mark.parametrize("at", range(1, 8))
+def test_a_removed_session_is_nowhere_though_its_files_can_not_be_deleted(
+    state: StateDirectory,
+    disk: FaultyDisk,
+    tmp_path: Path,
+    expected_warnings: ExpectedWarnings,
+    at: int,
 ) -> None:
-    """What was removed is never half there: a journal without its snapshot is damage."""
+    """Its work is in the bucket: that is its outcome. Nor is it ever half there, as damaged."""
     with state.create_session(SESSION) as session:
         session.write_snapshot(b"the tree")
-        disk.fault = Fault(at=1, error=errno.EIO, calls=frozenset({"unlink", "rmdir"}))
-        with pytest.raises(DiskError):
-            state.remove(session)
+        (session_path(tmp_path) / "unknown" / "below").mkdir(parents=True)
+        disk.fault = Fault(at=at, error=errno.EIO, calls=frozenset({"unlink", "rmdir", "fsync"}))
+        state.remove(session)
     disk.fault = None
+    warned = expected_warnings.take("is over, and is deleted later").getMessage()
+    assert f"{SESSION} is over" in warned
+    assert "Input/output error" in warned
     assert state.sessions() == state.trashed() == []
     assert state.empty_trash(0.0, most=10) == []
+    assert list((tmp_path / "pdfs" / "trash").iterdir()) == []
+
+
+def test_a_session_that_can_not_be_removed_stays_as_it_was(
+    state: StateDirectory, disk: FaultyDisk, session: SessionDirectory
+) -> None:
+    disk.fault = Fault(at=1, error=errno.EIO, calls=frozenset({"rename"}))
+    with pytest.raises(DiskError, match="can't remove session"):
+        state.remove(session)
+    assert held(state) == {SESSION: True}
+
+
+@pytest.mark.parametrize("name", ["damaged", "aside", "what/nobody/knows"])
+def test_a_session_is_removed_with_whatever_is_in_it(
+    state: StateDirectory, session: SessionDirectory, tmp_path: Path, name: str
+) -> None:
+    """Also what an older version of PDFS left."""
+    below = session_path(tmp_path) / name
+    below.mkdir(parents=True)
+    (below / "journal-1.wal").write_bytes(b"old")
+    (below / "link").symlink_to(tmp_path)
+    state.remove(session)
+    assert list((tmp_path / "pdfs" / "trash").iterdir()) == []
+
+
+def test_who_empties_the_trash_leaves_what_its_session_is_deleting(
+    state: StateDirectory, session: SessionDirectory, tmp_path: Path
+) -> None:
+    session.write_snapshot(b"the tree")
+    old = session_path(tmp_path).rename(tmp_path / "pdfs" / "trash" / f"{SESSION}.old")
+    assert state.empty_trash(0.0, most=10) == []
+    assert sorted(path.name for path in old.iterdir()) == ["session.lock", "snapshot"]
+    session.close()
+    assert state.empty_trash(0.0, most=10) == []
+    assert not old.exists()
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_session_is_removed_while_somebody_deletes_what_is_in_it(
+    state: StateDirectory, session: SessionDirectory, tmp_path: Path, call: int
+) -> None:
+    """Its lock goes a moment before its directory; then another process may be at it."""
+    session.write_snapshot(b"the tree")
+    session.note_damage()
+    disk, left = cast(FaultyDisk, state._disk), call
+
+    def meanwhile(real: Callable[[int, str], None], directory: int, name: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            shutil.rmtree(tmp_path / "pdfs" / "trash" / f"{SESSION}.old")
+        real(directory, name)
+
+    disk.unlink = partial(meanwhile, disk.unlink)  # type: ignore[method-assign]  # for this one
+    disk.rmdir = partial(meanwhile, disk.rmdir)  # type: ignore[method-assign]  # for this one
+    state.remove(session)
+    assert left <= 0
     assert list((tmp_path / "pdfs" / "trash").iterdir()) == []
 
 

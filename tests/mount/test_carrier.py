@@ -14,7 +14,7 @@ from pdfs.core.ids import Path as StagePath
 from pdfs.core.lease import Unpublished
 from pdfs.core.tree import new_tree
 from pdfs.disk import OsDisk
-from pdfs.errors import LockLost, MountError, PdfsError, UnpublishedWork
+from pdfs.errors import DiskError, LockHeld, LockLost, MountError, PdfsError, UnpublishedWork
 from pdfs.fs.error import FsError
 from pdfs.local.journal_format import HEADER_SIZE
 from pdfs.local.state import StateDirectory
@@ -289,6 +289,21 @@ async def test_who_mounts_a_stage_is_told_whose_session_lost_it_before_its_work_
     (mounted,) = [event for event in desk.events if event["event"] == "mounted"]
     told = {"session": bert.owner.session, "user": "bert", "machine": "ws8", "files": 0, "bytes": 0}
     assert mounted["unended"] == [told]
+
+
+async def test_who_does_not_get_the_stage_is_told_so_though_the_disk_fails_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_warnings: ExpectedWarnings
+) -> None:
+    def fail(state: StateDirectory, held: object) -> None:
+        raise DiskError("can't remove the session: Input/output error")
+
+    site = Site()
+    bert = site.context("bert", machine="ws8")
+    await start(bert, claimant_of(bert))
+    monkeypatch.setattr(StateDirectory, "remove", fail)
+    with pytest.raises(LockHeld, match="bert"):
+        await desk_of(tmp_path, site).carry()
+    expected_warnings.take("could not be removed: can't remove the session: Input/output error")
 
 
 # --- the end of the mount -------------------------------------------------------------------------
