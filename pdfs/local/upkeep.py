@@ -90,8 +90,8 @@ class Upkeep:
         self._room = trio.Lock()
         """Held by who makes room."""
         self._rooms_made = 0
-        self._refused_at = 0
-        """The journal's size when a checkpoint for the sake of room was made last, or failed."""
+        self._stuck = 0
+        """Dead bytes that the last checkpoint left, if it was to make room and made little."""
 
     @property
     def size(self) -> int:
@@ -152,13 +152,12 @@ class Upkeep:
         """Make a checkpoint, where half a segment is dead; whether that freed anything.
 
         What is dead in segments that are mostly alive stays, so it may have freed nothing, and the
-        next one wouldn't either before the journal has grown.
+        next one wouldn't either before more is dead.
         """
-        least = self._journal.sizes.segment // 2
-        before = self.size
-        dead = before - _written(self._ledger)
-        if self._is_inconsistent or dead < max(least, 1) or before < self._refused_at + least:
+        least = max(self._journal.sizes.segment // 2, 1)
+        if self._is_inconsistent or self._dead() < self._stuck + least:
             return False
+        before = self.size
         try:
             async with self._turn:
                 await self._checkpoint_with_reserve()
@@ -166,10 +165,15 @@ class Upkeep:
             raise
         except PdfsError as error:
             self._tell(error)
-            self._refused_at = self.size
+            self._stuck = self._dead()
             return False
-        self._refused_at = self.size if before - self.size < least else 0
+        if before - self.size < least:
+            self._stuck = self._dead()
         return self.size < before
+
+    def _dead(self) -> int:
+        """Bytes of the journal that no file has."""
+        return self.size - _written(self._ledger)
 
     async def _keep_bounded(self) -> None:
         async with self._turn:
@@ -213,7 +217,7 @@ class Upkeep:
         made = await self._made(order)
         with trio.CancelScope(shield=True):
             await self._refer_to(made)
-            self._kept, self._since, self._look_at = made.size, since, 0
+            self._kept, self._since, self._look_at, self._stuck = made.size, since, 0, 0
             await self._let_go(made)
         self._note()  # there may be room for the next segment now
 

@@ -255,6 +255,32 @@ async def test_room_that_no_checkpoint_can_make_is_given_up_after_a_few(
         while await upkeep.make_room():
             made += 1
             assert made < 10
+        segment = opened.journal.segment
+        for _ in range(3):
+            assert not await upkeep.make_room()
+        assert opened.journal.segment == segment, "another checkpoint was made"
+
+
+async def test_what_is_deleted_after_room_was_given_up_makes_room(
+    tmp_path: Path, disk: SmallDisk
+) -> None:
+    """The journal can't grow on a full disk: it is what is dead in it that counts."""
+    async with served(tmp_path, disk) as (opened, upkeep):
+        stays, goes = create(opened.ledger, "stays"), create(opened.ledger, "goes")
+        await fill_by_turns(opened, [goes, stays, stays])
+        unlink(opened.ledger, "goes")
+        opened.ledger.commit(Drop(ino=goes))
+        while await upkeep.make_room():
+            pass
+        assert not await upkeep.make_room()
+        unlink(opened.ledger, "stays")
+        opened.ledger.commit(Drop(ino=stays))
+        assert await upkeep.make_room()
+        new = create(opened.ledger, "new")
+        for number in range(64):
+            write(opened.ledger, new, number * PIECE, bytes(PIECE))
+            await trio.testing.wait_all_tasks_blocked()
+        assert upkeep.size < 6 * MIB
 
 
 async def fill_by_turns(opened: Opened, files: list[Inode]) -> None:
