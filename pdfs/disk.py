@@ -306,8 +306,8 @@ def opened(disk: Disk, directory: int, name: str, flags: int = os.O_RDONLY) -> I
 
 
 @contextlib.contextmanager
-def opened_directory(disk: Disk, directory: int, name: str) -> Iterator[int]:
-    """A descriptor of the directory `name` for the length of a block."""
+def opened_directory(disk: Disk, directory: int | None, name: str) -> Iterator[int]:
+    """A descriptor of the directory `name` for the length of a block; see `open_directory`."""
     descriptor = disk.open_directory(name, directory)
     try:
         yield descriptor

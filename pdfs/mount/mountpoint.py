@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pdfs.disk import Disk
+from pdfs.disk import Disk, opened_directory
 from pdfs.errors import MountError
 
 logger = logging.getLogger(__name__)
@@ -38,24 +38,20 @@ def remove_mountpoint(disk: Disk, path: str) -> None:
     """Remove a directory that was made for a mount, if nothing is in it; never raises OSError."""
     parent, name = os.path.split(path)
     try:
-        above = disk.open_directory(parent)
-        try:
+        with opened_directory(disk, None, parent) as above:
             disk.rmdir(above, name)
-        finally:
-            disk.close(above)
     except OSError as error:
         logger.warning("the mountpoint %s, made for the mount, stays: %s", path, error)
 
 
 def _make(disk: Disk, path: str) -> bool:
-    """Whether there was none."""
+    """Whether there was none. One that is there needs no right to read what is above it."""
+    if os.path.lexists(path):
+        return False
     parent, name = os.path.split(path)
     try:
-        above = disk.open_directory(parent)
-        try:
+        with opened_directory(disk, None, parent) as above:
             disk.mkdir(above, name)
-        finally:
-            disk.close(above)
     except FileExistsError:
         return False
     except OSError as error:

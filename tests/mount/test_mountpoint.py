@@ -1,5 +1,7 @@
 """A mountpoint that the mount makes is there as long as the mount; any other stays as it was."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,32 @@ def test_what_was_saved_below_the_mount_is_never_removed(
     serve(tmp_path / "mnt", saves=True)
     expected_warnings.take("made for the mount, stays: ")
     assert (tmp_path / "mnt" / "saved").exists()
+
+
+@pytest.fixture
+def unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory that its user may only pass through, from the working directory, and not root."""
+    place = Path("above")
+    monkeypatch.chdir(tmp_path)
+    place.mkdir()
+    (place / "mnt").mkdir()
+    for path, mode in ((tmp_path, 0o711), (place, 0o311), (place / "mnt", 0o777)):
+        path.chmod(mode)
+    user = os.geteuid()
+    os.seteuid(user or 65534)
+    yield place
+    os.seteuid(user)
+    place.chmod(0o700)
+
+
+def test_one_that_was_there_is_used_below_a_directory_that_its_user_can_not_read(
+    unreadable: Path,
+) -> None:
+    with pytest.raises(PermissionError):
+        os.listdir(unreadable)
+    assert serve(unreadable / "mnt") == []
+    with pytest.raises(MountError, match="can't be made: Permission denied"):
+        serve(unreadable / "other")
 
 
 def test_one_that_can_not_be_made_is_refused_in_words(tmp_path: Path) -> None:
