@@ -132,7 +132,8 @@ class StageSession:
                 self._move(Event.SERVED)
                 await self._serve_or_give_back(serve, work)
             if work is not None and not self._is_aborted:
-                self._move(Event.PUBLISHING)
+                if serve is None:
+                    await self._drain()
                 await self._upload(work)
             else:
                 if work is not None:
@@ -321,6 +322,8 @@ class StageSession:
             finally:
                 self.is_serving = False
             self._listing.cancel()
+            if not self._is_aborted:
+                await self._drain()
             async with self._hold.root_turn:
                 pass  # a plan that is being finished is not left in the middle
 
@@ -357,10 +360,15 @@ class StageSession:
 
     # --- publish and release ----------------------------------------------------------------------
 
+    async def _drain(self) -> None:
+        """It ends: whoever wants the stage waits for it, and a signal leaves it time to publish."""
+        self._move(Event.PUBLISHING)
+        with self._sending():
+            await self._hold.insist(self._say_draining)
+
     async def _upload(self, work: Work) -> None:
         """Publish until nothing of this session is unpublished."""
         with self._sending():
-            await self._hold.insist(self._say_draining)
             async with self._hold.root_turn:
                 await self._hold.insist_on_root(partial(self._publish_all, work))
 

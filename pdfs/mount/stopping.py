@@ -1,6 +1,7 @@
 """How the daemon is told to stop: by signals, and how long it may publish then.
 
     first signal ──▶ an unmount; before there is a mount: the break-off at once
+          │           after it: nothing, for it is being published
           └── a second signal, or `limit` s later ──▶ the break-off
 
 Who logs out or shuts down often sends two signals in one breath (SIGTERM and SIGHUP, or SIGHUP by
@@ -25,7 +26,7 @@ SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ONE_BREATH: Final = 1.0
 """Seconds after the first signal in which others mean the same."""
 
-_PUBLISHES: Final = (State.UPLOADING, State.CLOSED)
+_HAS_YET_TO_SERVE: Final = (State.IDLE, State.ACQUIRING, State.DOWNLOADING, State.RESTORING)
 
 
 class Stopping:
@@ -75,7 +76,7 @@ class Stopping:
         nursery.start_soon(self._limit_time)
         if self._is_mounted():
             nursery.start_soon(self._cut_off)
-        elif self._state() not in _PUBLISHES:
+        elif self._state() in _HAS_YET_TO_SERVE:
             self._break_off(f"by {self._name}, before it was mounted")
 
     async def _limit_time(self) -> None:

@@ -1,7 +1,6 @@
 """A session that is cut short, while its hooks can still run: sealed, noted, and given back."""
 
 import json
-import math
 import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,16 +10,15 @@ import trio
 
 from pdfs.core import lease
 from pdfs.core.lease import LockState, Unpublished
-from pdfs.core.notes import Note
-from pdfs.core.states import State
 from pdfs.core.tree import Tree
 from pdfs.errors import DiskError, DiskFull, Stopped, UnpublishedWork
 from pdfs.local.journal import Journal
 from pdfs.mount import carrier, stopping
-from pdfs.mount.stopping import SIGNALS, Stopping
 from pdfs.mount.workspace import DiskWorkspace
 from pdfs.session import StageSession
+from pdfs.stage.catch_up import Standing
 from pdfs.stage.context import StageContext
+from pdfs.stage.work import Work
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.step import Step
 from tests.conftest import ExpectedWarnings
@@ -34,6 +32,16 @@ pytestmark = pytest.mark.real_clock
 
 def lock_of(site: Site) -> lease.Lock:
     return lease.decode(site.keys.lock, site.store.objects[site.keys.lock].body)
+
+
+def session_of(desk: Desk) -> StageSession:
+    assert desk.carrier is not None
+    return desk.carrier._session
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    while not is_so():  # noqa: ASYNC110 - a file tells nobody of it
+        await trio.sleep(0.001)
 
 
 def left_of(desk: Desk) -> tuple[dict[str, object], set[str]]:
@@ -346,79 +354,32 @@ async def test_who_is_told_of_the_end_finds_the_session_free_and_its_log_closed(
     assert found == [(False, [".jsonl"])]
 
 
-# --- what begins a break-off ----------------------------------------------------------------------
-
-
-class Stops:
-    """Signals by hand, at a session that is in a given state."""
-
-    def __init__(self, state: State, limit: float = 45.0) -> None:
-        self.state = state
-        self.cuts = 0
-        self.asked: list[Note] = []
-        self.stopping = Stopping(
-            limit,
-            state=lambda: self.state,
-            is_mounted=lambda: self.state is State.ACTIVE,
-            cut_off=self.cut_off,
-            note=self.asked.append,
-        )
-
-    async def cut_off(self) -> None:
-        self.cuts += 1
-        self.state = State.UPLOADING
-        await trio.lowlevel.checkpoint()
-
-    async def after(self, *signals: tuple[float, int]) -> float:
-        """Seconds until the break-off with signals at those times; infinite without one."""
-        begun = trio.current_time()
-        async with self.stopping.heard():
-            with trio.move_on_after(3600.0), self.stopping.scope:
-                for at, number in signals:
-                    await trio.sleep_until(begun + at)
-                    signal.raise_signal(number)
-                await trio.sleep_forever()
-        return trio.current_time() - begun if self.stopping.why else math.inf
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-async def test_after_a_signal_a_session_publishes_for_so_long_and_no_longer(number: int) -> None:
-    stops = Stops(State.ACTIVE, limit=0.2)
-    assert 0.2 <= await stops.after((0.0, number)) < 3600
-    assert stops.cuts == 1
-    assert stops.stopping.why.startswith("0.2 s after SIG")
-
-
-async def test_a_publish_that_nobody_signalled_to_has_all_the_time() -> None:
-    with trio.move_on_after(0.3):
-        await Stops(State.UPLOADING, limit=0.05).after()
-        pytest.fail("broken off")
-
-
-async def test_a_limit_of_0_is_none() -> None:
-    with trio.move_on_after(0.3):
-        await Stops(State.ACTIVE, limit=0).after((0.0, signal.SIGTERM))
-        pytest.fail("broken off")
-
-
-@pytest.mark.parametrize("state", [State.ACTIVE, State.UPLOADING])
-async def test_signals_in_one_breath_are_one_and_a_later_one_breaks_off(
-    state: State, monkeypatch: pytest.MonkeyPatch
+async def test_a_signal_after_the_unmount_leaves_time_to_publish_while_a_plan_is_being_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As at logout: SIGTERM and SIGHUP, or SIGHUP by shell and kernel."""
-    monkeypatch.setattr(stopping, "ONE_BREATH", 0.3)
-    stops = Stops(state)
-    ended = await stops.after(
-        (0.0, signal.SIGTERM), (0.0, signal.SIGHUP), (0.1, signal.SIGTERM), (0.4, signal.SIGINT)
-    )
-    assert 0.4 <= ended < 45
-    assert stops.stopping.why == "by a second signal, SIGINT"
-    assert stops.cuts == (state is State.ACTIVE)
-    assert len(stops.asked) == 4
+    """Such a plan is another's, and takes a minute; who waits for the stage sees that it ends."""
+    desk = Desk(tmp_path, Site())
+    is_told = trio.Event()
+    real = StageSession._catch_up
 
+    async def catch_up(self: StageSession, work: Work, *, ends: bool) -> Standing:
+        await is_told.wait()
+        return await real(self, work, ends=ends)
 
-@pytest.mark.parametrize("state", [State.ACQUIRING, State.DOWNLOADING, State.RESTORING])
-async def test_a_signal_before_there_is_a_mount_breaks_off_at_once(state: State) -> None:
-    stops = Stops(state)
-    assert await stops.after((0.0, signal.SIGTERM)) < 45
-    assert stops.stopping.why == "by SIGTERM, before it was mounted"
+    async def stop() -> None:
+        with trio.fail_after(30):
+            await until(lambda: not session_of(desk).is_serving)
+            await until(lambda: lock_of(desk.site).state is LockState.DRAINING)
+            signal.raise_signal(signal.SIGTERM)
+            await until(lambda: any("SIGTERM" in text for _, text in logs_of(desk)))
+        is_told.set()
+
+    async def work(process: Process) -> None:
+        process.write_file("f", b"drawn")
+        nursery.start_soon(stop)
+
+    monkeypatch.setattr(StageSession, "_catch_up", catch_up)
+    stand_in_for_fuse(monkeypatch, work)
+    async with trio.open_nursery() as nursery:
+        assert await desk.carry() == 0
+    assert desk.plain("f") == b"drawn"
