@@ -35,7 +35,7 @@ from pdfs.stage.root import SeenRoot, read_root
 from pdfs.stage.together import together
 from pdfs.stage.upload import Sent
 from pdfs.store import step as steps
-from pdfs.store.objects import Condition, IfAbsent, IfMatch, ObjectInfo
+from pdfs.store.objects import Condition, IfAbsent, IfMatch, ObjectInfo, SignedDelete
 from pdfs.store.retry import MOST_TRIES
 
 
@@ -43,7 +43,8 @@ async def apply(ctx: StageContext, seen: SeenRoot, plan: Plan) -> dict[Path, Out
     """The outcome of every step of the plan that the root `seen` names.
 
     A plan that another process committed is left alone for `foreign_plan_wait` first: until then a
-    delete that it sent may still be carried out.
+    delete that it sent may still be carried out. So is one of this process that was cancelled while
+    such a delete had no answer.
 
     Raises LockLost when the root is another's by now, and StoreError when the bucket doesn't do its
     part. A step that is refused holds up no other of its round; and what is done stays done: this
@@ -51,6 +52,7 @@ async def apply(ctx: StageContext, seen: SeenRoot, plan: Plan) -> dict[Path, Out
     """
     if plan.run != ctx.owner.run:
         await trio.sleep(ctx.timing.foreign_plan_wait)
+    await ctx.unanswered.wait_out()
     applying = _Applying(ctx, seen, plan)
     puts = [put for put in plan.puts if put.path not in applying.outcomes]
     deletes = [step for step in plan.deletes if step.path not in applying.outcomes]
@@ -214,14 +216,21 @@ class _Applying:
                 return Stays(_theirs(there))
             signed = ctx.store.sign_delete(key, valid_for=ctx.timing.delete_valid)
             await self._check_root()
-            with trio.CancelScope(shield=True):  # left in doubt, it could hit a later object
-                try:
-                    with steps.at(steps.Step.APPLY_DELETE):
-                        await ctx.patience.once(signed.send)
-                except StoreUnavailable:
-                    await trio.sleep(ctx.timing.delete_valid)
-                else:
-                    return Deleted()
+            try:
+                await self._send_once(signed)
+            except StoreUnavailable:
+                await ctx.unanswered.wait_out()
+            else:
+                return Deleted()
+
+    async def _send_once(self, signed: SignedDelete) -> None:
+        """Without an answer, also when cancelled, it may be carried out as long as it is valid."""
+        try:
+            with steps.at(steps.Step.APPLY_DELETE):
+                await self._ctx.patience.once(signed.send)
+        except (StoreUnavailable, trio.Cancelled):
+            self._ctx.unanswered.note(self._ctx.timing.delete_valid)
+            raise
 
     # --- looking ----------------------------------------------------------------------------------
 

@@ -1,7 +1,10 @@
 """What every step of the protocols needs to know, as one value."""
 
+import math
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
+
+import trio
 
 from pdfs.core.content import PART_SIZE
 from pdfs.core.ids import ObjectName, Path, PublishId, RunId, SessionId
@@ -45,6 +48,24 @@ async def _forget(name: str, part: bytes) -> None:
     pass
 
 
+@dataclass(slots=True)
+class Unanswered:
+    """Unconditional deletes of this process whose outcome is unknown: until when they are valid.
+
+    Nothing is settled, or put, before that: such a delete could hit what is newer.
+    """
+
+    _until: float = -math.inf
+
+    def note(self, seconds: float) -> None:
+        """One is valid for so long from now."""
+        self._until = max(self._until, trio.current_time() + seconds)
+
+    async def wait_out(self) -> None:
+        """Return when none is valid any more."""
+        await trio.sleep_until(self._until)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageContext:
     """The stage, its store, who works on it, and the sources of time and chance."""
@@ -69,6 +90,7 @@ class StageContext:
     plans: MutableMapping[ObjectName, Plan]
     applied: dict[PublishId, dict[Path, Outcome]] = field(default_factory=dict)
     """Steps of the plan that is being applied which this process has done."""
+    unanswered: Unanswered = field(default_factory=Unanswered)
     keep: Callable[[str, bytes], Awaitable[None]] = _forget
     """Keeps a part, by its name in the cache, where it can be read without the bucket."""
     uploads: Uploads = field(default_factory=Uploads)

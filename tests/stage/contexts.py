@@ -90,14 +90,19 @@ class Site:
             plans={},
         )
 
-    def behind(self, nursery: trio.Nursery, fate_of: FateOf) -> FaultyStore:
-        """The same bucket behind a network where each request has its fate."""
+    def behind(
+        self, nursery: trio.Nursery, fate_of: FateOf, lateness: float | None = None
+    ) -> FaultyStore:
+        """The same bucket behind a network where each request has its fate.
+
+        `lateness`: seconds after which what is late arrives; up to chance without it.
+        """
         return FaultyStore(
             self.store,
             Network(
                 fate_of=fate_of,
                 latency=lambda: self.chance.uniform(0.005, 0.05),
-                lateness=lambda: self.chance.choice([1.0, 20.0, 40.0, 300.0]),
+                lateness=lambda: lateness or self.chance.choice([1.0, 20.0, 40.0, 300.0]),
                 nursery=nursery,
                 crash=_no_crash,
             ),

@@ -15,6 +15,7 @@ from pdfs.stage.context import StageContext
 from pdfs.stage.start import start
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.memory import ALL_TRAITS
+from pdfs.store.step import Step
 from tests.core.test_plan import put
 from tests.stage.contexts import SIZES, Site, claimant_of
 
@@ -133,3 +134,29 @@ async def test_whoever_lost_the_stage_stops_before_the_next_batch(conditional: b
     with pytest.raises(LockLost):
         await apply(ctx, started.root, plan_for(ctx, *empty_puts()))
     assert not any(site.keys.plain(path) in site.store.objects for path in PATHS)
+
+
+async def test_a_delete_that_is_cancelled_without_an_answer_holds_up_the_next_try_alone() -> None:
+    """It arrives after twenty seconds, and would hit what is put in its place by then."""
+    site = Site(traits=replace(ALL_TRAITS, conditional_delete=False))
+    key = site.keys.plain(Path("gone"))
+    late_ones = [Fate.LATE]
+
+    def fate_of(request: Request) -> Fate:
+        return late_ones.pop() if late_ones and request.step is Step.APPLY_DELETE else Fate.FINE
+
+    async with trio.open_nursery() as late:
+        ctx = site.context(store=site.behind(late, fate_of, lateness=20.0))
+        old = await site.store.put(key, b"old", condition=None)
+        started = await start(ctx, claimant_of(ctx))
+        plan = plan_for(ctx, deletes=(Delete(path=Path("gone"), expect=ETag(old.etag)),))
+        begun = trio.current_time()
+        with trio.move_on_after(1.0):
+            await apply(ctx, started.root, plan)
+        assert trio.current_time() - begun == 1.0, "an end that was asked for waits"
+        assert not late_ones
+        outcomes = await apply(ctx, started.root, plan)
+        assert isinstance(outcomes[Path("gone")], Deleted)
+        await site.store.put(key, b"new", condition=None)
+        await trio.sleep(100.0)
+        assert site.store.objects[key].body == b"new"
