@@ -35,7 +35,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "begun": "{user} on {machine} begins with {project}/{stage} of {bucket}, process {pid}",
     "resumed": "{user} on {machine} goes on with it, process {pid}",
     "state": "{state}",
-    "asked": "to be ended by {what}",
+    "asked": "by {what}",
     "lock_taken": "fence {fence}",
     "lock_not_renewed": "{what}",
     "lock_lost": "{what}",

@@ -130,7 +130,10 @@ def _lines(configuration: Configuration, session: LocalSession, status: Event) -
 
 def _title(session: LocalSession, status: Event) -> str:
     state = status["state"] if status["alive"] else condition_of(session)
-    return f"{session.name}  {state}  {session.mountpoint or '(not mounted)'}"
+    place = session.mountpoint or "(not mounted)"
+    if status["alive"] and session.mountpoint and status["state"] == "UPLOADING":
+        place = f"{place} (mounted)" if status.get("is_mounted") else f"(unmounted from {place})"
+    return f"{session.name}  {state}  {place}"
 
 
 def condition_of(session: LocalSession) -> str:
@@ -190,7 +193,10 @@ def _session(session: LocalSession, status: Event) -> str:
 
 def _next(configuration: Configuration, session: LocalSession, status: Event) -> str:
     if status.get("lost"):
-        return f"unmount, then pdfs recover rescue {session.short} DIR"
+        return (
+            f"unmount, then pdfs recover resume {session.short} merges and publishes what is here,"
+            " pdfs recover rescue copies it out"
+        )
     if session.reading and not session.is_held:
         return (
             f"pdfs import {shlex.quote(session.reading)} {session.project} begins anew, "
@@ -205,4 +211,7 @@ def _next(configuration: Configuration, session: LocalSession, status: Event) ->
         return f"{end} publishes nothing more; mounting the stage again goes on with what was kept"
     if status["state"] == "ACTIVE" and session.mountpoint:
         return shlex.join(["pdfs", "umount", session.mountpoint]) + " publishes and releases"
+    if status.get("is_mounted"):
+        wait = shlex.join(["pdfs", "publish", session.mountpoint])
+        return f"{wait} waits until what was written so far is published"
     return shlex.join(["pdfs", "umount", session.short]) + " waits until everything is published"

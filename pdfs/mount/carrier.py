@@ -338,8 +338,11 @@ class Carrier:
         self._log.note(Asked(what="publish"))
         if self._serving is not None:
             await self._mountable.wait()
-            if self._session.is_serving and (done := await self._publisher.published()):
-                return done
+            try:
+                if self._session.is_serving and (done := await self._publisher.published()):
+                    return done
+            except LockLost as error:
+                raise self._kept(error) from error
         return await self._published()
 
     async def _publish_now(self) -> Result:

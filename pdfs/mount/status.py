@@ -40,6 +40,7 @@ def status_of(
         "mountpoint": request.mountpoint,
         "pid": os.getpid(),
         "state": session.state,
+        "is_mounted": session.is_serving,
         "bucket": ctx.store.name,
         "user": owner.user,
         "machine": owner.machine,

@@ -16,7 +16,7 @@ from pdfs.core.node import Node
 from pdfs.core.record import Record
 from pdfs.core.tree import Tree
 from pdfs.disk import Disk
-from pdfs.errors import DamageFound, PdfsError
+from pdfs.errors import DamageFound, JournalDamaged, PdfsError
 from pdfs.local.checkpoint_process import run_checkpoint_process
 from pdfs.local.journal import Journal
 from pdfs.local.journal_format import Header
@@ -169,6 +169,7 @@ class DiskWorkspace:
             self._state.remove(self._directory)
             self._directory = None
             return None
+        self._check_own(recovered.header)
         if recovered.damage:
             self.torn = recovered.damage
         elif self._directory.has_damage:
@@ -197,6 +198,20 @@ class DiskWorkspace:
             return before.text("mountpoint", "") == self._description.get("mountpoint")
         except (DamageFound, Malformed):
             return False
+
+    def _check_own(self, found: Header | None) -> None:
+        """The journal says itself whose it is, and `session.json` can be another session's."""
+        if found is None:
+            return
+        ours = self._header
+        theirs, here = (f"{header.project}/{header.stage}" for header in (found, ours))
+        if theirs != here:
+            raise JournalDamaged(
+                f"the journal of session {ours.session} is of {theirs}; what is written beside it "
+                f"says {here}",
+                remedy="nothing was changed: bring the session.json of that session back, or copy "
+                f"the work out: pdfs recover rescue {ours.session[:8]} DIR",
+            )
 
     async def keep(self, tell: Callable[[PdfsError], None], evict: Evict) -> None:
         """Keep the journal ready for more, until cancelled; `tell` hears of what finds no room.

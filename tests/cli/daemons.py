@@ -138,6 +138,7 @@ STATUS: dict[str, Any] = {
         "fence": 3,
     },
     "trouble": None,
+    "is_mounted": True,
     "read_only": None,
     "lost": None,
     "conflicts": [],

@@ -79,7 +79,7 @@ def test_status_shows_what_is_wrong(run: Run, configuration: Configuration) -> N
         said = run("status").output
     for words in ("taken by berta", "does not answer", "a (conflict).dxf", "a//b: it has"):
         assert words in said
-    assert "pdfs recover rescue 5e55105e DIR" in said
+    assert "unmount, then pdfs recover resume 5e55105e merges" in said
     assert "renewal" in said
     assert "\x1b" not in said
     assert "\\x1b[2J/../b" in said

@@ -342,9 +342,9 @@ _BUGS = (
         what="the lock is released before the publish",
         rule="the lock is released only after the publish was verified",
         file="pdfs/session.py",
-        old="                self._move(Event.PUBLISHING)\n",
-        new="                self._move(Event.PUBLISHING)\n"
-        "                await self._hold.release()\n",
+        old="                await self._upload(work)\n",
+        new="                await self._hold.release()\n"
+        "                await self._upload(work)\n",
         test="weather and fair",
     ),
     Planted(
@@ -386,9 +386,9 @@ _BUGS = (
         what="the journal goes before the publish",
         rule="local bytes are dropped only after the settle",
         file="pdfs/session.py",
-        old="                self._move(Event.PUBLISHING)\n",
-        new="                self._move(Event.PUBLISHING)\n"
-        "                await self._workspace.retire()\n",
+        old="                await self._upload(work)\n",
+        new="                await self._workspace.retire()\n"
+        "                await self._upload(work)\n",
         test="handed",
     ),
 )
