@@ -11,7 +11,7 @@ under way, the bytes that it includes come first; its boundary is where they end
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from typing import Final
 
 from pdfs.core.ids import Inode
@@ -39,6 +39,19 @@ def live_bytes(tree: Tree) -> Counter[int]:
             live[extent.at.segment] += extent.stop - extent.start
     del live[NOWHERE.segment]
     return live
+
+
+def plan_copied(tree: Tree, live: Set[int], doubtful: Set[int] = frozenset()) -> frozenset[int]:
+    """Those of the segments `live` whose bytes must be copied.
+
+    These are the `doubtful` ones, and while a publish is under way all that are not wholly before
+    its boundary: what is copied comes behind what stays.
+    """
+    flight = tree.in_flight
+    needed = {number for number in live if number in doubtful}
+    if flight is not None:
+        needed |= {number for number in live if number >= flight.boundary.segment}
+    return frozenset(needed)
 
 
 def carry(

@@ -30,7 +30,7 @@ from pdfs.core.relocation import Moves
 from pdfs.core.tree import Tree
 from pdfs.disk import Disk, disk_error, opened, write_fully
 from pdfs.errors import JournalDamaged
-from pdfs.local.carrying import carry, discard_carried, live_bytes
+from pdfs.local.carrying import carry, discard_carried, live_bytes, plan_copied
 from pdfs.local.journal_files import SegmentFiles
 from pdfs.local.journal_format import Header
 from pdfs.local.journal_loader import JournalRecord, Loaded, list_segments, load
@@ -44,7 +44,7 @@ STANDING: Final = struct.Struct("<QQ")
 """What stands before the tree in the content of a snapshot."""
 _RESERVE: Final = "reserve"
 _MARGIN: Final = 16 << 20
-"""Bytes of free space that a copying leaves to others."""
+"""Bytes of free space that what need not be copied leaves to the snapshot, and to others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +158,7 @@ def make_checkpoint(
         raise JournalDamaged(f"record {end.last_sequence + 1} is missing in a sealed segment")
     try:
         live = live_bytes(tree)
-        copied = choose_copied(directory, tree, live)
+        copied = choose_copied(directory, live, plan_copied(tree, live.keys()))
         _check_intact(disk, directory, session, tree, copied, found.through)
         kept = frozenset(live) - copied
         moves = _copied(disk, directory, order, tree, copied, kept, is_wanted)
@@ -206,19 +206,13 @@ def give_up_reserve(disk: Disk, directory: int) -> None:
         disk.unlink(directory, _RESERVE)
 
 
-def choose_copied(
-    directory: int, tree: Tree, live: Counter[int], doubtful: Set[int] = frozenset()
-) -> frozenset[int]:
+def choose_copied(directory: int, live: Counter[int], needed: frozenset[int]) -> frozenset[int]:
     """The segments whose live bytes are to be copied, so that the files can go.
 
-    These are the `doubtful` ones, and while a publish is under way all that are not wholly before
-    its boundary: what is copied comes behind what stays. Then those that are mostly dead, the least
-    live ones first, as far as there is room. Raises OSError.
+    These are the `needed` ones, and those that are mostly dead, the least live ones first, as far
+    as there is room. Raises OSError.
     """
-    flight = tree.in_flight
-    chosen = {number for number in live if number in doubtful}
-    if flight is not None:
-        chosen |= {number for number in live if number >= flight.boundary.segment}
+    chosen = set(needed)
     sizes = _sizes(directory, live.keys() - chosen)
     room = free_bytes(directory) - _MARGIN - sum(live[number] for number in chosen)
     for number in sorted(live.keys() - chosen, key=lambda one: live[one]):

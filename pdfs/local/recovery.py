@@ -3,7 +3,8 @@
 `recover` only reads: snapshot, then replay. `reopen` goes on in new files:
 
 1. written bytes that count and may not be on the disk are copied into a new segment above all old
-   ones (`carrying`), and so are those of segments that are mostly dead, as far as there is room
+   ones (`carrying`), with what a publish under way needs behind them; and so are those of segments
+   that are mostly dead, as far as there is room. How much must be written is said before it begins
 2. then the new snapshot, which points there
 3. the other old segments go; only now is there a segment that takes records
 
@@ -13,19 +14,21 @@ sync behind its last byte had succeeded, through a descriptor that was open from
 after a failed sync it names none so. All other segments are copied: by their names, few of them.
 
 A crash in between leaves the old snapshot with all segments, or the new one; both replay to the
-same tree. No sequence number appears twice. Segments with damage, which may hold what was not
-replayed, are kept until the session ends, through later recoveries too; then all is copied.
+same tree. No sequence number appears twice. Where damage is found, all is copied, and the old
+segments, which may hold what was not replayed, are kept until the session ends, through later
+recoveries too.
 """
 
 import contextlib
 from dataclasses import dataclass
+from typing import Final
 
 from pdfs.core.operation import Operation, operation_of
 from pdfs.core.record import Drop, decode
 from pdfs.core.tree import Tree
 from pdfs.disk import Disk, disk_error
 from pdfs.errors import DiskFull, JournalDamaged, PdfsError
-from pdfs.local.carrying import carry, discard_carried, live_bytes
+from pdfs.local.carrying import carry, discard_carried, live_bytes, plan_copied
 from pdfs.local.checkpoint import (
     Standing,
     choose_copied,
@@ -44,6 +47,12 @@ from pdfs.local.session_directory import SessionDirectory, words
 from pdfs.local.sizes import ALONE, JournalSizes, free_bytes
 from pdfs.local.snapshot import SNAPSHOT
 
+_AMPLE: Final = 64 << 20
+"""Bytes that are room enough for any snapshot: that of 1,000,000 files takes 16 MiB.
+
+Where there is less, its size is found out first, which takes 1.6 s for 100,000 files.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovered:
@@ -58,6 +67,11 @@ class Recovered:
     """Which bytes of files were lost with segments that replay does not read; empty = none."""
     last: Operation | None = None
     """What a program did last; None where a checkpoint was made since."""
+
+    @property
+    def number(self) -> int:
+        """The segment that takes what is copied."""
+        return self.highest_segment + 1
 
     @property
     def damage(self) -> str:
@@ -141,13 +155,13 @@ def reopen(
     tree, after = recovered.tree, recovered.end.highest_sequence
     for ino in sorted(tree.orphans):
         tree.apply(Drop(ino=ino))
-    number = recovered.highest_segment + 1
+    number = recovered.number
     copied = _choose(directory, recovered)
     try:
         if recovered.damage:
             directory.note_damage()
         kept = _carry(disk, directory, header, recovered, copied, number)
-        _write_snapshot(directory, Standing(tree=tree, after=after, through=number))
+        _write_snapshot(directory, _standing(recovered))
         directory.let_go_segments(number, kept)
     except BaseException:
         _give_back(disk, directory, number)
@@ -164,19 +178,29 @@ def reopen(
 
 
 def _choose(directory: SessionDirectory, recovered: Recovered) -> frozenset[int]:
-    """The segments to be copied. Raises DiskFull where those that must be have no room."""
-    live = live_bytes(recovered.tree)
+    """The segments to be copied. Raises DiskFull where what must be written has no room."""
+    live, free = live_bytes(recovered.tree), free_bytes(directory.descriptor)
     whole = {one.number for one in list_segments(directory.descriptor) if one.is_whole}
     doubtful = live.keys() if recovered.damage else live.keys() - whole
-    needed, free = sum(live[one] for one in doubtful), free_bytes(directory.descriptor)
-    if needed > free:
+    copied = plan_copied(recovered.tree, live.keys(), doubtful)
+    size = sum(live[number] for number in copied)
+    if free < size + _AMPLE:
+        size += len(encode_standing(_standing(recovered)))
+    if free < size:
         raise DiskFull(
-            f"to recover session {directory.session}, {_mib(needed)} must be copied in"
+            f"to recover session {directory.session}, {_mib(size)} must be written in"
             f" {directory.path}, and {_mib(free)} are free",
             remedy="free some space on that disk and try again, or have the files copied elsewhere:"
             f" pdfs recover rescue {directory.session} DIR; nothing was changed",
         )
-    return choose_copied(directory.descriptor, recovered.tree, live, doubtful)
+    return choose_copied(directory.descriptor, live, copied)
+
+
+def _standing(recovered: Recovered) -> Standing:
+    """What the new snapshot says."""
+    return Standing(
+        tree=recovered.tree, after=recovered.end.highest_sequence, through=recovered.number
+    )
 
 
 def _mib(count: int) -> str:

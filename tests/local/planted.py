@@ -471,9 +471,9 @@ _BUGS = (
     Planted(
         what="a checkpoint amid a publish leaves some of its bytes behind the boundary",
         rule="what a publish includes is told by one boundary",
-        file="pdfs/local/checkpoint.py",
-        old="    if flight is not None:\n        chosen |= ",
-        new="    if flight is None:\n        chosen |= ",
+        file="pdfs/local/carrying.py",
+        old="    if flight is not None:\n        needed |= ",
+        new="    if flight is None:\n        needed |= ",
         where=_CHECKPOINT,
         test="since_a_publish_began",
     ),
@@ -500,10 +500,10 @@ _BUGS = (
         what="a recovery sets the old segments aside before its snapshot",
         rule="recovery: new files, then the old ones are moved aside, then the first append",
         file="pdfs/local/recovery.py",
-        old="        _write_snapshot(directory, Standing(tree=tree, after=after, through=number))\n"
+        old="        _write_snapshot(directory, _standing(recovered))\n"
         "        directory.let_go_segments(number, kept)\n",
         new="        directory.let_go_segments(number, kept)\n"
-        "        _write_snapshot(directory, Standing(tree=tree, after=after, through=number))\n",
+        "        _write_snapshot(directory, _standing(recovered))\n",
         where=_RECOVERY,
         test="fails_at_any_call",
     ),
@@ -686,11 +686,11 @@ _BUGS = (
     Planted(
         what="a checkpoint amid a publish leaves what came later below the new boundary",
         rule="a settle drops what was appended before the publish's boundary, and no more",
-        file="pdfs/local/checkpoint.py",
+        file="pdfs/local/carrying.py",
         old="if number >= flight.boundary.segment}",
         new="if number <= flight.boundary.segment}",
         where=_CHECKPOINT,
-        test="old_segments_go",
+        test="since_a_publish_began",
         is_by_stranger=True,
     ),
     Planted(

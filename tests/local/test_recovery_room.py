@@ -16,6 +16,7 @@ from tests.local.crashing_disk import CrashingDisk, PowerCuts, Wrote, materializ
 from tests.local.desk import Desk, Memory, Opened, left_in, opened_session, shown
 from tests.local.faulty_disk import Fault
 from tests.local.journals import SESSION
+from tests.local.ledgers import create
 
 SYNCS = frozenset({"fdatasync", "fsync"})
 
@@ -208,10 +209,68 @@ async def test_a_recovery_that_has_no_room_says_how_much_it_needs_and_changes_no
     monkeypatch.setattr("pdfs.local.recovery.free_bytes", lambda directory: 1 << 20)
     with pytest.raises(DiskFull) as refused, opened_session(tmp_path, fence=9):
         pass
-    assert "2.0 MiB must be copied" in str(refused.value)
+    assert "2.0 MiB must be written" in str(refused.value)
     assert "1.0 MiB are free" in str(refused.value)
     assert f"pdfs recover rescue {SESSION} DIR" in refused.value.remedy
     assert files_in(tmp_path) == before
     left = left_in(tmp_path, memory.bucket)
     assert left is not None
     assert left.shown == memory.history[last]
+
+
+async def test_what_came_after_a_publish_began_needs_room_though_it_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is copied behind what the publish includes; so is what may not be on the disk."""
+    memory = Memory()
+    with opened_session(tmp_path) as opened:
+        desk = Desk(opened.ledger, random.Random(1), memory)
+        desk.create("a")
+        desk.write("a", 0, size=20_000)
+        roll(opened)
+        desk.publish()
+        desk.write("a", 20_000, size=3 << 20)
+        roll(opened)
+        desk.create("b")
+        desk.write("b", 0, size=2 << 20)
+    before = files_in(tmp_path)
+    monkeypatch.setattr("pdfs.local.recovery.free_bytes", lambda directory: 4 << 20)
+    wanted = r"5.0 MiB must be written"
+    with pytest.raises(DiskFull, match=wanted), opened_session(tmp_path, fence=9):
+        pass
+    assert files_in(tmp_path) == before
+    monkeypatch.setattr("pdfs.local.recovery.free_bytes", lambda directory: 6 << 20)
+    with opened_session(tmp_path, fence=9) as opened:
+        assert live_bytes(opened.ledger.tree).keys() == {1, 6}
+
+
+async def test_the_new_snapshot_needs_room_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """There is nothing to be copied, but many names."""
+    choice = random.Random(seed)
+    with opened_session(tmp_path) as opened:
+        for _ in range(2000):
+            create(opened.ledger, choice.randbytes(120).hex())
+    monkeypatch.setattr("pdfs.local.recovery.free_bytes", lambda directory: 200_000)
+    wanted = r"0.[34] MiB must be written in .*, and 0.2 MiB are free"
+    with pytest.raises(DiskFull, match=wanted), opened_session(tmp_path, fence=9):
+        pass
+    monkeypatch.setattr("pdfs.local.recovery.free_bytes", lambda directory: 500_000)
+    with opened_session(tmp_path, fence=9) as opened:
+        assert len(opened.ledger.tree.nodes) == 2001
+
+
+async def test_damage_that_an_earlier_recovery_found_costs_the_next_no_room(
+    tmp_path: Path,
+) -> None:
+    """What that one copied is whole, and stays."""
+    with opened_session(tmp_path) as opened:
+        desk = Desk(opened.ledger, random.Random(1), Memory())
+        desk.create("a")
+        desk.write("a", 0, size=5000)
+        opened.directory.note_damage()
+        roll(opened)
+    for fence in (9, 10):
+        with opened_session(tmp_path, fence=fence) as opened:
+            assert live_bytes(opened.ledger.tree).keys() == {1}
