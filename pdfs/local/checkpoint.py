@@ -40,15 +40,15 @@ from pdfs.local.replay import replay_one
 from pdfs.local.sizes import free_bytes
 from pdfs.local.snapshot import SNAPSHOT, encode_snapshot_head, next_snapshot, read_snapshot
 
-STANDING: Final = struct.Struct("<QQ")
-"""What stands before the tree in the content of a snapshot."""
+NUMBERS: Final = struct.Struct("<QQ")
+"""`after` and `through`, which come before the tree in the content of a snapshot."""
 _RESERVE: Final = "reserve"
 _MARGIN: Final = 16 << 20
 """Bytes of free space that what need not be copied leaves to the snapshot, and to others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class SnapshotState:
     """What a snapshot says."""
 
     tree: Tree
@@ -89,12 +89,12 @@ class Interrupted(Exception):
     """Whoever wanted the checkpoint is gone."""
 
 
-def encode_standing(standing: Standing) -> bytes:
+def encode_snapshot_state(state: SnapshotState) -> bytes:
     """The content of a snapshot."""
-    return STANDING.pack(standing.after, standing.through) + snapshot.encode(standing.tree)
+    return NUMBERS.pack(state.after, state.through) + snapshot.encode(state.tree)
 
 
-def read_standing(disk: Disk, directory: int, session: SessionId) -> Standing | None:
+def read_snapshot_state(disk: Disk, directory: int, session: SessionId) -> SnapshotState | None:
     """What the snapshot says; None where there is none.
 
     Raises DamageFound, UsageError for another schema, DiskError.
@@ -102,10 +102,10 @@ def read_standing(disk: Disk, directory: int, session: SessionId) -> Standing | 
     raw = read_snapshot(disk, directory, session)
     if raw is None:
         return None
-    if len(raw) < STANDING.size:
+    if len(raw) < NUMBERS.size:
         raise JournalDamaged(f"the snapshot of session {session} is too short")
-    after, through = STANDING.unpack(raw[: STANDING.size])
-    return Standing(tree=snapshot.decode(raw[STANDING.size :]), after=after, through=through)
+    after, through = NUMBERS.unpack(raw[: NUMBERS.size])
+    return SnapshotState(tree=snapshot.decode(raw[NUMBERS.size :]), after=after, through=through)
 
 
 def replay_on(
@@ -138,7 +138,7 @@ def make_checkpoint(
     Raises DamageFound, DiskError and Interrupted; `discard_checkpoint` removes what is left then.
     """
     session = order.header.session
-    found = read_standing(disk, directory, session)
+    found = read_snapshot_state(disk, directory, session)
     if found is None:
         raise JournalDamaged(f"session {session} has no snapshot any more")
     tree = found.tree
@@ -162,8 +162,8 @@ def make_checkpoint(
         _check_intact(disk, directory, session, tree, copied, found.through)
         kept = frozenset(live) - copied
         moves = _copied(disk, directory, order, tree, copied, kept, is_wanted)
-        standing = Standing(tree=tree, after=order.after, through=order.number)
-        _write_next(disk, directory, order, encode_standing(standing))
+        state = SnapshotState(tree=tree, after=order.after, through=order.number)
+        _write_next(disk, directory, order, encode_snapshot_state(state))
     except OSError as error:
         raise disk_error(error, "write a checkpoint") from error
     return Checkpoint(

@@ -22,7 +22,7 @@ from pdfs.core.ids import SessionId
 from pdfs.core.record import decode
 from pdfs.disk import Disk, disk_error, open_regular, read_fully
 from pdfs.errors import DamageFound, DiskError, JournalDamaged, NotFoundError, UsageError
-from pdfs.local.checkpoint import STANDING, read_standing
+from pdfs.local.checkpoint import NUMBERS, read_snapshot_state
 from pdfs.local.journal_format import HEADER_SIZE, decode_header, is_uuid, parse_segment_name
 from pdfs.local.journal_loader import Damage, JournalRecord, Loaded, TornTail, load, load_segment
 from pdfs.local.kept import lose_damaged
@@ -169,7 +169,7 @@ def verify_journal(disk: Disk, directory: int, name: str) -> Verdict:
 
 def _lost(disk: Disk, directory: int, session: SessionId) -> str:
     """What is damaged of the bytes that the snapshot itself refers to."""
-    found = read_standing(disk, directory, session)
+    found = read_snapshot_state(disk, directory, session)
     if found is None:
         return ""
     return lose_damaged(disk, directory, session, found.tree, through=found.through)
@@ -276,16 +276,16 @@ def read_snapshot_head(disk: Disk, directory: int, name: str) -> SnapshotHead:
         hasher = xxhash.xxh3_64(head.checked)
         for start in range(HEAD_SIZE, size, _PIECE):
             hasher.update(read_fully(descriptor, min(_PIECE, size - start), start))
-        standing = read_fully(descriptor, STANDING.size, HEAD_SIZE)
+        numbers = read_fully(descriptor, NUMBERS.size, HEAD_SIZE)
     if hasher.intdigest() != head.checksum:
         raise DamageFound(
             f"{name} is damaged: its checksum is wrong, which covers all of its {size} bytes"
         )
     if head.schema != SCHEMA:
         raise UsageError(f"{name} has schema {head.schema}, this PDFS reads {SCHEMA}")
-    if len(standing) < STANDING.size:
+    if len(numbers) < NUMBERS.size:
         raise DamageFound(f"{name} is damaged: its content has only {head.size} bytes")
-    after, through = STANDING.unpack(standing)
+    after, through = NUMBERS.unpack(numbers)
     return SnapshotHead(session=head.session, size=head.size, after=after, through=through)
 
 
@@ -295,8 +295,8 @@ def summarize_snapshot(disk: Disk, directory: int, name: str) -> SnapshotSummary
     if head.size > _LARGEST_SNAPSHOT:
         raise UsageError(f"{name} has {head.size} bytes: that is more than is unpacked here")
     with _opened(disk, directory, name) as descriptor:
-        start = HEAD_SIZE + STANDING.size
-        tree = snapshot.decode(read_fully(descriptor, head.size - STANDING.size, start))
+        start = HEAD_SIZE + NUMBERS.size
+        tree = snapshot.decode(read_fully(descriptor, head.size - NUMBERS.size, start))
     return SnapshotSummary(
         head=head,
         generation=tree.generation,

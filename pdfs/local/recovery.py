@@ -30,10 +30,10 @@ from pdfs.disk import Disk, disk_error
 from pdfs.errors import DiskFull, JournalDamaged, PdfsError
 from pdfs.local.carrying import carry, discard_carried, live_bytes, plan_copied
 from pdfs.local.checkpoint import (
-    Standing,
+    SnapshotState,
     choose_copied,
-    encode_standing,
-    read_standing,
+    encode_snapshot_state,
+    read_snapshot_state,
     replay_on,
 )
 from pdfs.local.journal import Journal
@@ -87,7 +87,7 @@ def recover(disk: Disk, directory: SessionDirectory) -> Recovered | None:
     before it could take any work. Raises JournalDamaged where the snapshot can't be read, or is
     gone; UsageError for a journal of another version, DiskError.
     """
-    found = read_standing(disk, directory.descriptor, directory.session)
+    found = read_snapshot_state(disk, directory.descriptor, directory.session)
     if found is None:
         _check_unused(directory)
         return None
@@ -136,7 +136,7 @@ def begin(
     sizes: JournalSizes = ALONE,
 ) -> tuple[Ledger, Journal]:
     """A new session's ledger, which starts from `tree`; that survives a power cut. DiskError."""
-    _write_snapshot(directory, Standing(tree=tree, after=0, through=0))
+    _write_snapshot(directory, SnapshotState(tree=tree, after=0, through=0))
     journal = Journal.create(disk, directory.descriptor, header, sizes=sizes)
     return _ledger(tree, journal, fetch, run_blocking, sizes), journal
 
@@ -161,7 +161,7 @@ def reopen(
         if recovered.damage:
             directory.note_damage()
         kept = _carry(disk, directory, header, recovered, copied, number)
-        _write_snapshot(directory, _standing(recovered))
+        _write_snapshot(directory, _new_state(recovered))
         directory.let_go_segments(number, kept)
     except BaseException:
         _give_back(disk, directory, number)
@@ -185,7 +185,7 @@ def _choose(directory: SessionDirectory, recovered: Recovered) -> frozenset[int]
     copied = plan_copied(recovered.tree, live.keys(), doubtful)
     size = sum(live[number] for number in copied)
     if free < size + _AMPLE:
-        size += len(encode_standing(_standing(recovered)))
+        size += len(encode_snapshot_state(_new_state(recovered)))
     if free < size:
         raise DiskFull(
             f"to recover session {directory.session}, {_mib(size)} must be written in"
@@ -196,9 +196,9 @@ def _choose(directory: SessionDirectory, recovered: Recovered) -> frozenset[int]
     return choose_copied(directory.descriptor, live, copied)
 
 
-def _standing(recovered: Recovered) -> Standing:
+def _new_state(recovered: Recovered) -> SnapshotState:
     """What the new snapshot says."""
-    return Standing(
+    return SnapshotState(
         tree=recovered.tree, after=recovered.end.highest_sequence, through=recovered.number
     )
 
@@ -244,13 +244,13 @@ def _give_back(disk: Disk, directory: SessionDirectory, number: int) -> None:
     Not where the new snapshot may have come to be: the last sync that it needs may have failed.
     """
     with contextlib.suppress(PdfsError, OSError):
-        found = read_standing(disk, directory.descriptor, directory.session)
+        found = read_snapshot_state(disk, directory.descriptor, directory.session)
         if found is not None and found.through < number:
             discard_carried(disk, directory.descriptor, number)
 
 
-def _write_snapshot(directory: SessionDirectory, standing: Standing) -> None:
-    directory.write_snapshot(encode_standing(standing))
+def _write_snapshot(directory: SessionDirectory, state: SnapshotState) -> None:
+    directory.write_snapshot(encode_snapshot_state(state))
 
 
 def _ledger(

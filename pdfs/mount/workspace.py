@@ -81,7 +81,7 @@ class ServedWork:
 
 
 class DiskWorkspace:
-    """One session's directory, journal and ledger. `close` or `abandon` must be called."""
+    """One session's directory, journal and ledger. `close` must be called."""
 
     def __init__(
         self,

@@ -500,10 +500,10 @@ _BUGS = (
         what="a recovery sets the old segments aside before its snapshot",
         rule="recovery: new files, then the old ones are moved aside, then the first append",
         file="pdfs/local/recovery.py",
-        old="        _write_snapshot(directory, _standing(recovered))\n"
+        old="        _write_snapshot(directory, _new_state(recovered))\n"
         "        directory.let_go_segments(number, kept)\n",
         new="        directory.let_go_segments(number, kept)\n"
-        "        _write_snapshot(directory, _standing(recovered))\n",
+        "        _write_snapshot(directory, _new_state(recovered))\n",
         where=_RECOVERY,
         test="fails_at_any_call",
     ),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pdfs.core.tree import Tree
-from pdfs.local.checkpoint import read_standing
+from pdfs.local.checkpoint import read_snapshot_state
 from pdfs.local.journal_loader import JournalRecord
 from pdfs.local.replay import replay_one
 from tests.conftest import LENGTH
@@ -67,7 +67,7 @@ async def crashed_in(root: Path, seed: int) -> Crashed:
     memory, told = Memory(), list[str]()
     with opened_session(root, DyingDisk(), sizes=SIZES) as opened:
         await work(opened, memory, seed, 75, told.append)
-        found = read_standing(DyingDisk(), opened.directory.descriptor, SESSION)
+        found = read_snapshot_state(DyingDisk(), opened.directory.descriptor, SESSION)
         assert found is not None
         assert 0 < found.after < int(told[-1]) - 10
     return Crashed(root, memory, int(told[-1]))
