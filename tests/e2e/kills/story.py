@@ -1,9 +1,10 @@
 """One stage through many kills of its daemon, one after another, and what is there after each.
 
-Each kill comes amid one of three things, at a moment that chance chooses in terms of what was done,
+Each kill comes amid one of four things, at a moment that chance chooses in terms of what was done,
 not of seconds: amid work, after so many acknowledged operations; amid a mount that recovers, after
-a part of the time that the last one took; amid a publish, when so much of it has reached the
-bucket. Most kills have another one before the next publish.
+a part of the time that the last one took; amid an unmount's publish, when so much of it has reached
+the bucket; amid such a publish while programs write on. Most kills have another one before the next
+publish.
 """
 
 import contextlib
@@ -66,12 +67,14 @@ class Story:
         self.top.mkdir()
         self._workload.prepare(self.top)
         while self.kills.total() < kills:
-            told = self._work_until_killed()
+            told = self._work_until_killed(publishes=self._choice.random() < 0.3)
             if self.kills.total() < kills and self._choice.random() < 0.3:
                 self._mount_until_killed()
             self._mount_and_check(told)
             if self.kills.total() < kills and self._choice.random() < 0.4:
-                self._publish_until_killed()
+                (session,) = self._machine.sessions()
+                if moment := self._publish_until_killed("umount", session["pid"]):
+                    self.kills[moment] += 1  # else it was faster
                 self._mount_and_check(NOTHING)
         self._end()
 
@@ -87,8 +90,9 @@ class Story:
 
     # --- amid work
 
-    def _work_until_killed(self) -> Told:
-        """The kill comes after so many operations, and up to twice the time that one takes."""
+    def _work_until_killed(self, *, publishes: bool) -> Told:
+        """The kill comes after so many operations, and up to twice the time that one takes; with
+        `publishes`, amid a publish that begins then."""
         self._runs += 1
         diary = self._outside / f"diary-{self._runs}"
         diary.touch()
@@ -105,12 +109,16 @@ class Story:
             begun = time.monotonic()
             wait_until(lambda: acknowledged.count() >= wanted or working.poll() is not None)
             time.sleep(self._choice.random() * 2 * (time.monotonic() - begun) / wanted)
-            end_process(session["pid"])
+            if publishes:
+                moment = self._publish_until_killed("publish", session["pid"])
+            else:
+                end_process(session["pid"])
+                moment = "amid work"
             _, said = working.communicate(timeout=LIMIT)
         assert working.returncode == MOUNT_IS_GONE, said
         told = read_diary(diary)
         assert len(told.acknowledged) >= wanted, f"the work ended by itself: {said}"
-        self.kills["amid work"] += 1
+        self.kills[moment or "right after a publish beside work"] += 1
         self.acknowledged += len(told.acknowledged)
         self.in_flight += len(told.in_flight)
         return told
@@ -133,16 +141,18 @@ class Story:
 
     # --- amid a publish
 
-    def _publish_until_killed(self) -> None:
-        """The daemon that publishes is killed when so much of it has reached the bucket."""
-        (session,) = self._machine.sessions()
+    def _publish_until_killed(self, command: str, pid: int) -> str:
+        """The daemon that publishes is killed when so much of it has reached the bucket.
+
+        Returns amid what; nothing where the publish was over before.
+        """
         progress = Progress(self._machine.bucket, self._choice)
-        with self._started("umount") as unmounting:
-            wait_until(lambda: progress.is_due() or unmounting.poll() is not None)
-            end_process(session["pid"])
-            unmounting.communicate(timeout=LIMIT)
-        if unmounting.returncode:  # else it was faster
-            self.kills[f"amid a publish, {progress.state}"] += 1
+        with self._started(command) as publishing:
+            wait_until(lambda: progress.is_due() or publishing.poll() is not None)
+            end_process(pid)
+            publishing.communicate(timeout=LIMIT)
+        what = "a publish" if command == "umount" else "a publish beside work"
+        return f"amid {what}, {progress.state}" if publishing.returncode else ""
 
     def _started(self, *command: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
