@@ -77,7 +77,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     counts: Counter[tuple[str, str]] = Counter()
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.getreports(outcome):
-            told = [each for each in report.user_properties if each[0].startswith("figure ")]
+            told = [
+                each
+                for each in getattr(report, "user_properties", ())
+                if each[0].startswith("figure ")
+            ]
             for figure, (count, what) in told:
                 counts[figure.removeprefix("figure "), f"{what} {outcome}"] += count
     if counts:

@@ -1,16 +1,15 @@
-"""Bytes for each inode (H3): memory grows by this much from a small stage to one of many files."""
+"""Bytes for each inode: memory grows by this much from a small stage to one of many files."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from pdfs.core import manifest
 from tests.core.memory import big_manifest
 
 MOST = 1450
-"""Bytes; the figure is 1,024, see docs/reference/semantics.md for what a mount takes."""
+"""Bytes. The 1,024 of H3 are not reached, so no test has that figure's name for it; semantics.md
+says what a mount takes."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -27,7 +26,6 @@ def measured(files: int) -> int:
     return after - before
 
 
-@pytest.mark.figure(name="H3")
 def test_a_loaded_stage_takes_little_for_each_file(is_full: bool) -> None:
     few, many = (100_000, 300_000) if is_full else (5_000, 25_000)
     each = (measured(many) - measured(few)) / (many - few)

@@ -122,6 +122,18 @@ class Machine:
         found: list[dict[str, Any]] = json.loads(self.pdfs("status", "--json"))["sessions"]
         return found
 
+    def logged(self) -> list[dict[str, Any]]:
+        """The log of the one session."""
+        return [json.loads(line) for line in self.pdfs("log", PROJECT, "--json").splitlines()]
+
+    def wait_logged(self, event: str, count: int = 1, **fields: object) -> None:
+        """Return when the log of the one session has so many of these."""
+        deadline = time.monotonic() + LIMIT
+        wanted = {"event": event, **fields}.items()
+        while sum(wanted <= line.items() for line in self.logged()) < count:
+            assert time.monotonic() < deadline, f"no {count} {event} in the log"
+            time.sleep(0.05)
+
     def kill(self) -> None:
         """kill -9 of the one daemon; returns when it is gone."""
         (session,) = self.sessions()

@@ -1,13 +1,7 @@
 """The log of real sessions: through a kill -9, and where it can't be written."""
 
-import json
-
 from tests.e2e.conftest import MakeMachine
 from tests.e2e.machines import PROJECT, Bucket, Machine
-
-
-def logged(here: Machine) -> list[dict[str, object]]:
-    return [json.loads(line) for line in here.pdfs("log", PROJECT, "--json").splitlines()]
 
 
 def steps(lines: list[dict[str, object]]) -> list[object]:
@@ -20,7 +14,7 @@ def steps(lines: list[dict[str, object]]) -> list[object]:
 
 
 def events(here: Machine) -> list[object]:
-    return [line["event"] for line in logged(here)]
+    return [line["event"] for line in here.logged()]
 
 
 def test_a_session_is_told_from_its_begin_through_a_crash_to_its_end(
@@ -29,7 +23,7 @@ def test_a_session_is_told_from_its_begin_through_a_crash_to_its_end(
     here = machine(bucket)
     mounted = here.mount("--create")
     (mounted / "drawing.dxf").write_text("drawn\n")
-    before = logged(here)
+    before = here.logged()
     assert steps(before) == [
         "begun",
         "ACQUIRING",
@@ -40,12 +34,12 @@ def test_a_session_is_told_from_its_begin_through_a_crash_to_its_end(
     ]
     assert (before[0]["user"], before[0]["machine"]) == (here.user, here.name)
     here.kill()
-    after = logged(here)
+    after = here.logged()
     assert after[: len(before)] == before
     here.mount()
     here.pdfs("umount", mounted)
     here.wait_released()
-    lines = logged(here)
+    lines = here.logged()
     assert lines[: len(after)] == after
     assert [line["n"] for line in lines] == list(range(1, len(lines) + 1))
     rest = steps(lines[len(after) :])
