@@ -19,7 +19,7 @@ import trio
 
 from pdfs.core.generation import holds_work
 from pdfs.core.lease import Claimant, LockState
-from pdfs.core.notes import Asked, Mounted, Unmounted
+from pdfs.core.notes import Asked, Mounted, Troubled, TroubleOver, Unmounted
 from pdfs.core.states import State
 from pdfs.disk import OsDisk
 from pdfs.errors import (
@@ -29,6 +29,7 @@ from pdfs.errors import (
     LockHeld,
     LockLost,
     LockUnreadable,
+    MountError,
     PdfsError,
     Stopped,
     UnpublishedWork,
@@ -109,6 +110,8 @@ class Carrier:
         """There is a mount to be taken away, or there will be none."""
         self._ended = trio.Event()
         self._error: PdfsError | None = None
+        self._unwritten: MountError | None = None
+        """Why the last publish that was asked for did not begin."""
 
     async def run(self, claimant: Claimant, *, resumes: bool) -> int:
         """Carry the session to its end; returns 0, or the exit code of what it left behind.
@@ -349,7 +352,7 @@ class Carrier:
         """Publish, the stage stays mounted; what came of it."""
         assert self._serving is not None
         before = len(self._session.conflicts)
-        await sync_mount(self._serving.mountpoint)
+        await self._write_mapped(self._serving.mountpoint)
         await self._session.publish()
         conflicts, missing = self._session.conflicts[before:], self._session.missing
         code = ConflictsMade.exit_code if conflicts else 0
@@ -360,6 +363,21 @@ class Carrier:
             "invisible": self._left_behind()["invisible"],
             "is_mounted": True,
         }
+
+    async def _write_mapped(self, mountpoint: str) -> None:
+        """What programs have mapped is written; else nothing is published that would lack it."""
+        try:
+            await sync_mount(mountpoint)
+        except MountError as error:
+            self._unwritten = MountError(
+                f"nothing was published: {error.what}",
+                remedy="publish again; what programs wrote through calls is safe here",
+            )
+            self._log.note(Troubled(kind=type(error).__name__, what=str(error)))
+            raise self._unwritten from error
+        if self._unwritten is not None:
+            self._unwritten = None
+            self._log.note(TroubleOver())
 
     def _has_work(self) -> bool:
         work = self._workspace.work
@@ -395,8 +413,8 @@ class Carrier:
     # --- telling ----------------------------------------------------------------------------------
 
     def _trouble(self) -> str | None:
-        """With the bucket, or else with the session's log."""
-        error = self._session.trouble or self._log.trouble
+        """With the bucket, or else with mapped pages, or with the session's log."""
+        error = self._session.trouble or self._unwritten or self._log.trouble
         return None if error is None else str(error)
 
     def _note_state(self, state: State) -> None:

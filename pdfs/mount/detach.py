@@ -1,5 +1,6 @@
 """Taking the mount away from processes: first what they mapped is written, then the mount goes."""
 
+import logging
 import os
 import subprocess
 
@@ -10,17 +11,39 @@ from pdfs.errors import MountError
 
 _SYNC = 20.0
 """Seconds that the kernel gets to write what programs have mapped."""
+_KILL = 1.0
+"""Seconds until a helper that was killed is gone, if it is at all."""
+_UNWRITTEN = "the kernel has not written all that programs have mapped of"
+
+logger = logging.getLogger(__name__)
 
 
 async def sync_mount(mountpoint: str) -> None:
-    """syncfs on the mount, by a helper: a daemon that touches its own mount waits for itself."""
-    with trio.move_on_after(_SYNC):
-        await _run(["sync", "--file-system", mountpoint])
+    """syncfs on the mount, by a helper: a daemon that touches its own mount waits for itself.
+
+    Raises MountError where what programs have mapped may not be written; that can be tried again.
+    """
+    process = await _started(["sync", "--file-system", mountpoint])
+    try:
+        with trio.move_on_after(_SYNC) as limit:
+            await process.wait()
+    finally:
+        await _end(process)
+    if limit.cancelled_caught:
+        raise MountError(f"{_UNWRITTEN} {mountpoint} within {_SYNC:g} s")
+    if process.returncode and is_mounted(mountpoint):
+        raise MountError(f"{_UNWRITTEN} {mountpoint}: sync ended with {process.returncode}")
 
 
 async def unmount(mountpoint: str) -> None:
-    """Unmount. Raises MountError, naming the processes, where some use it."""
-    await sync_mount(mountpoint)
+    """Unmount. Raises MountError, naming the processes, where some use it.
+
+    An unmount in order writes what is mapped by itself: that the attempt before failed is logged.
+    """
+    try:
+        await sync_mount(mountpoint)
+    except MountError as error:
+        logger.warning("%s", error)
     result = await _run(["fusermount3", "-u", mountpoint])
     if result.returncode == 0 or not is_mounted(mountpoint):
         return
@@ -96,10 +119,31 @@ def _said(result: subprocess.CompletedProcess[bytes]) -> str:
     return result.stderr.decode(errors="replace").strip() or f"status {result.returncode}"
 
 
+async def _started(command: list[str]) -> trio.Process:
+    try:
+        return await trio.lowlevel.open_process(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+    except OSError as error:
+        raise _missing(command, error) from error
+
+
+async def _end(process: trio.Process) -> None:
+    """Kill it if it runs; one that the kernel does not let go is not waited for."""
+    if process.returncode is None:
+        process.kill()
+        with trio.move_on_after(_KILL, shield=True):
+            await process.wait()
+
+
 async def _run(command: list[str]) -> subprocess.CompletedProcess[bytes]:
     try:
         return await trio.run_process(
             command, capture_stdout=True, capture_stderr=True, check=False
         )
     except OSError as error:
-        raise MountError(f"{command[0]} can't be run: {error}") from error
+        raise _missing(command, error) from error
+
+
+def _missing(command: list[str], error: OSError) -> MountError:
+    return MountError(f"{command[0]} can't be run: {error}")

@@ -8,6 +8,7 @@ import pytest
 from pdfs.errors import MountError
 from pdfs.mount import detach as detach_module
 from pdfs.mount.detach import detach, unmount
+from tests.conftest import ExpectedWarnings
 
 pytestmark = pytest.mark.real_clock
 
@@ -51,7 +52,7 @@ async def test_a_refused_unmount_is_told_with_the_words_of_the_tool(
     call: object, tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert callable(call)
-    tool(tools, "sync", "exit 1")
+    tool(tools, "sync", "exit 0")
     tool(tools, "fusermount3", "echo 'target is busy' >&2", "exit 1")
     mounted(monkeypatch)
     with pytest.raises(MountError, match=r"/mnt/plant can't be .*: target is busy"):
@@ -67,3 +68,29 @@ async def test_a_refusal_counts_for_nothing_where_nothing_is_mounted(
     tool(tools, "fusermount3", "exit 1")
     mounted(monkeypatch, is_mounted=False)
     await call("/mnt/plant")
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [(("exit 1",), "sync ended with 1"), (("exec /bin/sleep 3600",), r"within 0\.1 s")],
+    ids=["fails", "takes too long"],
+)
+async def test_mapped_pages_that_are_not_written_are_told_and_keep_no_mount(
+    tools: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    expected_warnings: ExpectedWarnings,
+    lines: tuple[str, ...],
+    words: str,
+) -> None:
+    tool(tools, "sync", *lines)
+    tool(tools, "fusermount3", f"echo $* >>{tmp_path}/asked")
+    mounted(monkeypatch)
+    monkeypatch.setattr(detach_module, "_SYNC", 0.1)
+    with pytest.raises(MountError, match=f"not written all that programs have mapped.*{words}"):
+        await detach_module.sync_mount("/mnt/plant")
+    await unmount("/mnt/plant")
+    expected_warnings.take("not written all that programs have mapped")
+    with pytest.raises(MountError, match=words):
+        await detach("/mnt/plant")
+    assert (tmp_path / "asked").read_text() == "-u /mnt/plant\n-u -z /mnt/plant\n"

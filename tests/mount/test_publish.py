@@ -1,5 +1,6 @@
 """`pdfs publish` on a carrier whose mount is a story."""
 
+import json
 import math
 import os
 import random
@@ -11,7 +12,7 @@ import trio
 from pdfs.core.ids import Path as KeyPath
 from pdfs.core.lease import Unpublished
 from pdfs.core.states import State
-from pdfs.errors import PdfsError, UnpublishedWork
+from pdfs.errors import MountError, PdfsError, UnpublishedWork
 from pdfs.fs.error import FsError
 from pdfs.mount.control import Result
 from pdfs.stage.load import read_tree
@@ -23,6 +24,12 @@ from tests.fs.process import Process
 from tests.mount.carriers import Desk, stand_in_for_fuse
 from tests.stage.contexts import Site
 from tests.stage.works import sit_down
+
+
+def logged(desk: Desk) -> list[str]:
+    """The events of the one session that is over."""
+    (log,) = Path(desk.configuration.state, "logs").glob("*.jsonl")
+    return [json.loads(line)["event"] for line in log.read_text().splitlines()]
 
 
 @pytest.fixture(autouse=True)
@@ -282,3 +289,32 @@ async def test_a_publish_whose_answer_was_lost_is_told_once(
         assert await desk.carry(site.context(store=site.behind(late, fate_of))) == 0
         late.cancel_scope.cancel()
     assert [line["files"] for line in desk.logged() if line["event"] == "published"] == [1]
+
+
+async def test_a_publish_that_would_lack_mapped_pages_does_not_begin_and_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(tmp_path, Site())
+    failures = [MountError("the kernel has not written it")]
+
+    async def sync(mountpoint: str) -> None:
+        await trio.lowlevel.checkpoint()
+        if failures:
+            raise failures.pop()
+
+    async def work(process: Process) -> None:
+        assert desk.carrier is not None
+        process.write_file("f", b"drawn")
+        with pytest.raises(MountError, match="nothing was published: the kernel has not written"):
+            await desk.carrier._publish()
+        assert not desk.has_plain("f")
+        assert "the kernel has not written it" in str((await desk.carrier._status())["trouble"])
+        assert (await desk.carrier._publish())["exit_code"] == 0
+        assert desk.plain("f") == b"drawn"
+        assert (await desk.carrier._status())["trouble"] is None
+
+    monkeypatch.setattr("pdfs.mount.carrier.sync_mount", sync)
+    stand_in_for_fuse(monkeypatch, work)
+    assert await desk.carry() == 0
+    events = logged(desk)
+    assert events.index("trouble") < events.index("trouble_over") < events.index("publish_begun")
