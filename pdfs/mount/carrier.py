@@ -333,7 +333,7 @@ class Carrier:
         if self._serving is not None:
             await self._mountable.wait()
             if self._session.is_serving:
-                await unmount(self._serving.mountpoint)
+                await unmount(self._serving.mountpoint, self._serving.source)
         return await self._published()
 
     async def _publish(self) -> Result:

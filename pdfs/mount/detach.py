@@ -2,7 +2,10 @@
 
 import logging
 import os
+import re
+import shlex
 import subprocess
+from collections.abc import Iterator
 
 import trio
 
@@ -35,8 +38,9 @@ async def sync_mount(mountpoint: str) -> None:
         raise MountError(f"{_UNWRITTEN} {mountpoint}: sync ended with {process.returncode}")
 
 
-async def unmount(mountpoint: str) -> None:
-    """Unmount. Raises MountError, naming the processes, where some use it.
+async def unmount(mountpoint: str, source: str) -> None:
+    """Unmount what is mounted there from `source`. Raises MountError, naming the processes, where
+    some use it, or where it is now, should a directory above it have been renamed.
 
     An unmount in order writes what is mapped by itself: that the attempt before failed is logged.
     """
@@ -45,7 +49,15 @@ async def unmount(mountpoint: str) -> None:
     except MountError as error:
         logger.warning("%s", error)
     result = await _run(["fusermount3", "-u", mountpoint])
-    if result.returncode == 0 or not is_mounted(mountpoint):
+    if result.returncode == 0:
+        return
+    if not is_mounted(mountpoint):
+        if places := places_of(source):
+            raise MountError(
+                f"{source} is not mounted at {mountpoint} any more, but at {' and '.join(places)}: "
+                "a directory was renamed",
+                remedy=f"rename it back; or {shlex.join(['fusermount3', '-u', places[0]])}",
+            )
         return
     users = await trio.to_thread.run_sync(processes_in, mountpoint)
     if not users:
@@ -56,8 +68,9 @@ async def unmount(mountpoint: str) -> None:
     )
 
 
-async def detach(mountpoint: str) -> None:
-    """Take the mount out of the tree of files at once, also while programs use it.
+async def detach(mountpoint: str, source: str) -> None:
+    """Take the mount out of the tree of files at once, also while programs use it, and where a
+    directory above it was renamed.
 
     Raises MountError where something of that could not be done.
     """
@@ -65,16 +78,36 @@ async def detach(mountpoint: str) -> None:
         await sync_mount(mountpoint)
     finally:
         result = await _run(["fusermount3", "-u", "-z", mountpoint])
+        if (
+            result.returncode
+            and not is_mounted(mountpoint)
+            and len(moved := places_of(source)) == 1
+        ):
+            result = await _run(["fusermount3", "-u", "-z", *moved])
     if result.returncode and is_mounted(mountpoint):
         raise MountError(f"{mountpoint} can't be detached: {_said(result)}")
 
 
 def is_mounted(mountpoint: str) -> bool:
     """Whether something is mounted exactly there; asks the kernel's table, never the mount."""
-    escaped = mountpoint.replace("\\", "\\134").replace(" ", "\\040")
-    escaped = escaped.replace("\t", "\\011").replace("\n", "\\012")
-    table = os.fsdecode(read_path("/proc/self/mountinfo"))
-    return any(line.split(" ")[4] == escaped for line in table.splitlines())
+    return any(place == mountpoint for place, _, _ in _mounts())
+
+
+def places_of(source: str) -> list[str]:
+    """Where stages of that name are mounted, whoever did it."""
+    return [place for place, kind, what in _mounts() if (kind, what) == ("fuse.pdfs", source)]
+
+
+def _mounts() -> Iterator[tuple[str, str, str]]:
+    """Place, kind and source of all that is mounted."""
+    for line in os.fsdecode(read_path("/proc/self/mountinfo")).splitlines():
+        fields, _, rest = line.partition(" - ")
+        kind, source, *_ = rest.split(" ")
+        yield _unescaped(fields.split(" ")[4]), kind, _unescaped(source)
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
 
 
 def processes_in(mountpoint: str) -> list[str]:

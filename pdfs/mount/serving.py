@@ -101,20 +101,25 @@ class Serving:
         finally:
             work.unmounted()
 
+    @property
+    def source(self) -> str:
+        """What the kernel's table says is mounted."""
+        return f"{self._ctx.keys.project}/{self._ctx.keys.stage}"
+
     async def cut_off(self) -> None:
         """End the mount also when programs use it: what they do from here on fails, visibly.
 
         What can't be done in order is logged, and done by force: who asked for an end gets one.
         """
         try:
-            await detach(self.mountpoint)
+            await detach(self.mountpoint, self.source)
         except MountError as error:
             logger.error("programs may not have been cut off in order: %s", error)
         self._scope.cancel()
 
     async def _mount(self, filesystem: StageFilesystem) -> None:
         options = fuse.MountOptions(
-            source=f"{self._ctx.keys.project}/{self._ctx.keys.stage}",
+            source=self.source,
             allow_other=self._request.allow_other,
             caching=lambda: fuse.FOREVER if self._session.is_settled else fuse.BRIEFLY,
         )

@@ -93,7 +93,7 @@ def test_an_import_that_ends_after_it_has_read_all_is_a_crashed_session_like_oth
     source.mkdir()
     (source / "a.dxf").write_text("drawn\n")
 
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         raise DiskError("the disk is gone")
 
     with monkeypatch.context() as patch:

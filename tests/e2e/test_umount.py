@@ -1,5 +1,6 @@
 """How unmounting ends: 0 only when everything is verified in the bucket and the lock released."""
 
+import os
 import random
 import signal
 import subprocess
@@ -196,3 +197,22 @@ def test_a_stage_is_published_while_programs_go_on(
     all_lines = (mounted / "log").read_text()
     here.pdfs("umount", mounted)
     assert plain.read_text() == all_lines
+
+
+def test_a_mount_whose_directory_was_renamed_is_told_and_a_signal_ends_it_all_the_same(
+    bucket: Bucket, machine: MakeMachine
+) -> None:
+    here = machine(bucket)
+    above = here.home / "above"
+    (above / "mnt").mkdir(parents=True)
+    here.pdfs("mount", PROJECT, above / "mnt", "--create")
+    moved = above.rename(here.home / "moved") / "mnt"
+    (moved / "drawing.dxf").write_text("drawn\n")
+    refused = here.run("umount", PROJECT)
+    assert refused.code == 7
+    assert f"but at {moved}: a directory was renamed" in refused.err
+    (session,) = here.sessions()
+    os.kill(session["pid"], signal.SIGTERM)
+    here.wait_released()
+    assert not moved.is_mount()
+    assert "drawing.dxf" in here.pdfs("ls", f"{PROJECT}/planning")

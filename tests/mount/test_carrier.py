@@ -204,7 +204,8 @@ async def leave_damaged(desk: Desk) -> bytes:
         raise AssertionError
 
     with StateDirectory(OsDisk(), desk.configuration.state) as state:
-        workspace = DiskWorkspace(OsDisk(), state, HEADER, {}, no_fetch, no_fetch)
+        header = replace(HEADER, project=desk.site.keys.project, stage=desk.site.keys.stage)
+        workspace = DiskWorkspace(OsDisk(), state, header, {}, no_fetch, no_fetch)
         work = await workspace.begin(new_tree(uid=0, gid=0), Fence(1))
         draw(work.ledger, *"abcd")
         await work.sync()
@@ -313,7 +314,7 @@ async def test_who_does_not_get_the_stage_is_told_so_though_the_disk_fails_too(
 def no_detach(monkeypatch: pytest.MonkeyPatch) -> None:
     """fusermount3 is missing, or refuses."""
 
-    async def refuse(mountpoint: str) -> None:
+    async def refuse(mountpoint: str, source: str) -> None:
         await trio.lowlevel.checkpoint()
         raise MountError("fusermount3 can't be run")
 
@@ -348,7 +349,7 @@ async def test_who_waits_for_an_unmount_is_told_when_another_aborts_the_session(
         async with peer_at(desk.socket()) as peer:
             answers[what] = await peer.ask(what)
 
-    async def hang(mountpoint: str) -> None:
+    async def hang(mountpoint: str, source: str) -> None:
         unmounting.set()
         await trio.lowlevel.checkpoint()
 

@@ -94,7 +94,7 @@ async def draw_and_be_told_to_stop(process: Process) -> None:
 def attached(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is nothing to be detached."""
 
-    async def detach(mountpoint: str) -> None:
+    async def detach(mountpoint: str, source: str) -> None:
         await trio.lowlevel.checkpoint()
 
     monkeypatch.setattr("pdfs.mount.serving.detach", detach)
@@ -270,7 +270,7 @@ async def test_who_waits_for_an_unmount_is_told_when_the_daemon_fails(
         async with peer_at(desk.socket()) as peer:
             answers.append(await peer.ask("umount"))
 
-    async def unmount(mountpoint: str) -> None:
+    async def unmount(mountpoint: str, source: str) -> None:
         asking.set()
         await trio.lowlevel.checkpoint()
 
@@ -304,7 +304,7 @@ async def test_who_asks_for_an_unmount_before_there_is_a_mount_gets_one(
         async with peer_at(desk.socket()) as peer:
             answers.append(await peer.ask("umount"))
 
-    async def unmount(mountpoint: str) -> None:
+    async def unmount(mountpoint: str, source: str) -> None:
         unmounted.set()
         await trio.lowlevel.checkpoint()
 
@@ -338,7 +338,7 @@ async def test_who_is_told_of_the_end_finds_the_session_free_and_its_log_closed(
             assert (await peer.ask("umount"))["ok"]
             found.append((bool(desk.sessions()), [suffix for suffix, _ in logs_of(desk)]))
 
-    async def unmount(mountpoint: str) -> None:
+    async def unmount(mountpoint: str, source: str) -> None:
         await trio.lowlevel.checkpoint()
         unmounted.set()
 

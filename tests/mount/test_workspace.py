@@ -1,6 +1,7 @@
 """The session on this machine's disk: patient for a publish, and damage is never deleted."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -189,3 +190,17 @@ async def test_a_record_that_contradicts_the_tree_ends_the_replay_and_no_more(
     workspace.close()
     trashed = files_below(tmp_path / "pdfs" / "trash" / SESSION)
     assert set(kept.values()) <= set(trashed.values())
+
+
+async def test_a_journal_of_another_stage_is_refused_and_stays_as_it_was(
+    state: StateDirectory, tmp_path: Path
+) -> None:
+    """As where two session.json were exchanged: the one beside it says whose it is to be."""
+    (await begin(state, "a")).close()
+    before = files_below(tmp_path)
+    header = replace(HEADER, project="Other_1")
+    workspace = DiskWorkspace(OsDisk(), state, header, {}, impatient, patient)
+    with pytest.raises(JournalDamaged, match=f"is of {HEADER.project}/planning"):
+        workspace.resume(SESSION)
+    workspace.close()
+    assert files_below(tmp_path) == before
