@@ -217,7 +217,8 @@ class Upkeep:
         made = await self._made(order)
         with trio.CancelScope(shield=True):
             await self._refer_to(made)
-            self._kept, self._since, self._look_at, self._stuck = made.size, since, 0, 0
+            self._kept, self._since, self._stuck = made.size, since, 0
+            self._look_at = self.size + self._journal.sizes.garbage // 4
             await self._let_go(made)
         self._note()  # there may be room for the next segment now
 

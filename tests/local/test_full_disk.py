@@ -5,6 +5,7 @@ import os
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pdfs.core.ids import Inode, PublishId
 from pdfs.core.record import Drop, Publishing
 from pdfs.disk import Buffer, OsDisk
 from pdfs.errors import DiskFull, PdfsError
+from pdfs.local.checkpoint import commit_checkpoint
 from pdfs.local.sizes import JournalSizes
 from pdfs.local.upkeep import Evict, Upkeep
 from tests.local.desk import Opened, left_in, opened_session
@@ -60,9 +62,14 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SmallDisk:
 
 @asynccontextmanager
 async def served(
-    root: Path, disk: SmallDisk, *, evict: Evict | None = None, told: list[PdfsError] | None = None
+    root: Path,
+    disk: SmallDisk,
+    *,
+    evict: Evict | None = None,
+    told: list[PdfsError] | None = None,
+    sizes: JournalSizes = SIZES,
 ) -> AsyncIterator[tuple[Opened, Upkeep]]:
-    with opened_session(root, disk, sizes=SIZES) as opened:
+    with opened_session(root, disk, sizes=sizes) as opened:
         upkeep = Upkeep(
             opened.ledger,
             opened.journal,
@@ -281,6 +288,31 @@ async def test_what_is_deleted_after_room_was_given_up_makes_room(
             write(opened.ledger, new, number * PIECE, bytes(PIECE))
             await trio.testing.wait_all_tasks_blocked()
         assert upkeep.size < 6 * MIB
+
+
+async def test_a_checkpoint_that_freed_nothing_is_not_made_again_before_the_journal_has_grown(
+    tmp_path: Path, disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most of it is dead, but there is no room to copy what counts beside it."""
+    made = 0
+
+    def commit(*given: object) -> None:
+        nonlocal made
+        made += 1
+        assert made < 3
+        commit_checkpoint(*given)  # type: ignore[arg-type]  # as they came
+
+    monkeypatch.setattr("pdfs.local.upkeep.commit_checkpoint", commit)
+    monkeypatch.setattr("pdfs.local.checkpoint._MARGIN", 100 * MIB)
+    sizes = replace(SIZES, garbage=4 * MIB)
+    async with served(tmp_path, disk, sizes=sizes) as (opened, upkeep):
+        stays, goes = create(opened.ledger, "stays"), create(opened.ledger, "goes")
+        await fill_by_turns(opened, [goes, goes, stays])
+        unlink(opened.ledger, "goes")
+        opened.ledger.commit(Drop(ino=goes))
+        await upkeep.make_room()
+        await trio.sleep(60)
+    assert made == 1
 
 
 async def fill_by_turns(opened: Opened, files: list[Inode]) -> None:
