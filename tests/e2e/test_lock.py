@@ -17,7 +17,7 @@ from pdfs.core.lease import Claimant, LockState, Unpublished
 from pdfs.disk import read_path
 from pdfs.stage.start import start
 from tests.e2e.conftest import MakeMachine
-from tests.e2e.machines import LIMIT, PDFS, PROJECT, Bucket
+from tests.e2e.machines import LIMIT, PDFS, PROJECT, Bucket, Machine
 
 AGE = 2.0
 
@@ -181,12 +181,22 @@ async def test_a_stage_that_is_still_being_published_elsewhere_is_waited_for(
     berta.pdfs("umount", PROJECT)
 
 
+def wait_counted(machine: Machine) -> None:
+    """Return when the lock has been renewed since something was written."""
+    deadline = time.monotonic() + LIMIT
+    while not json.loads(machine.pdfs("lock", "show", PROJECT, "--json"))["lock"]["pending"][
+        "files"
+    ]:
+        assert time.monotonic() < deadline, "the lock is not renewed"
+
+
 def test_a_broken_lock_frees_the_stage_and_its_former_owner_keeps_the_work(
     bucket: Bucket, machine: MakeMachine
 ) -> None:
     anna, berta = machine(bucket), machine(bucket, "ws8", user="berta")
     mounted = anna.mount("--create")
     (mounted / "drawing.dxf").write_text("drawn\n")
+    wait_counted(berta)
     assert berta.run("lock", "break", PROJECT).code == 2
     berta.pdfs("lock", "break", PROJECT, "--yes", "--reason", "anna is away")
     log = (berta.home / "state/pdfs/logs/lock-breaks.log").read_text()
