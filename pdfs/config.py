@@ -31,8 +31,8 @@ from pdfs.errors import UsageError
 
 KEYS = ("bucket", "endpoint", "region", "profile", "user", "machine", "stop_timeout")
 STOP_TIMEOUT = 45.0
-"""With what a break-off takes at the worst (a DELETE in doubt, 30 s; a release, 10 s) it ends in
-the 90 s that systemd gives a login session, or a service that says nothing."""
+"""With what a break-off takes at the worst (10 s, to give the stage back) it ends in the 90 s that
+systemd gives a login session, or a service that says nothing."""
 _ENVIRONMENT = {
     "bucket": "PDFS_BUCKET",
     "endpoint": "PDFS_ENDPOINT_URL",

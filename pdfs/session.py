@@ -46,17 +46,13 @@ from pdfs.stage.catch_up import (
 )
 from pdfs.stage.complete import Ranges, complete
 from pdfs.stage.context import StageContext
-from pdfs.stage.hold import Hold
+from pdfs.stage.hold import Hold, unheard
 from pdfs.stage.load import list_stage, merge_foreign, read_tree
 from pdfs.stage.publish import publish
 from pdfs.stage.together import background
 from pdfs.stage.work import Work
 
 logger = logging.getLogger(__name__)
-
-
-def _unheard(_: object) -> None:
-    pass
 
 
 _GIVE_BACK = 10.0
@@ -101,9 +97,9 @@ class StageSession:
         """Files that some process has open; set by whoever serves."""
         self.opened: Callable[[], Set[Inode]] = frozenset
         """Files that took the place of others, and were opened since; set by whoever serves."""
-        self.on_state: Callable[[State], None] = _unheard
+        self.on_state: Callable[[State], None] = unheard
         """Called after each change of `state`."""
-        self.on_note: Callable[[notes.Note], None] = _unheard
+        self.on_note: Callable[[notes.Note], None] = unheard
         """Called with each event that the session's log tells of; must not raise."""
         self.conflicts: list[Path] = []
         """Conflict copies that were made of this session's files."""

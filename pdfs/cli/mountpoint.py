@@ -2,30 +2,17 @@
 
 import errno
 import os
-import re
 import stat
 import subprocess
-from dataclasses import dataclass
 from typing import Final
 
 from pdfs.cli.sessions import full_path
-from pdfs.disk import OsDisk, opened
 from pdfs.errors import MountError
+from pdfs.mount.mounts import KIND, Mounted, mount_at
 
 FUSE_DEVICE: Final = "/dev/fuse"
 _UNMOUNTER: Final = "fusermount3"
-_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 _LONGEST_UNMOUNT: Final = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Mounted:
-    """A mount as the kernel lists it."""
-
-    mountpoint: str
-    kind: str
-    """`fuse.pdfs`, `ext4`, …"""
-    source: str
 
 
 def check_mountpoint(given: str) -> str:
@@ -46,7 +33,7 @@ def check_mountpoint(given: str) -> str:
 
 
 def _unmount_command(mounted: Mounted, path: str) -> str:
-    return f"pdfs umount {path}" if mounted.kind == "fuse.pdfs" else f"umount {path}"
+    return f"pdfs umount {path}" if mounted.kind == KIND else f"umount {path}"
 
 
 def _check_directory(path: str) -> None:
@@ -172,32 +159,3 @@ def _unmount_lazily(path: str) -> str:
     except subprocess.TimeoutExpired:
         return f"{_UNMOUNTER} did not end"
     return done.stderr.strip()
-
-
-def mount_at(path: str) -> Mounted | None:
-    """The newest mount at exactly that path."""
-    found = [each for each in read_mounts() if each.mountpoint == path]
-    return found[-1] if found else None
-
-
-def read_mounts() -> list[Mounted]:
-    """What the kernel says is mounted in this name space, the oldest first."""
-    disk = OsDisk()
-    process = disk.open_directory("/proc/self")
-    try:
-        with opened(disk, process, "mountinfo") as descriptor:
-            raw = b"".join(iter(lambda: os.read(descriptor, 1 << 16), b""))
-    finally:
-        disk.close(process)
-    return [_mounted(line) for line in os.fsdecode(raw).splitlines() if " - " in line]
-
-
-def _mounted(line: str) -> Mounted:
-    """One line of mountinfo, see proc(5); blanks and the like are octal there."""
-    left, _, right = line.partition(" - ")
-    kind, source = right.split(" ")[:2]
-    return Mounted(_unescaped(left.split(" ")[4]), kind, _unescaped(source))
-
-
-def _unescaped(text: str) -> str:
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text)

@@ -9,7 +9,7 @@ import click
 
 from pdfs.cli.control import Control, Event
 from pdfs.cli.incomplete import check_complete
-from pdfs.cli.mountpoint import is_dead, mount_at, remove_dead_mount
+from pdfs.cli.mountpoint import is_dead, remove_dead_mount
 from pdfs.cli.options import (
     bucket_words,
     confirm,
@@ -32,6 +32,7 @@ from pdfs.errors import (
     UsageError,
 )
 from pdfs.mount.mountpoint import remove_mountpoint
+from pdfs.mount.mounts import KIND, mount_at
 
 _SHOWN = 20
 """So many paths are listed; the rest is counted."""
@@ -158,7 +159,7 @@ def _stranger(target: str) -> SessionNotFound | None:
     mounted = mount_at(path)
     if mounted is None:
         return _bare(target) if os.path.isdir(target) else None
-    if mounted.kind != "fuse.pdfs":
+    if mounted.kind != KIND:
         return SessionNotFound(f"{target} is a mount of {mounted.source}, not of PDFS")
     if is_dead(path):
         return SessionNotFound(

@@ -25,7 +25,7 @@ from pathlib import PurePath
 import trio
 
 from pdfs.core.ids import SessionId
-from pdfs.disk import OsDisk, disk_error, make_below
+from pdfs.disk import OsDisk, disk_error, make_below, opened_directory
 from pdfs.errors import PdfsError, UsageError
 
 VERSION = 1
@@ -138,12 +138,8 @@ def remove_left_socket(runtime: PurePath, session: SessionId) -> None:
     A session that is resumed does so itself.
     """
     disk = OsDisk()
-    with contextlib.suppress(OSError):
-        directory = disk.open_directory(str(runtime))
-        try:
-            _remove(disk, directory, socket_name(session))
-        finally:
-            disk.close(directory)
+    with contextlib.suppress(OSError), opened_directory(disk, None, str(runtime)) as directory:
+        _remove(disk, directory, socket_name(session))
 
 
 def _remove(disk: OsDisk, directory: int, name: str) -> None:

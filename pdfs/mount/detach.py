@@ -2,15 +2,14 @@
 
 import logging
 import os
-import re
 import shlex
 import subprocess
-from collections.abc import Iterator
 
 import trio
 
 from pdfs.disk import read_path
 from pdfs.errors import MountError
+from pdfs.mount.mounts import KIND, mount_at, read_mounts
 
 _SYNC = 20.0
 """Seconds that the kernel gets to write what programs have mapped."""
@@ -78,36 +77,21 @@ async def detach(mountpoint: str, source: str) -> None:
         await sync_mount(mountpoint)
     finally:
         result = await _run(["fusermount3", "-u", "-z", mountpoint])
-        if (
-            result.returncode
-            and not is_mounted(mountpoint)
-            and len(moved := places_of(source)) == 1
-        ):
+        moved = [] if not result.returncode or is_mounted(mountpoint) else places_of(source)
+        if len(moved) == 1:
             result = await _run(["fusermount3", "-u", "-z", *moved])
     if result.returncode and is_mounted(mountpoint):
         raise MountError(f"{mountpoint} can't be detached: {_said(result)}")
 
 
 def is_mounted(mountpoint: str) -> bool:
-    """Whether something is mounted exactly there; asks the kernel's table, never the mount."""
-    return any(place == mountpoint for place, _, _ in _mounts())
+    """Whether something is mounted exactly there."""
+    return mount_at(mountpoint) is not None
 
 
 def places_of(source: str) -> list[str]:
     """Where stages of that name are mounted, whoever did it."""
-    return [place for place, kind, what in _mounts() if (kind, what) == ("fuse.pdfs", source)]
-
-
-def _mounts() -> Iterator[tuple[str, str, str]]:
-    """Place, kind and source of all that is mounted."""
-    for line in os.fsdecode(read_path("/proc/self/mountinfo")).splitlines():
-        fields, _, rest = line.partition(" - ")
-        kind, source, *_ = rest.split(" ")
-        yield _unescaped(fields.split(" ")[4]), kind, _unescaped(source)
-
-
-def _unescaped(text: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+    return [each.mountpoint for each in read_mounts() if (each.kind, each.source) == (KIND, source)]
 
 
 def processes_in(mountpoint: str) -> list[str]:

@@ -8,6 +8,7 @@ last such write (`insist_on_root`).
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import trio
 
@@ -51,7 +52,7 @@ class Hold:
         """As this session read or wrote it last."""
         self.lost: LockLost | None = None
         """Why nothing is uploaded any more; None while the stage is ours."""
-        self.on_lost: Callable[[LockLost], None] = _unheard
+        self.on_lost: Callable[[LockLost], None] = unheard
         """Called once, when the stage is lost."""
         self.trouble: PdfsError | None = None
         """What keeps the session from getting on with the bucket; None while nothing does."""
@@ -148,8 +149,7 @@ class Hold:
     async def release(self) -> None:
         """Release the lock; what is another's, or no lock, is not ours to release."""
         try:
-            await self.insist(lambda: self._held.release(Unpublished()))
-            self._note(notes.LockReleased(files=0, bytes=0))
+            await self.insist(partial(self._release, Unpublished()))
         except LockUnreadable as error:
             self.left_lock = error
             self._note(notes.Troubled(kind=type(error).__name__, what=str(error)))
@@ -158,14 +158,16 @@ class Hold:
 
     async def leave(self) -> bool:
         """Release the lock if that goes at once, and whether it did; it says what waits here."""
-        pending = self._unpublished()
         try:
-            await self._held.release(pending)
-            self._note(notes.LockReleased(files=pending.files, bytes=pending.bytes))
+            await self._release(self._unpublished())
         except (StoreError, LockError) as error:
             self.meet(error)
             return False
         return True
+
+    async def _release(self, pending: Unpublished) -> None:
+        await self._held.release(pending)
+        self._note(notes.LockReleased(files=pending.files, bytes=pending.bytes))
 
     # --- going on ---------------------------------------------------------------------------------
 
@@ -222,5 +224,5 @@ class Hold:
         self.trouble = error
 
 
-def _unheard(_: object) -> None:
-    pass
+def unheard(_: object) -> None:
+    """Nobody listens."""

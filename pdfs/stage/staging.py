@@ -140,26 +140,21 @@ class _Staging:
         name = self._name()
         send = self._send_whole if content.size <= self._ctx.sizes.whole else self._send_parts
         with self._ctx.uploads.item(content.path, content.size) as sent:
-            digests = await send(name, content, sent)
-        if digests is not None:
-            staged = described(content.size, digests)
+            staged = await send(name, content, sent)
+        if staged is not None:
             self._homes[index] = replace(staged, packed=(Packed(name, 0),))
 
-    async def _send_whole(
-        self, name: ObjectName, content: Unstaged, sent: Sent
-    ) -> tuple[Digest, ...] | None:
+    async def _send_whole(self, name: ObjectName, content: Unstaged, sent: Sent) -> Content | None:
         data = await _whole(self._ctx, content)
         if data is None:
             return None
         await put_immutable(self._ctx, self._ctx.keys.content(name), data)
         sent(len(data))
-        found = content_of(data, smallest_part=self._ctx.sizes.part)
-        await self._keep(content, found, data)
-        return _parts_of(found)
+        staged = content_of(data, smallest_part=self._ctx.sizes.part)
+        await self._keep(content, staged, data)
+        return staged
 
-    async def _send_parts(
-        self, name: ObjectName, content: Unstaged, sent: Sent
-    ) -> tuple[Digest, ...] | None:
+    async def _send_parts(self, name: ObjectName, content: Unstaged, sent: Sent) -> Content | None:
         key, digests = self._ctx.keys.content(name), list[Digest]()
 
         async def part(start: int, stop: int) -> bytes:
@@ -178,23 +173,16 @@ class _Staging:
             return None
         if stored is None:
             await self._ctx.patience.ask(lambda: self._ctx.store.head(key))
-        return tuple(digests)
+        return described(content.size, tuple(digests))
 
-    async def _keep(self, unstaged: Unstaged, content: Content, data: bytes) -> None:
+    async def _keep(self, unstaged: Unstaged, staged: Content, data: bytes) -> None:
         if unstaged.is_kept:
             spans = part_spans(len(data), self._ctx.sizes.part)
-            for digest, (start, stop) in zip(_parts_of(content), spans, strict=True):
-                await self._ctx.keep(digest, data[start:stop])
+            for number, (start, stop) in enumerate(spans):
+                await self._ctx.keep(part_name(self._ctx, staged, number), data[start:stop])
 
     def _name(self) -> ObjectName:
         return object_name(self._fence, self._ctx.new_id())
-
-
-def _parts_of(content: Content) -> tuple[Digest, ...]:
-    """The digests of its parts, also where it is but one, or none."""
-    if content.parts or content.digest is None or not content.size:
-        return content.parts
-    return (content.digest,)
 
 
 async def _whole(ctx: StageContext, content: Unstaged) -> bytes | None:

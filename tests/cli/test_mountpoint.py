@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pdfs.cli.mountpoint import check_mountpoint, mount_at, read_mounts
+from pdfs.cli.mountpoint import check_mountpoint
 from pdfs.errors import MountError
+from pdfs.mount.mounts import mount_at, read_mounts
 
 
 def test_an_empty_directory_can_be_used_and_is_named_in_full(

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pdfs.cli import umounting
-from pdfs.cli.mountpoint import Mounted
 from pdfs.config import Configuration
+from pdfs.mount.mounts import Mounted
 from tests.cli.conftest import Run
 from tests.cli.daemons import STATUS, daemon, never, refusal, result, session_of
 
