@@ -348,3 +348,17 @@ def _joined(written: list[tuple[int, int, bool]]) -> list[tuple[int, int, bool]]
             start = joined.pop()[0]
         joined.append((start, stop, is_late))
     return joined
+
+
+def seen(opened: Opened, memory: Memory) -> Shown:
+    """What processes would see now."""
+    files = SegmentFiles(OsDisk(), opened.directory.descriptor)
+    try:
+        return shown(opened.ledger.tree, files, memory.bucket)
+    finally:
+        files.close()
+
+
+def files_in(root: Path) -> list[str]:
+    """The names of all files of the one session below `root`."""
+    return sorted(path.name for path in (root / "sessions" / SESSION).iterdir())

@@ -18,7 +18,6 @@ from pdfs.errors import DiskError, JournalFailed, PdfsError
 from pdfs.local import checkpoint
 from pdfs.local.checkpoint import Checkpoint, Interrupted, Order, make_checkpoint
 from pdfs.local.checkpoint_process import run_checkpoint_process
-from pdfs.local.journal_files import SegmentFiles
 from pdfs.local.journal_inspection import verify_file, verify_journal
 from pdfs.local.sizes import JournalSizes
 from pdfs.local.snapshot import is_next_snapshot
@@ -26,7 +25,16 @@ from pdfs.local.upkeep import Make, Upkeep
 from tests.conftest import Reached
 from tests.lengths import Length
 from tests.local.crashing_disk import CrashingDisk, Event, Moved, PowerCuts, materialize
-from tests.local.desk import Desk, Left, Memory, Opened, left_in, opened_session, shown
+from tests.local.desk import (
+    Desk,
+    Left,
+    Memory,
+    Opened,
+    files_in,
+    left_in,
+    opened_session,
+    seen,
+)
 from tests.local.faulty_disk import Fault, FaultyDisk
 from tests.local.journals import HEADER, SESSION
 from tests.local.ledgers import create, inline, made_here, write
@@ -48,19 +56,6 @@ def upkeep_of(
         run_blocking=inline,
         tell=(told if told is not None else []).append,
     )
-
-
-def seen(opened: Opened, memory: Memory) -> object:
-    """What processes would see now."""
-    files = SegmentFiles(OsDisk(), opened.directory.descriptor)
-    try:
-        return shown(opened.ledger.tree, files, memory.bucket)
-    finally:
-        files.close()
-
-
-def segments(root: Path) -> list[str]:
-    return sorted(path.name for path in (root / "sessions" / SESSION).iterdir())
 
 
 def damage(file: Path, held: bytes) -> None:
@@ -86,7 +81,7 @@ async def test_a_checkpoint_changes_nothing_that_can_be_seen_and_old_segments_go
             steps(desk, 5 + number % 40)
             await upkeep.checkpoint()
             assert seen(opened, memory) == memory.history[opened.ledger.last]
-            numbers = [name for name in segments(tmp_path) if name.endswith(".wal")]
+            numbers = [name for name in files_in(tmp_path) if name.endswith(".wal")]
             assert len(numbers) < 8
         if opened.ledger.tree.in_flight is not None:
             desk.settle()
@@ -94,7 +89,7 @@ async def test_a_checkpoint_changes_nothing_that_can_be_seen_and_old_segments_go
         desk.write("kept", 0, size=9000)
         await upkeep.checkpoint()
         assert seen(opened, memory) == memory.history[opened.ledger.last]
-        stays = [name for name in segments(tmp_path) if re.fullmatch(r"journal-\d+\.wal", name)]
+        stays = [name for name in files_in(tmp_path) if re.fullmatch(r"journal-\d+\.wal", name)]
         assert stays, "the segment that is mostly live is to stay"
         last = opened.ledger.last
     left = left_in(tmp_path, memory.bucket)
@@ -182,7 +177,7 @@ async def test_what_a_publish_reads_is_there_though_its_segment_is_gone(tmp_path
         with opened.ledger.pinned():
             desk.cut("a", 0)
             await upkeep_of(opened, disk).checkpoint()
-            assert "journal-1.wal" not in segments(tmp_path)
+            assert "journal-1.wal" not in files_in(tmp_path)
             assert await opened.ledger.read(node, 0, len(data)) == data
         assert len(os.listdir("/proc/self/fd")) <= before + 1
         with pytest.raises(DiskError):
@@ -392,8 +387,8 @@ async def test_a_checkpoint_is_not_made_of_a_damaged_journal(tmp_path: Path, see
 
         with pytest.raises(PdfsError, match="damaged from byte"):
             await upkeep_of(opened, disk, make=make).checkpoint()
-        assert not any(map(is_next_snapshot, segments(tmp_path)))
-        assert not any(name.startswith("carried") for name in segments(tmp_path))
+        assert not any(map(is_next_snapshot, files_in(tmp_path)))
+        assert not any(name.startswith("carried") for name in files_in(tmp_path))
 
 
 async def test_what_a_checkpoint_carried_is_checked_before_it_is_carried_again(
@@ -494,7 +489,7 @@ async def test_a_process_that_is_killed_leaves_the_session_as_it_was(
         with pytest.raises(DiskError, match="could not be made: nothing made"):
             await upkeep_of(opened, disk, make=make).checkpoint()
         assert seen(opened, memory) == memory.history[opened.ledger.last]
-        assert not any(name.startswith(("carried", "snapshot.")) for name in segments(tmp_path))
+        assert not any(name.startswith(("carried", "snapshot.")) for name in files_in(tmp_path))
 
 
 def test_a_process_whose_session_is_gone_writes_no_more(tmp_path: Path, seed: int) -> None:
@@ -507,7 +502,7 @@ def test_a_process_whose_session_is_gone_writes_no_more(tmp_path: Path, seed: in
         order = Order(header=HEADER, last=1, after=opened.ledger.last)
         with pytest.raises(Interrupted):
             make_checkpoint(disk, opened.directory.descriptor, order, is_wanted=lambda: False)
-    assert not any(map(is_next_snapshot, segments(tmp_path)))
+    assert not any(map(is_next_snapshot, files_in(tmp_path)))
 
 
 async def test_a_process_of_a_dead_daemon_that_wakes_late_replaces_no_later_checkpoint(

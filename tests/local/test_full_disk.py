@@ -254,10 +254,7 @@ async def test_room_that_no_checkpoint_can_make_is_given_up_after_a_few(
 ) -> None:
     """Each segment is mostly alive: what is dead in them can't go, and a write is not to wait."""
     async with served(tmp_path, disk) as (opened, upkeep):
-        stays, goes = create(opened.ledger, "stays"), create(opened.ledger, "goes")
-        await fill_by_turns(opened, [goes, stays, stays])
-        unlink(opened.ledger, "goes")
-        opened.ledger.commit(Drop(ino=goes))
+        await fill_and_delete(opened, gone=1, left=2)
         made = 0
         while await upkeep.make_room():
             made += 1
@@ -273,10 +270,7 @@ async def test_what_is_deleted_after_room_was_given_up_makes_room(
 ) -> None:
     """The journal can't grow on a full disk: it is what is dead in it that counts."""
     async with served(tmp_path, disk) as (opened, upkeep):
-        stays, goes = create(opened.ledger, "stays"), create(opened.ledger, "goes")
-        await fill_by_turns(opened, [goes, stays, stays])
-        unlink(opened.ledger, "goes")
-        opened.ledger.commit(Drop(ino=goes))
+        stays = await fill_and_delete(opened, gone=1, left=2)
         while await upkeep.make_room():
             pass
         assert not await upkeep.make_room()
@@ -306,13 +300,19 @@ async def test_a_checkpoint_that_freed_nothing_is_not_made_again_before_the_jour
     monkeypatch.setattr("pdfs.local.checkpoint._MARGIN", 100 * MIB)
     sizes = replace(SIZES, garbage=4 * MIB)
     async with served(tmp_path, disk, sizes=sizes) as (opened, upkeep):
-        stays, goes = create(opened.ledger, "stays"), create(opened.ledger, "goes")
-        await fill_by_turns(opened, [goes, goes, stays])
-        unlink(opened.ledger, "goes")
-        opened.ledger.commit(Drop(ino=goes))
+        await fill_and_delete(opened, gone=2, left=1)
         await upkeep.make_room()
         await trio.sleep(60)
     assert made == 1
+
+
+async def fill_and_delete(opened: Opened, *, gone: int, left: int) -> Inode:
+    """Fill the disk with pieces of two files by turns, and delete the one; that which is left."""
+    stays, goes = create(opened.ledger, "stays"), create(opened.ledger, "goes")
+    await fill_by_turns(opened, [goes] * gone + [stays] * left)
+    unlink(opened.ledger, "goes")
+    opened.ledger.commit(Drop(ino=goes))
+    return stays
 
 
 async def fill_by_turns(opened: Opened, files: list[Inode]) -> None:

@@ -8,30 +8,15 @@ from pathlib import Path
 import pytest
 
 from pdfs.core.tree import Tree
-from pdfs.disk import OsDisk
 from pdfs.errors import DiskFull, JournalFailed
 from pdfs.local.carrying import live_bytes
-from pdfs.local.journal_files import SegmentFiles
 from tests.local.crashing_disk import CrashingDisk, PowerCuts, Wrote, materialize
-from tests.local.desk import Desk, Memory, Opened, left_in, opened_session, shown
+from tests.local.desk import Desk, Memory, Opened, files_in, left_in, opened_session, seen
 from tests.local.faulty_disk import Fault
 from tests.local.journals import SESSION
 from tests.local.ledgers import create
 
 SYNCS = frozenset({"fdatasync", "fsync"})
-
-
-def seen(opened: Opened, memory: Memory) -> object:
-    """What processes would see now."""
-    files = SegmentFiles(OsDisk(), opened.directory.descriptor)
-    try:
-        return shown(opened.ledger.tree, files, memory.bucket)
-    finally:
-        files.close()
-
-
-def files_in(root: Path) -> list[str]:
-    return sorted(path.name for path in (root / "sessions" / SESSION).iterdir())
 
 
 def roll(opened: Opened) -> None:
