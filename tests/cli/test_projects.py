@@ -13,6 +13,8 @@ import trio
 from pdfs.cli.reading import Reading
 from pdfs.config import Configuration
 from pdfs.errors import DiskError, StoreUnavailable
+from pdfs.local.journal import Journal
+from pdfs.local.journal_tasks import Preparation, Sealing
 from pdfs.local.sizes import sizes_for
 from pdfs.store import silence
 from pdfs.store.directory import DirectoryStore
@@ -115,17 +117,29 @@ def test_the_journal_of_an_import_is_sealed_piece_by_piece_while_it_is_read(
     source.mkdir()
     for number in range(3):
         (source / f"{number}").write_bytes(bytes([number + 1]) * (3 << 20))
-    read, waited_for = Reading._copy_bytes, iter(("*/journal-3.*", "*/journal-1.wal", "*"))
+    read, finish = Reading._copy_bytes, Journal.finish
+    done, sealed = set[str](), list[str]()
+    awaited = iter(("3 is there", "1 is sealed"))
+
+    def finish_and_tell(self: Journal, task: Preparation | Sealing) -> None:
+        finish(self, task)
+        if isinstance(task, Sealing):
+            done.update(f"{segment.number} is sealed" for segment in task.sealed)
+        elif task.made is not None:
+            done.add(f"{task.made.number} is there")
 
     async def read_and_wait(*given: Any) -> None:
         await read(*given)
-        awaited = next(waited_for)
-        while not list(sessions.glob(awaited)):  # noqa: ASYNC110 - a file tells nobody of it
+        state = next(awaited, None)
+        while state not in {None, *done}:  # noqa: ASYNC110 - the threads' ends are told to nobody
             await trio.sleep(0.01)
+        sealed[:] = [path.name for path in sessions.glob("*/journal-*.wal")]
 
+    monkeypatch.setattr(Journal, "finish", finish_and_tell)
     monkeypatch.setattr(Reading, "_copy_bytes", read_and_wait)
     monkeypatch.setattr("pdfs.mount.workspace.sizes_for", lambda free: sizes_for(16 << 20))
     assert run("import", source, "Plant").exit_code == 0
+    assert "journal-1.wal" in sealed
     sizes = [line.split() for line in run("ls", "Plant/planning").output.splitlines()]
     assert [columns[-1] for columns in sizes] == ["0", "1", "2"]
 
