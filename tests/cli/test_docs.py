@@ -107,7 +107,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
         env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path), "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")

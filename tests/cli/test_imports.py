@@ -24,7 +24,7 @@ main()
 def modules_of(*arguments: str | Path) -> set[str]:
     """The modules that `pdfs` with these arguments has loaded when it ends well."""
     command = [sys.executable, "-c", SCRIPT, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
     return set(json.loads(done.stderr))
 
 

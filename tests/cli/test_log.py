@@ -196,7 +196,7 @@ def test_follow_goes_on_until_the_session_ends(
     with session_of(configuration):
         thread.start()
         for note in EACH:
-            assert looks.acquire(timeout=60.0)  # it has seen all that there was
+            assert looks.acquire(timeout=240.0)  # it has seen all that there was
             log.write(note)
         if ends == "closed":
             log.close()

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PDFS = Path(sys.executable).with_name("pdfs")
 DEMO_FILES = ROOT / "scripts" / "demo_files.py"
 PROJECT = "Kraftwerk_1234567"
-LIMIT = 60.0
+LIMIT = 240.0
 """Seconds that one command may take."""
 TIMING = {
     "renewal": 1.0,

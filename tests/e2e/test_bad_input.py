@@ -146,7 +146,7 @@ def in_own_space(here: Machine, script: str) -> Ended:
         env=environ,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr)

@@ -42,7 +42,7 @@ def edit(directory: Path) -> None:
     """What a day's work does, by native tools."""
     environ = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_COUNT": "1"}
     environ |= {"GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*"}
-    subprocess.run(["bash", "-c", EDITS], cwd=directory, env=environ, check=True, timeout=120)
+    subprocess.run(["bash", "-c", EDITS], cwd=directory, env=environ, check=True, timeout=240)
 
 
 def copy_out(bucket: Bucket, target: Path) -> None:
@@ -58,7 +58,7 @@ def copy_out(bucket: Bucket, target: Path) -> None:
         options |= {"access_key_id": ACCESS_KEY, "secret_access_key": SECRET_KEY}
         environ |= {f"RCLONE_CONFIG_STORE_{key.upper()}": text for key, text in options.items()}
     command += [f"{source}/{PROJECT}/planning", str(target)]
-    subprocess.run(command, env=environ, check=True, timeout=120, capture_output=True)
+    subprocess.run(command, env=environ, check=True, timeout=240, capture_output=True)
 
 
 def plain_files(directory: Path, *, times: bool) -> dict[str, tuple[bytes, int]]:

@@ -81,7 +81,7 @@ class Mount:
         for pipe in (process.stdin, process.stdout):
             assert pipe is not None
             pipe.close()
-        return process.wait(timeout=20)
+        return process.wait()
 
     def _detach(self) -> None:
         subprocess.run(["fusermount3", "-u", "-z", self.path], check=False, capture_output=True)
@@ -104,7 +104,7 @@ class Mount:
         return found[0]
 
     def _wait(self, look: Callable[[], str], otherwise: str) -> str:
-        for _ in range(400):
+        for _ in range(10_000):
             if found := look():
                 return found
             time.sleep(0.025)
@@ -145,7 +145,7 @@ def run(*command: str | os.PathLike[str], cwd: Path, **variables: str) -> str:
         capture_output=True,
         text=True,
         errors="surrogateescape",
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, f"{command} ended with {done.returncode}: {done.stderr}"

@@ -27,7 +27,7 @@ ACCESS_KEY = "test-access-key"
 SECRET_KEY = "test-secret-key"
 REGION = "us-east-1"
 BUCKET = "plants"
-START_LIMIT = 60.0
+START_LIMIT = 240.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
