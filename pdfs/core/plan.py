@@ -139,7 +139,7 @@ def _mark(user: str, machine: str) -> str:
 
 def _labelled(name: str, label: str) -> str:
     stem, dot, suffix = name.rpartition(".")
-    if not stem:
+    if not stem or suffix.endswith(")"):  # such as the end of another conflict copy's label
         stem, dot, suffix = name, "", ""
     tail = _cut(label, COMPONENT_LIMIT // 2) + _cut(dot + suffix, 32)
     return _cut(stem, COMPONENT_LIMIT - len(tail.encode("utf-8", "surrogateescape"))) + tail

@@ -125,6 +125,7 @@ def conflict_names(
         (".bashrc", ".bashrc (conflict anna ws7 2026-11-22 14.03)"),
         ("a.tar.gz", "a.tar (conflict anna ws7 2026-11-22 14.03).gz"),
         ("dot.", "dot (conflict anna ws7 2026-11-22 14.03)."),
+        ("a (conflict x y 14.02)", "a (conflict x y 14.02) (conflict anna ws7 2026-11-22 14.03)"),
     ],
 )
 def test_a_conflict_copy_lies_beside_and_tells_who_where_and_when(path: str, copy: str) -> None:
