@@ -29,6 +29,7 @@ from pdfs.errors import (
     LockLost,
     LockUnreadable,
     MountError,
+    NotFoundError,
     PdfsError,
     SessionError,
     StageMoved,
@@ -47,7 +48,7 @@ from pdfs.stage.catch_up import (
 from pdfs.stage.complete import Ranges, complete
 from pdfs.stage.context import StageContext
 from pdfs.stage.hold import Hold, unheard
-from pdfs.stage.load import list_stage, merge_foreign, read_tree
+from pdfs.stage.load import list_stage, merge_foreign, read_plan, read_tree
 from pdfs.stage.publish import publish
 from pdfs.stage.together import background
 from pdfs.stage.work import Work
@@ -105,6 +106,10 @@ class StageSession:
         """Conflict copies that were made of this session's files."""
         self.missing: list[Path] = []
         """Files of the current generation whose bytes are nowhere to be found."""
+        self.aside: tuple[Path, ...] = ()
+        """Names whose plain object is not what the generation says, by a user's word."""
+        self._is_aside_tried = False
+        """A publish has yet to try again what an earlier one has set aside."""
         self.incomplete: dict[Path, Ranges] = {}
         """Files of an aborted session that can't be made whole, and what they lack."""
         self.warnings: list[Warned] = []
@@ -182,6 +187,7 @@ class StageSession:
                     remedy="what ends it publishes it; pdfs status shows how far it is",
                 )
             self._move(Event.PUBLISHING)
+            self._is_aside_tried = bool(self.aside)
             try:
                 with self._sending():
                     await self._hold.insist_on_root(partial(self._publish_once, self._work))
@@ -191,6 +197,33 @@ class StageSession:
             finally:
                 if self.state is State.UPLOADING:
                     self._move(Event.PUBLISHED)
+
+    async def set_aside(self, paths: Iterable[Path]) -> None:
+        """Let the publish under way end without the steps of these paths, and wait for its end.
+
+        The next publish tries them again. Their contents are in the bucket, for PDFS alone. Raises
+        NotFoundError where it has no such step, and SessionError where no publish has passed its
+        commit point.
+        """
+        root = self._hold.root.root if self.lock is not None else None
+        if root is None or root.plan is None:
+            raise SessionError(
+                "no step of a publish can be set aside now",
+                remedy="that goes once everything is uploaded and a file is refused: pdfs status",
+            )
+        plan = await read_plan(self._ctx, root.plan)
+        steps = {step.path for step in plan.steps}
+        wanted = set(paths)
+        if wanted - steps:
+            raise NotFoundError(
+                f"the publish under way does not change {min(wanted - steps)!r}",
+                remedy="pdfs status names what is refused; nothing was set aside",
+            )
+        self._ctx.aside.setdefault(plan.publish, set()).update(wanted)
+        for path in sorted(wanted):
+            self.on_note(notes.PutAside(path=path))
+        async with self._hold.root_turn:
+            pass
 
     def abort(self) -> None:
         """Publish nothing of this session: when serving ends, it is ended and discarded.
@@ -406,7 +439,7 @@ class StageSession:
     async def _publish_once(self, work: Work) -> None:
         """Publish the tree as of now, unless there is nothing to publish."""
         await self._settle_own(work)  # what an earlier try has committed
-        if holds_work(work.tree):
+        if holds_work(work.tree) or self._is_aside_tried:
             await self._commit(work)
             await self._settle_own(work)
 
@@ -426,6 +459,7 @@ class StageSession:
         self._hold.lose(error)
 
     async def _commit(self, work: Work) -> None:
+        self._is_aside_tried = False
         begun = self._publishing = self._unpublished()
         self.on_note(notes.PublishBegun(files=begun.files, bytes=begun.bytes))
         self._hold.root = await publish(self._ctx, self._hold.root, work, opened=self.opened())
@@ -443,7 +477,7 @@ class StageSession:
 
     async def _catch_up(self, work: Work, *, ends: bool) -> Standing:
         caught = await catch_up(self._ctx, self._hold.root, work, ends=ends)
-        self._hold.root = caught.root
+        self._hold.root, self.aside = caught.root, caught.aside
         self._add_conflicts(caught.conflicts)
         if caught.standing is Standing.SUPERSEDED and not ends:
             raise superseded(caught.root.root)

@@ -1,6 +1,6 @@
 """Speaking with a daemon: JSON lines on its control socket.
 
-request   {"v": 1, "id": n, "do": "status" | "umount" | "abort" | "subscribe"}
+request   {"v": 1, "id": n, "do": "status" | "publish" | "umount" | "abort" | "subscribe", …}
 answer    {"v": 1, "id": n, "ok": true, "result": {…}}
           {"v": 1, "id": n, "ok": false, "error": {"kind", "exit_code", "what", "remedy"}}
 event     {"v": 1, "event": …, …}, after `subscribe`
@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import Any, Final
 
 from pdfs.core.ids import SessionId
@@ -26,6 +27,7 @@ _LONGEST: Final = 64 << 20
 _CHUNK: Final = 1 << 16
 
 Event = Mapping[str, Any]
+NOTHING: Final[Event] = MappingProxyType({})
 
 
 class Control:
@@ -69,14 +71,15 @@ class Control:
         self,
         request: str,
         *,
+        given: Event = NOTHING,
         timeout: float | None = QUICK,
         on_event: Callable[[Event], None] | None = None,
     ) -> Event:
-        """The result of a request. Raises DaemonError, DaemonSilent, TimedOut.
+        """The result of a request, with what is `given` to it.
 
-        Events that come meanwhile go to `on_event`.
+        Raises DaemonError, DaemonSilent, TimedOut. Events that come meanwhile go to `on_event`.
         """
-        number = self.send(request)
+        number = self.send(request, given)
         for message in self._messages(timeout):
             if message.get("id") == number:
                 return _result(message)
@@ -84,10 +87,10 @@ class Control:
                 on_event(message)
         raise DaemonSilent("the daemon ended without an answer", remedy="pdfs status")
 
-    def send(self, request: str) -> int:
+    def send(self, request: str, given: Event = NOTHING) -> int:
         """Send a request without waiting for its answer; its number."""
         self._number += 1
-        line = json.dumps({"v": VERSION, "id": self._number, "do": request}) + "\n"
+        line = json.dumps({"v": VERSION, "id": self._number, "do": request, **given}) + "\n"
         try:
             self._socket.sendall(line.encode())
         except OSError as error:

@@ -47,6 +47,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "committed": "generation {generation}",
     "published": "generation {generation}: {amount}{lacking}",
     "conflict": "ours is kept as {path}",
+    "set_aside": "the publish ends without {path}",
     "trouble": "{what}",
     "failed": "{kind}: {what}",
     "message": "{level}: {what}",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pdfs.cli.control import Control, Event
+from pdfs.cli.control import NOTHING, Control, Event
 from pdfs.cli.incomplete import check_complete
 from pdfs.cli.mountpoint import is_dead, remove_dead_mount
 from pdfs.cli.options import (
@@ -72,12 +72,23 @@ def umount_command(configuration: Configuration, target: str, timeout: float) ->
     "publish",
     epilog="\b\nExamples:\n"
     "  pdfs publish /mnt/plant\n"
-    "  pdfs publish Kraftwerk_1234567 --timeout 60\n",
+    "  pdfs publish Kraftwerk_1234567 --timeout 60\n"
+    "  pdfs publish /mnt/plant --set-aside piping/area1.dwg\n",
 )
 @click.argument("target")
 @timeout_option
+@click.option(
+    "--set-aside",
+    "aside",
+    multiple=True,
+    metavar="PATH",
+    help="Let the publish under way end without this file, which the bucket refuses. It stays "
+    "readable through PDFS, and the next publish tries again. May be repeated.",
+)
 @with_configuration
-def publish_command(configuration: Configuration, target: str, timeout: float) -> None:
+def publish_command(
+    configuration: Configuration, target: str, timeout: float, aside: tuple[str, ...]
+) -> None:
     """Publish what was changed in TARGET so far; it stays mounted and locked.
 
     Programs go on meanwhile: what they write from then on is for the next publish. Ends with 0 only
@@ -85,10 +96,24 @@ def publish_command(configuration: Configuration, target: str, timeout: float) -
     id or its beginning, or PROJECT[/STAGE].
     """
     found = _found(configuration, target)
-    result = finish(configuration, found, "publish", timeout or None)
+    given = {"set_aside": [_in_stage(path, found) for path in aside]} if aside else NOTHING
+    result = finish(configuration, found, "publish", timeout or None, given)
     where = bucket_words(found.bucket, is_default=False)
     goes_on = "it stays mounted" if result.get("is_mounted") else "the lock is released"
     report_end(found, result, f"{found.name} is published in {where}; {goes_on}")
+
+
+def _in_stage(path: str, found: LocalSession) -> str:
+    """A path as the stage knows it: a file below the mountpoint, or relative to it."""
+    if not os.path.isabs(path):
+        return os.path.normpath(path)
+    inside = os.path.relpath(path, found.mountpoint or "/")
+    if not found.mountpoint or inside == "." or inside.startswith("../"):
+        raise UsageError(
+            f"{path!r} is not below the mountpoint of {found.name}",
+            remedy="name it as it is called in the stage, such as piping/area1.dwg",
+        )
+    return inside
 
 
 @click.command("abort", epilog="\b\nExample:\n  pdfs abort /mnt/plant\n")
@@ -180,14 +205,18 @@ def _mount_command(found: LocalSession) -> str:
 
 
 def finish(
-    configuration: Configuration, found: LocalSession, request: str, timeout: float | None
+    configuration: Configuration,
+    found: LocalSession,
+    request: str,
+    timeout: float | None,
+    given: Event = NOTHING,
 ) -> Event:
     """Let the daemon end the session; its result. Raises UnpublishedWork where it goes on."""
     later = f"pdfs status {found.short} shows how far it is"
     try:
         with Control(configuration.runtime, found.session) as control, Progress() as progress:
             control.send("subscribe")
-            return control.ask(request, timeout=timeout, on_event=progress.show)
+            return control.ask(request, given=given, timeout=timeout, on_event=progress.show)
     except TimedOut as error:
         raise UnpublishedWork(
             f"{found.name} is not published yet; the daemon goes on", remedy=later
@@ -209,6 +238,7 @@ def report_end(found: LocalSession, result: Event, done: str) -> None:
     code = int(result.get("exit_code", 0))
     invisible = result.get("invisible") or {"files": 0, "paths": []}
     _list("not visible to other tools", invisible["paths"], invisible["files"])
+    _list("set aside, older or missing for other tools", result.get("aside", []))
     match code:
         case 0:
             click.echo(done)

@@ -38,6 +38,7 @@ def tree_of(manifest: Manifest, name: ObjectName | None, *, uid: int, gid: int) 
             node.links += 1
         if entry.content is not None and entry.etag is not None:
             tree.known[entry.path] = node.base
+    tree.known.update(manifest.aside_contents())
     return tree
 
 

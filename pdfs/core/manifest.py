@@ -2,7 +2,7 @@
 
 `trees/{fence}-{id}.json.gz`, a gzip of one JSON object:
 
-    schema        1
+    schema        2
     generation    whole number; 0 only in memory, for a bucket that PDFS has never written
     publish       id of the publish that made it, or ""
     time          seconds since 1970 by the publishing machine, for people
@@ -24,6 +24,8 @@
         lost      true where the content was found at none of its homes
     kept          {digest: {size, packed, time}}: contents that publishes and listings of the last
                   days replaced or removed
+    aside         {path: ETag or ""}: steps of its publish that were set aside by a user's word. The
+                  plain object there, if any, is an older one; the next publish tries again
 """
 
 import base64
@@ -41,7 +43,7 @@ from pdfs.core.keys import parent, why_no_file
 from pdfs.core.node import PERMISSIONS
 from pdfs.core.record import Kind
 
-SCHEMA = 1
+SCHEMA = 2
 _MODES = tuple(range(PERMISSIONS + 1))
 """One object for each, not one for each entry."""
 NO_XATTRS: Mapping[str, bytes] = MappingProxyType({})
@@ -98,10 +100,23 @@ class Manifest:
     entries: tuple[Entry, ...]
     """Each name after its directory."""
     kept: Mapping[Digest, Kept] = field(default_factory=lambda: MappingProxyType({}))
+    aside: Mapping[Path, ETag | None] = field(default_factory=lambda: MappingProxyType({}))
+    """Steps that were set aside, and the plain object that each was to replace or delete."""
 
     def by_path(self) -> dict[Path, Entry]:
         """The entries by path."""
         return {entry.path: entry for entry in self.entries}
+
+    def aside_contents(self) -> dict[Path, Content]:
+        """What is known of the plain objects that steps set aside were to replace or delete.
+
+        That is their ETag alone: an older generation's `kept` has their bytes.
+        """
+        return {
+            path: Content(size=0, digest=None, plain=(Plain(path, etag),))
+            for path, etag in self.aside.items()
+            if etag is not None
+        }
 
     def homes_of(self, digest: Digest) -> Content | None:
         """A content of this digest with homes that this generation knows, if it knows any."""
@@ -157,6 +172,7 @@ def encode(manifest: Manifest) -> bytes:
                 digest: {**content_out(kept.content), "time": kept.time}
                 for digest, kept in sorted(manifest.kept.items())
             },
+            "aside": {path: etag or "" for path, etag in sorted(manifest.aside.items())},
         }
     )
 
@@ -226,7 +242,17 @@ def _manifest_in(reader: Reader, entries: "_Entries") -> Manifest:
             Digest(digest): _kept_in(Digest(digest), Reader(value))
             for digest, value in reader.mapping("kept").items()
         },
+        aside=_aside_in(reader.mapping("aside")),
     )
+
+
+def _aside_in(found: Mapping[str, object]) -> dict[Path, ETag | None]:
+    aside: dict[Path, ETag | None] = {}
+    for path, etag in found.items():
+        if not isinstance(etag, str) or why_no_file(path) is not None:
+            raise Malformed(f"'aside' names {path!r} with {etag!r}")
+        aside[Path(path)] = ETag(etag) if etag else None
+    return aside
 
 
 def _kept_in(digest: Digest, reader: Reader) -> Kept:

@@ -133,6 +133,14 @@ class ConflictCopied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PutAside:
+    """A user wants the publish to end without the plain object of `path`."""
+
+    event: ClassVar[str] = "set_aside"
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Troubled:
     """Something keeps the session from getting on; it goes on trying."""
 
@@ -189,6 +197,7 @@ Note = (
     | Committed
     | Published
     | ConflictCopied
+    | PutAside
     | Troubled
     | TroubleOver
     | Failed

@@ -78,6 +78,11 @@ class Plan:
         """Whether there is anything to apply."""
         return bool(self.puts or self.deletes)
 
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All of them, in no order."""
+        return (*self.puts, *self.deletes)
+
     def rounds(self) -> tuple[Sequence[Step], ...]:
         """The steps in the order that they must take; those of one round commute."""
         paths = {put.path for put in self.puts}

@@ -63,7 +63,12 @@ class SourceLost:
     """The content was found at none of its homes."""
 
 
-Outcome = Done | Deleted | Moved | Stays | SourceLost
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """Left undone by a user's word: a put's content keeps its home; the next publish tries."""
+
+
+Outcome = Done | Deleted | Moved | Stays | SourceLost | SetAside
 
 
 def settle(
@@ -93,7 +98,10 @@ def settle(
     taken = {entry.path: entry.kind for entry in linked}
     for path, theirs in _entering(plan, outcomes):
         linked += _enter(path, theirs, committed, taken, new_inode)
-    return replace(committed, entries=tuple(linked))
+    aside = {
+        step.path: step.expect for step in plan.steps if isinstance(outcomes[step.path], SetAside)
+    }
+    return replace(committed, entries=tuple(linked), aside=aside)
 
 
 def _lost_inodes(committed: Manifest, outcomes: Mapping[Path, Outcome]) -> set[Inode]:
@@ -266,7 +274,7 @@ class _Settling:
             entry.path: entry.content
             for entry in self.settled.entries
             if entry.content is not None and entry.etag is not None and entry.path not in absent
-        }
+        } | self.settled.aside_contents()
         changes = [
             (path, self._place(content))
             for path, content in now.items()

@@ -18,6 +18,7 @@ from functools import partial
 import trio
 
 from pdfs.core.generation import holds_work
+from pdfs.core.ids import Path
 from pdfs.core.lease import Claimant, LockState
 from pdfs.core.notes import Asked, Mounted, Troubled, TroubleOver, Unmounted
 from pdfs.core.states import State
@@ -33,11 +34,12 @@ from pdfs.errors import (
     PdfsError,
     Stopped,
     UnpublishedWork,
+    UsageError,
 )
 from pdfs.local.cache import PartCache
 from pdfs.local.journal_format import Header
 from pdfs.local.state import StateDirectory
-from pdfs.mount.control import ControlServer, Result
+from pdfs.mount.control import NOTHING, ControlServer, Result
 from pdfs.mount.detach import sync_mount, unmount
 from pdfs.mount.logbook import Logbook
 from pdfs.mount.progress import ProgressTeller
@@ -263,6 +265,7 @@ class Carrier:
         return {
             "conflicts": self._session.conflicts,
             "missing": self._session.missing,
+            "aside": self._session.aside,
             "incomplete": self._session.incomplete,
             "damage": self._damage,
             "invisible": invisible_fields(self._ctx, None if work is None else work.tree),
@@ -315,7 +318,7 @@ class Carrier:
 
     # --- control ----------------------------------------------------------------------------------
 
-    async def _status(self) -> Result:
+    async def _status(self, _: Result = NOTHING) -> Result:
         work = self._workspace.work
         return status_of(
             self._request,
@@ -327,7 +330,7 @@ class Carrier:
             None if self._serving is None else self._serving.failure,
         )
 
-    async def _umount(self) -> Result:
+    async def _umount(self, _: Result = NOTHING) -> Result:
         """Unmount, publish, release; answers when all of it is done."""
         self._log.note(Asked(what="umount"))
         if self._serving is not None:
@@ -336,9 +339,14 @@ class Carrier:
                 await unmount(self._serving.mountpoint, self._serving.source)
         return await self._published()
 
-    async def _publish(self) -> Result:
-        """Publish what was written so far, mounted or not; answers when that is done."""
+    async def _publish(self, request: Result = NOTHING) -> Result:
+        """Publish what was written so far, mounted or not; answers when that is done.
+
+        With steps to set aside, it is the publish under way that is to end without them.
+        """
         self._log.note(Asked(what="publish"))
+        if aside := request.get("set_aside"):
+            return await self._set_aside(_paths_in(aside))
         if self._serving is not None:
             await self._mountable.wait()
             try:
@@ -354,12 +362,25 @@ class Carrier:
         before = len(self._session.conflicts)
         await self._write_mapped(self._serving.mountpoint)
         await self._session.publish()
+        return self._published_so_far(before)
+
+    async def _set_aside(self, paths: list[Path]) -> Result:
+        """End the publish under way without these; what came of it."""
+        before = len(self._session.conflicts)
+        await self._session.set_aside(paths)
+        if self._session.is_serving:
+            return self._published_so_far(before)
+        return await self._published()
+
+    def _published_so_far(self, before: int) -> Result:
+        """What came of a publish of a stage that stays mounted; there were `before` conflicts."""
         conflicts, missing = self._session.conflicts[before:], self._session.missing
         code = ConflictsMade.exit_code if conflicts else 0
         return {
             "exit_code": DamageFound.exit_code if missing else code,
             "conflicts": conflicts,
             "missing": missing,
+            "aside": self._session.aside,
             "invisible": self._left_behind()["invisible"],
             "is_mounted": True,
         }
@@ -393,7 +414,7 @@ class Carrier:
             )
         return outcome
 
-    async def _abort(self) -> Result:
+    async def _abort(self, _: Result = NOTHING) -> Result:
         """End the session without publishing."""
         self._session.abort()
         self._log.note(Asked(what="abort"))
@@ -450,3 +471,10 @@ class Carrier:
             "mountpoint": self._request.mountpoint or "",
             "run": self._ctx.owner.run,
         }
+
+
+def _paths_in(value: object) -> list[Path]:
+    """The paths of a request. Raises UsageError."""
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise UsageError("what is to be set aside is a list of paths in the stage")
+    return [Path(each) for each in value]

@@ -2,7 +2,8 @@
 
 `{runtime}/{session}.sock`, a unix stream socket, 0600. Both sides send lines of JSON.
 
-    → {"v": 1, "id": n, "do": "status" | "umount" | "abort" | "subscribe"}      n: number or text
+    → {"v": 1, "id": n, "do": "status" | "publish" | "umount" | "abort" | "subscribe"}
+      n is a number or a text; "publish" takes "set_aside": [path, …]
     ← {"v": 1, "id": n, "ok": true, "result": {…}}
     ← {"v": 1, "id": n, "ok": false, "error": {"kind", "exit_code", "what", "remedy"}}
     ← {"v": 1, "event": "state_changed", "state": …}            after subscribe
@@ -21,6 +22,8 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from pathlib import PurePath
+from types import MappingProxyType
+from typing import Final
 
 import trio
 
@@ -34,7 +37,9 @@ _PATIENCE = 10.0
 """Seconds that a peer may take to read what it asked for."""
 
 Result = Mapping[str, object]
-Answer = Callable[[], Awaitable[Result]]
+Answer = Callable[[Result], Awaitable[Result]]
+"""Answers a request, which it is given."""
+NOTHING: Final[Result] = MappingProxyType({})
 
 
 class ControlServer:
@@ -122,7 +127,12 @@ class ControlServer:
                 return {"v": VERSION, "id": number, "ok": True, "result": {}}
             if not isinstance(call, str) or call not in self._calls:
                 raise UsageError(f"{call!r} is nothing that this daemon does")
-            return {"v": VERSION, "id": number, "ok": True, "result": await self._calls[call]()}
+            return {
+                "v": VERSION,
+                "id": number,
+                "ok": True,
+                "result": await self._calls[call](request),
+            }
         except PdfsError as error:
             return {"v": VERSION, "id": number, "ok": False, "error": described(error)}
 

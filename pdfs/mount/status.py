@@ -50,6 +50,7 @@ def status_of(
         "read_only": None if failure is None else str(failure),
         "lost": None if session.lost is None else str(session.lost),
         "conflicts": session.conflicts,
+        "aside": session.aside,
         "warnings": [[warned.path, warned.why] for warned in session.warnings],
         "invisible": invisible_fields(ctx, tree),
         "prefetch": {**fetch_fields(prefetched), "is_over": prefetched.is_over},

@@ -18,7 +18,7 @@ import trio
 from pdfs.core.ids import Path, PublishId
 from pdfs.core.plan import Delete, Plan, Put, Step
 from pdfs.core.progress import Phase
-from pdfs.core.settle import Deleted, Done, Moved, Outcome, SourceLost, Stays, Theirs
+from pdfs.core.settle import Deleted, Done, Moved, Outcome, SetAside, SourceLost, Stays, Theirs
 from pdfs.errors import (
     ContentLost,
     KeyClash,
@@ -26,6 +26,7 @@ from pdfs.errors import (
     ObjectNotFound,
     PreconditionFailed,
     StoreError,
+    StoreRefused,
     StoreUnavailable,
 )
 from pdfs.stage.context import StageContext
@@ -108,6 +109,8 @@ class _Applying:
             self._errors.append(error)
 
     async def _outcome_of(self, step: Step) -> Outcome:
+        if step.path in self._ctx.aside.get(self._plan.publish, ()):
+            return await self._outcome_aside(step)
         match step:
             case Put():
                 with self._ctx.uploads.item(step.path, step.content.size) as sent:
@@ -117,6 +120,20 @@ class _Applying:
                     return await self._delete(step)
             case _:
                 assert_never(step)
+
+    async def _outcome_aside(self, step: Step) -> Outcome:
+        """What became of a step that is tried no more: an earlier try may have done it."""
+        try:
+            there = await self._look_at(step.path)
+        except StoreRefused:
+            return SetAside()
+        if isinstance(step, Delete):
+            return Deleted() if there is None else SetAside()
+        if there is None or not self._is_this_publish(there):
+            return SetAside()
+        sending = PlainPut(self._ctx, self._plan.publish, step)
+        is_whole = await sending.is_whole(step.path, there.etag)
+        return Done(there.etag) if is_whole else SetAside()
 
     async def _check_root(self) -> None:
         with steps.at(steps.Step.APPLY_CHECK_ROOT):

@@ -48,6 +48,8 @@ class CaughtUp:
     """Conflict copies that were made."""
     lost: tuple[Path, ...] = ()
     """Names whose content was at none of its homes."""
+    aside: tuple[Path, ...] = ()
+    """Where the plain object is not what the generation says, by a user's word."""
     standing: Standing = Standing.CURRENT
 
 
@@ -139,7 +141,9 @@ async def catch_up(
             pass
         case _:
             assert_never(stands)
-    return replace(caught, standing=stands)
+    with step.at(Step.LOAD_TREE):
+        aside = tuple(sorted((await read_tree(ctx, root.tree)).aside))
+    return replace(caught, standing=stands, aside=aside)
 
 
 async def _finish(ctx: StageContext, seen: SeenRoot, work: Work, *, ends: bool) -> CaughtUp:

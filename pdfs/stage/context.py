@@ -90,6 +90,8 @@ class StageContext:
     plans: MutableMapping[ObjectName, Plan]
     applied: dict[PublishId, dict[Path, Outcome]] = field(default_factory=dict)
     """Steps of the plan that is being applied which this process has done."""
+    aside: dict[PublishId, set[Path]] = field(default_factory=dict)
+    """Steps of the plan that is being applied which a user wants left undone."""
     unanswered: Unanswered = field(default_factory=Unanswered)
     keep: Callable[[str, bytes], Awaitable[None]] = _forget
     """Keeps a part, by its name in the cache, where it can be read without the bucket."""

@@ -49,6 +49,7 @@ EACH: list[notes.Note] = [
     notes.Committed(generation=42),
     notes.Published(generation=42, files=2, bytes=2048, missing=1),
     notes.ConflictCopied(path=StagePath("a\x1b[2J\udcff.dxf")),
+    notes.PutAside(path=StagePath("a")),
     notes.Troubled(kind="StoreUnavailable", what="the bucket does not answer"),
     notes.TroubleOver(),
     notes.Failed(kind="LockLost", what="taken"),
@@ -89,7 +90,7 @@ def test_every_kind_of_event_is_shown_in_words(run: Run, configuration: Configur
         "3 parts (3.0 MiB)",
         "ours is kept as a\\x1b[2J\\udcff.dxf",
         "error: the journal is damaged",
-        "19 lines, 0 lost",
+        "20 lines, 0 lost",
     ):
         assert words in said.stdout
 

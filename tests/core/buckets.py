@@ -12,7 +12,7 @@ from pdfs.core.keys import ancestors
 from pdfs.core.manifest import Manifest
 from pdfs.core.merge import Row
 from pdfs.core.plan import ConflictNames, Plan, Put, Step, plan_steps
-from pdfs.core.settle import Deleted, Done, Moved, Outcome, SourceLost, Stays, Theirs
+from pdfs.core.settle import Deleted, Done, Moved, Outcome, SetAside, SourceLost, Stays, Theirs
 from pdfs.core.tree import Tree
 
 
@@ -134,12 +134,17 @@ class Bucket:
     def apply(
         self, plan: Plan, chance: random.Random, *, lost: float = 0.0, nested_keys: bool = True
     ) -> dict[Path, Outcome]:
-        """Carry out the plan as `stage.apply` does; `lost` is the share of sources that are."""
+        """Carry out the plan as `stage.apply` does.
+
+        `lost` is the share of sources that are, and of steps that are set aside.
+        """
         outcomes: dict[Path, Outcome] = {}
         for steps in plan.rounds():
             shuffled: list[Step] = chance.sample(list(steps), len(steps))
             for step in shuffled:
-                if isinstance(step, Put) and chance.random() < lost:
+                if chance.random() < lost:
+                    outcomes[step.path] = SetAside()
+                elif isinstance(step, Put) and chance.random() < lost:
                     outcomes[step.path] = SourceLost()
                 elif isinstance(step, Put):
                     outcomes[step.path] = self._put(step, plan.publish, nested_keys)

@@ -160,8 +160,8 @@ def documents_that_are_none(good: bytes, *, is_packed: bool) -> dict[str, bytes]
         "single quotes": wrap(repr(fields).encode()),
         "a comment": wrap(b"// lock\n" + text),
         "schema 0": wrap(json.dumps({**fields, "schema": 0}).encode()),
-        "schema 2": wrap(json.dumps({**fields, "schema": 2}).encode()),
-        "schema 2 and nothing known": wrap(b'{"schema":2,"free":true}'),
+        "another schema": wrap(json.dumps({**fields, "schema": 9}).encode()),
+        "another schema and nothing known": wrap(b'{"schema":9,"free":true}'),
         "schema '1'": wrap(json.dumps({**fields, "schema": "1"}).encode()),
         "schema true": wrap(json.dumps({**fields, "schema": True}).encode()),
         "without schema": wrap(

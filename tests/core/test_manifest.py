@@ -86,10 +86,11 @@ GOLDEN = Manifest(
         {Path("d/ä"): ETag("e1")},
     ),
     kept={HASH: Kept(content=replace(PUMP, parts=()), time=2.0)},
+    aside={Path("d/b\udcff"): None, Path("gone"): ETag("e0")},
 )
 _HASH = "aa" * 32
 GOLDEN_TEXT = (
-    '{"schema":1,"generation":3,"publish":"000000000007-p","time":1.5,'
+    '{"schema":2,"generation":3,"publish":"000000000007-p","time":1.5,'
     '"predecessor":"000000000007-o","top":{"mode":493,"mtime":-5,"xattrs":{"user.t":"/w=="}},'
     '"entries":[{"path":"d","ino":8,"kind":"directory","mode":1533,"mtime":6},'
     '{"path":"d/\\u00e4","ino":9,"kind":"file","mode":420,"mtime":18446744073709551616,'
@@ -100,7 +101,7 @@ GOLDEN_TEXT = (
     '{"path":"n","ino":11,"kind":"block","mode":0,"mtime":0,"rdev":7},'
     '{"path":"x","ino":12,"kind":"file","mode":0,"mtime":0,"size":1,"lost":true}],'
     f'"kept":{{"{_HASH}":{{"size":9,"digest":"{_HASH}","packed":[["000000000007-c",4]],'
-    '"time":2.0}}}'
+    '"time":2.0}},"aside":{"d/b\\udcff":"","gone":"e0"}}'
 )
 
 
@@ -127,7 +128,7 @@ def is_refused(body: bytes) -> bool:
 # --- what is one ----------------------------------------------------------------------------------
 
 
-def test_the_bytes_of_schema_1_stay_as_they_are() -> None:
+def test_the_bytes_of_schema_2_stay_as_they_are() -> None:
     assert gzip.decompress(encode(GOLDEN)).decode() == GOLDEN_TEXT
     assert decode(KEY, gzip.compress(GOLDEN_TEXT.encode())) == GOLDEN
 

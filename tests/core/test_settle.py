@@ -26,6 +26,7 @@ from pdfs.core.settle import (
     Done,
     Moved,
     Outcome,
+    SetAside,
     SourceLost,
     Stays,
     Theirs,
@@ -109,6 +110,21 @@ def test_one_name_of_a_file_can_become_a_conflict_copy_while_the_other_stays() -
     content = after[Path("b")].content
     assert content is not None
     assert {home.path: home.etag for home in content.plain} == {"a (conflict)": "copy", "b": "new"}
+
+
+def test_what_was_set_aside_names_the_object_that_the_next_publish_replaces_or_deletes() -> None:
+    committed = replace(never_published(), entries=(entry("a", 9), entry("new", 10)))
+    steps = plan(replace(put("a"), expect=ETag("old")), put("new"), delete("gone"))
+    aside: dict[Path, Outcome] = {step.path: SetAside() for step in steps.steps}
+    after = settle(committed, steps, aside, new_inode=lambda: NUMBERS[0])
+    assert after.aside == {"a": "old", "new": None, "gone": delete("gone").expect}
+    assert {path: one.etag for path, one in after.by_path().items()} == {"a": None, "new": None}
+    assert not any(one.lost for one in after.entries)
+    known = tree_of(after, None, uid=0, gid=0).known
+    assert {path: content.etag_at(path) for path, content in known.items()} == {
+        "a": "old",
+        "gone": delete("gone").expect,
+    }
 
 
 def test_a_source_that_was_lost_marks_the_file() -> None:
@@ -451,4 +467,4 @@ def test_the_stories_show_every_outcome() -> None:
         seen |= {
             type(o) for o in story.bucket.apply(committed.plan, story.chance, lost=0.1).values()
         }
-    assert seen == {Done, Deleted, Moved, Stays, SourceLost}
+    assert seen == {Done, Deleted, Moved, Stays, SourceLost, SetAside}

@@ -261,6 +261,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
             for kept in draw(st.lists(_kept(), max_size=3))
             if kept.content.digest is not None
         },
+        aside=draw(st.dictionaries(paths, st.none() | etags, max_size=2)),
     )
 
 

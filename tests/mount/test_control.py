@@ -25,7 +25,7 @@ SESSION = SessionId("5e55105e55105e55105e55105e551000")
 NESTED = b"[" * 60_000
 
 
-async def status() -> Result:
+async def status(_: Result) -> Result:
     await trio.lowlevel.checkpoint()
     return {"state": "ACTIVE"}
 
@@ -146,7 +146,7 @@ async def test_who_says_that_there_is_nothing_more_to_ask_still_gets_the_answers
 async def test_an_answer_that_nobody_took_is_not_waited_for_at_the_end(tmp_path: Path) -> None:
     ask = trio.Event()
 
-    async def slow() -> Result:
+    async def slow(_: Result) -> Result:
         await ask.wait()
         return {}
 

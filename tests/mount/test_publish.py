@@ -12,7 +12,14 @@ import trio
 from pdfs.core.ids import Path as KeyPath
 from pdfs.core.lease import Unpublished
 from pdfs.core.states import State
-from pdfs.errors import MountError, PdfsError, UnpublishedWork
+from pdfs.errors import (
+    MountError,
+    NotFoundError,
+    PdfsError,
+    SessionError,
+    UnpublishedWork,
+    UsageError,
+)
 from pdfs.fs.error import FsError
 from pdfs.mount.control import Result
 from pdfs.stage.load import read_tree
@@ -318,3 +325,171 @@ async def test_a_publish_that_would_lack_mapped_pages_does_not_begin_and_can_be_
     assert await desk.carry() == 0
     events = logged(desk)
     assert events.index("trouble") < events.index("trouble_over") < events.index("publish_begun")
+
+
+# --- steps that are set aside ---------------------------------------------------------------------
+
+
+class Warden:
+    """Refuses writes to some plain objects, as a policy of the bucket may."""
+
+    def __init__(self, site: Site, *paths: str) -> None:
+        self.keys = {site.keys.plain(KeyPath(path)) for path in paths}
+        self.is_on_duty = False
+
+    def fate_of(self, request: Request) -> Fate:
+        refuses = self.is_on_duty and request.is_write and request.key in self.keys
+        return Fate.REFUSED if refuses else Fate.FINE
+
+
+async def refused(desk: Desk) -> None:
+    """Return when the publish under way can't go on."""
+    assert desk.carrier is not None
+    while not (await desk.carrier._status())["trouble"]:  # noqa: ASYNC110 - on a virtual clock
+        await trio.sleep(1)
+
+
+async def test_a_publish_ends_without_what_is_set_aside_and_the_next_one_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site()
+    desk, warden = Desk(tmp_path, site), Warden(site, "f", "gone")
+
+    async def work(process: Process) -> None:
+        assert desk.carrier is not None
+        carrier = desk.carrier
+        for name in ("f", "gone"):
+            process.write_file(name, b"first")
+        await carrier._publish()
+        process.write_file("f", b"second")
+        process.write_file("g", b"other")
+        process.unlink("gone")
+        warden.is_on_duty = True
+        for _ in range(2):  # the second time there is nothing else to publish
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(carrier._publish)
+                await refused(desk)
+                answer = await carrier._publish({"set_aside": ["f", "gone"]})
+            assert (answer["exit_code"], answer["aside"]) == (0, ("f", "gone"))
+        assert (await carrier._status())["aside"] == ("f", "gone")
+        assert [desk.plain(name) for name in ("f", "g", "gone")] == [b"first", b"other", b"first"]
+        assert await process.read_file("f") == b"second"
+        warden.is_on_duty = False
+        assert (await carrier._publish())["aside"] == ()
+        assert desk.plain("f") == b"second"
+        assert not desk.has_plain("gone")
+
+    stand_in_for_fuse(monkeypatch, work)
+    async with trio.open_nursery() as late:
+        assert await desk.carry(site.context(store=site.behind(late, warden.fate_of))) == 0
+        late.cancel_scope.cancel()
+    assert desk.conflicts() == []
+    told = [line["path"] for line in desk.logged() if line["event"] == "set_aside"]
+    assert told == ["f", "gone"] * 2
+
+
+async def test_what_the_end_of_a_session_set_aside_the_next_session_publishes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site()
+    warden = Warden(site, "f", "gone", "new")
+    desk, later = Desk(tmp_path / "1", site), Desk(tmp_path / "2", site)
+    desk.path.mkdir()
+    later.path.mkdir()
+
+    async def draw(process: Process) -> None:
+        assert desk.carrier is not None
+        for name in ("f", "gone"):
+            process.write_file(name, b"first")
+        await desk.carrier._publish()
+        process.write_file("f", b"second")
+        process.write_file("new", b"new")
+        process.unlink("gone")
+        warden.is_on_duty = True
+
+    async def look_and_draw_on(process: Process) -> None:
+        assert later.carrier is not None
+        while not later.carrier._session.is_settled:  # noqa: ASYNC110 - on a virtual clock
+            await trio.sleep(1)
+        assert sorted(process.listdir("")) == ["f", "new", "other"]
+        assert await process.read_file("f") == b"second"
+        process.write_file("other", b"other, longer")
+
+    stand_in_for_fuse(monkeypatch, draw, look_and_draw_on)
+    await site.store.put(site.keys.plain(KeyPath("other")), b"other", condition=None)
+    async with trio.open_nursery() as late:
+        ctx = site.context(store=site.behind(late, warden.fate_of))
+        async with trio.open_nursery() as nursery:
+
+            async def carry() -> None:
+                assert await desk.carry(ctx) == 0
+
+            nursery.start_soon(carry)
+            while not warden.is_on_duty:  # noqa: ASYNC110 - on a virtual clock
+                await trio.sleep(1)
+            await refused(desk)
+            assert desk.carrier is not None
+            answer = await desk.carrier._publish({"set_aside": ["f", "new", "gone"]})
+            assert (answer["exit_code"], answer["aside"]) == (0, ("f", "gone", "new"))
+        warden.is_on_duty = False
+        late.cancel_scope.cancel()
+    assert await later.carry(site.context()) == 0
+    assert [desk.plain(name) for name in ("f", "new")] == [b"second", b"new"]
+    assert not desk.has_plain("gone")
+    assert desk.conflicts() == []
+
+
+async def test_what_is_done_though_it_was_refused_is_not_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site()
+    desk, warden = Desk(tmp_path, site), Warden(site, "f")
+    fate_of, warden_says = warden.fate_of, Fate.REFUSED
+
+    def applied_but_refused(request: Request) -> Fate:
+        return Fate.ANSWER_LOST if fate_of(request) is warden_says else Fate.FINE
+
+    async def work(process: Process) -> None:
+        assert desk.carrier is not None
+        process.write_file("f", b"drawn")
+        warden.is_on_duty = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(desk.carrier._publish)
+            await refused(desk)
+            answer = await desk.carrier._publish({"set_aside": ["f"]})
+        assert answer["aside"] == ()
+
+    stand_in_for_fuse(monkeypatch, work)
+    async with trio.open_nursery() as late:
+        assert await desk.carry(site.context(store=site.behind(late, applied_but_refused))) == 0
+        late.cancel_scope.cancel()
+    assert desk.plain("f") == b"drawn"
+
+
+async def test_what_no_publish_under_way_does_can_not_be_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site()
+    desk, warden = Desk(tmp_path, site), Warden(site, "f")
+
+    async def work(process: Process) -> None:
+        assert desk.carrier is not None
+        carrier = desk.carrier
+        with pytest.raises(SessionError, match="now"):
+            await carrier._publish({"set_aside": ["f"]})
+        with pytest.raises(UsageError, match="a list of paths"):
+            await carrier._publish({"set_aside": "f"})
+        process.write_file("f", b"drawn")
+        warden.is_on_duty = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(carrier._publish)
+            await refused(desk)
+            with pytest.raises(NotFoundError, match="does not change 'g'"):
+                await carrier._publish({"set_aside": ["f", "g"]})
+            warden.is_on_duty = False
+
+    stand_in_for_fuse(monkeypatch, work)
+    async with trio.open_nursery() as late:
+        assert await desk.carry(site.context(store=site.behind(late, warden.fate_of))) == 0
+        late.cancel_scope.cancel()
+    assert desk.plain("f") == b"drawn"

@@ -119,7 +119,9 @@ def check_at_rest(world: World) -> None:
         check_plan_known(world, stored)
     for path, stored in plain.items():
         reason = _is_theirs(world, path, stored) or is_late(world, path)
-        assert reason or _is_left_over(world, path, stored), f"{path!r} is a plain object that no generation knows"
+        assert reason or _is_left_over(world, path, stored), (
+            f"{path!r} is a plain object that no generation knows"
+        )
 
 
 def _is_theirs(world: World, path: Path, stored: StoredObject | None) -> bool:
