@@ -33,7 +33,8 @@ from pdfs.errors import JournalDamaged
 from pdfs.local.carrying import carry, discard_carried, live_bytes, plan_copied
 from pdfs.local.journal_files import SegmentFiles
 from pdfs.local.journal_format import Header
-from pdfs.local.journal_loader import JournalRecord, Loaded, list_segments, load
+from pdfs.local.journal_listing import list_segments
+from pdfs.local.journal_loader import JournalRecord, Loaded, load
 from pdfs.local.journal_segment import fsync
 from pdfs.local.kept import lose_damaged, read_extent
 from pdfs.local.replay import replay_one

@@ -384,7 +384,9 @@ class Journal:
 
     def _roll(self, last_sequence: int) -> None:
         assert self._prepared is not None
-        self._rolled_bytes += self._unsealed[-1].end if self._unsealed else 0
+        if self._unsealed:
+            self._rolled_bytes += self._current.end
+            self._current.end_before(self._prepared.number)
         self._current, self._prepared = self._prepared, None
         self._current.begin_after(last_sequence)
         self._unsealed.append(self._current)

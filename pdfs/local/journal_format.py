@@ -7,7 +7,8 @@ A journal is the write-ahead log of one session: numbered records in numbered se
     carried-{n}.wal                 segment n: bytes that a checkpoint copied (`local.carrying`)
 
 No two segments of a session have the same number, and later records are in segments of higher
-numbers. A journal numbers its segments with gaps of one, which are for what checkpoints carry.
+numbers. A journal numbers its segments with gaps of one, which are for what checkpoints carry: so
+those above the snapshot's `through` are through + 1, + 3, + 5, …, and one that is gone shows.
 
     segment = header *record [trailer] *%x00
     header  = frame json *space     kind 0; fills the first 4,096 bytes exactly
@@ -30,7 +31,8 @@ numbers. A journal numbers its segments with gaps of one, which are for what che
                being that of this frame in its segment
 
     header json:  schema, session, run, segment, project, stage, user, machine, base
-    trailer json: records, body_bytes, data_bytes: how many, and the sums of their lengths
+    trailer json: records, body_bytes, data_bytes: how many, and the sums of their lengths; `next`:
+                  number of the segment that goes on, which is there; not there in the last one
 
 `session` and `run` are UUIDs, 32 lower-case hex digits in the json and 16 bytes in the checksums.
 `base` says what the session started from; it is not interpreted here.
@@ -135,6 +137,14 @@ class Totals:
     def plus(self, body_size: int, data_size: int) -> "Totals":
         """With one record more."""
         return Totals(self.records + 1, self.body_bytes + body_size, self.data_bytes + data_size)
+
+
+class Trailer(NamedTuple):
+    """What a trailer says."""
+
+    totals: Totals
+    next_segment: int
+    """Number of the segment that goes on; 0 where there is none."""
 
 
 class SegmentName(NamedTuple):
@@ -282,24 +292,29 @@ def _is_header_of(block: bytes, origin: Origin) -> bool:
     )
 
 
-def encode_trailer(origin: Origin, offset: int, totals: Totals, last_sequence: int) -> bytes:
+def encode_trailer(origin: Origin, offset: int, trailer: Trailer, last_sequence: int) -> bytes:
     """The trailer to write at `offset`, all records until `last_sequence` being synced."""
-    body = encode_json(
-        {
-            "records": totals.records,
-            "body_bytes": totals.body_bytes,
-            "data_bytes": totals.data_bytes,
-        }
-    )
+    totals = trailer.totals
+    fields = {
+        "records": totals.records,
+        "body_bytes": totals.body_bytes,
+        "data_bytes": totals.data_bytes,
+    }
+    if trailer.next_segment:
+        fields["next"] = trailer.next_segment
+    body = encode_json(fields)
     frame = encode_frame(origin, offset, TRAILER, body, b"", last_sequence, last_sequence)
     return frame + body
 
 
-def decode_trailer(body: bytes) -> Totals | None:
+def decode_trailer(body: bytes) -> Trailer | None:
     """What the body of a trailer says; None where it says nothing."""
-    match decode_json(body):
+    fields = decode_json(body)
+    match fields:
         case {"records": int(records), "body_bytes": int(bodies), "data_bytes": int(datas)}:
-            return Totals(records, bodies, datas)
+            following = fields.get("next", 0)
+            totals = Totals(records, bodies, datas)
+            return Trailer(totals, following) if isinstance(following, int) else None
         case _:
             return None
 

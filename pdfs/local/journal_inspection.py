@@ -23,8 +23,9 @@ from pdfs.core.record import decode
 from pdfs.disk import Disk, disk_error, open_regular, read_fully
 from pdfs.errors import DamageFound, DiskError, JournalDamaged, NotFoundError, UsageError
 from pdfs.local.checkpoint import NUMBERS, read_snapshot_state
+from pdfs.local.journal_end import Damage, TornTail
 from pdfs.local.journal_format import HEADER_SIZE, decode_header, is_uuid, parse_segment_name
-from pdfs.local.journal_loader import Damage, JournalRecord, Loaded, TornTail, load, load_segment
+from pdfs.local.journal_loader import JournalRecord, Loaded, load, load_segment
 from pdfs.local.kept import lose_damaged
 from pdfs.local.snapshot import HEAD_SIZE, SCHEMA, SNAPSHOT, decode_head
 

@@ -10,6 +10,8 @@ Rules, each by the bytes alone:
 - What any valid frame says is synced, was: also a frame behind the gap. If replay ended before the
   highest of these numbers, bytes that were on the disk have changed: that is damage. If not, it
   ended in the *tail*, where a crash may leave anything, and that is normal.
+- A segment that is gone is damage: their numbers have no gaps, each is there before the one before
+  it ends, and a trailer names the one that goes on.
 - Damage is also a segment named whole that is not exactly header, records, right trailer, zeros;
   a segment named whole behind a gap, since sealing goes oldest first; and a segment with content
   behind a header that is not as it was written, since the header was synced before the first
@@ -21,30 +23,30 @@ error before the first record, and no file is ever changed.
 """
 
 import contextlib
-import errno
-import os
-import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 from pdfs.core.ids import SessionId
-from pdfs.disk import Disk, disk_error, read_fully
-from pdfs.errors import JournalDamaged, SessionError, UsageError
+from pdfs.disk import Disk, disk_error
+from pdfs.errors import SessionError
+from pdfs.local.journal_end import Damage, End, TornTail
 from pdfs.local.journal_format import (
     FRAME_SIZE,
     HEADER,
     HEADER_SIZE,
-    SCHEMA,
     TRAILER,
     Frame,
     Header,
     SegmentName,
-    decode_header,
     decode_trailer,
     mark_of,
-    parse_segment_name,
+)
+from pdfs.local.journal_listing import (
+    JournalFile,
+    find_file,
+    list_files,
+    list_segments,
+    opened_segment,
 )
 from pdfs.local.journal_reader import Found, SegmentReader
 
@@ -63,79 +65,6 @@ class JournalRecord(NamedTuple):
     def offset(self) -> int:
         """Of its first byte in the segment."""
         return self.data_offset - len(self.body) - FRAME_SIZE
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TornTail:
-    """What a crash left behind the last record: nothing of it was ever called synced."""
-
-    file: str
-    offset: int
-    """First byte that is not part of what was replayed."""
-    size: int
-    """Bytes from there to the last one in that file that is not zero."""
-    intact_records: int
-    """Whole records behind it, not replayed since one before them is missing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Damage:
-    """Bytes that were on the disk are not there any more, or not the same."""
-
-    file: str
-    offset: int
-    """First bad byte."""
-    size: int
-    """Bytes from there to the last one in that file that is not zero."""
-    last_sequence: int
-    """Of the last record that was replayed."""
-    lost_records: int
-    """So many at least were written after that one and not replayed."""
-    intact_records: int
-    """Those of them that are still whole in the files."""
-    why: str = ""
-    """Why a whole record is not to be believed; empty for bytes that are no record."""
-
-    def __str__(self) -> str:
-        lost = "no operation is known to be lost"
-        if self.lost_records:
-            lost = (
-                f"at least {self.lost_records} operations after number {self.last_sequence} are"
-                f" lost, {self.intact_records} of them still readable behind the damage"
-            )
-        why = f"; {self.why}" if self.why else ""
-        return f"{self.file} is damaged from byte {self.offset} on ({self.size} bytes): {lost}{why}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class End:
-    """How a journal ends."""
-
-    last_sequence: int
-    """Of the last record, or of the snapshot where there is none."""
-    highest_sequence: int
-    """The highest number seen anywhere: a new journal of this session begins above it."""
-    is_whole: bool
-    """It was closed, and nothing was changed since."""
-    torn_tail: TornTail | None
-    damage: Damage | None
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    segment: SegmentName
-    header: Header | None
-    """None where the file does not begin with one as it was written."""
-    name: str
-    """Of a copy, that may be any."""
-
-    @property
-    def number(self) -> int:
-        return self.segment.number
-
-    @property
-    def is_whole(self) -> bool:
-        return self.segment.is_whole
 
 
 class _Place(NamedTuple):
@@ -161,21 +90,11 @@ def load(
     another schema, JournalDamaged for files that are not of this journal, DiskError where they
     can't be read.
     """
-    names = list_segments(directory)
-    files = [
-        _File(found, _read_header(disk, directory, found, session), str(found))
-        for found in names
-        if through < found.number <= (found.number if last is None else last)
-        and not found.is_carried
-    ]
-    for earlier, later in pairwise(files):
-        if earlier.number == later.number:
-            raise _refused(later.name, f"{earlier.name} is the same segment")
-    stages = {(f.header.project, f.header.stage) for f in files if f.header is not None}
-    if len(stages) > 1:
-        raise _refused(files[-1].name, f"the journal is one of several stages: {sorted(stages)}")
-    highest = max((name.number for name in names), default=0)
-    return Loaded(disk, directory, session, after, files, highest)
+    files = list_files(disk, directory, session=session, through=through, last=last)
+    highest = max((name.number for name in list_segments(directory)), default=0)
+    loaded = Loaded(disk, directory, session, after, files, highest)
+    loaded.expect(None if after is None else through + 1, is_end_known=last is None)
+    return loaded
 
 
 def load_segment(disk: Disk, directory: int, name: str, *, session: SessionId | None) -> "Loaded":
@@ -185,22 +104,15 @@ def load_segment(disk: Disk, directory: int, name: str, *, session: SessionId | 
     header is damaged. Raises UsageError for another schema, JournalDamaged for what is no segment
     or doesn't tell of which session, DiskError.
     """
-    segment = parse_segment_name(name) or SegmentName(0, is_whole=False)
-    header: Header | None = None
-    match decode_header(_first_block(disk, directory, name)):
-        case int(schema):
-            raise _of_schema(name, schema)
-        case Header() as header, number:
-            segment, session = segment._replace(number=number), header.session
-        case _:
-            pass
-    if session is None or not segment.number:
-        raise JournalDamaged(
-            f"{name} is damaged from byte 0 on, or no segment of a journal: it has no valid header,"
-            " and without that nothing in it can be checked"
-        )
-    file = _File(segment, header, name)
-    return Loaded(disk, directory, session, None, [file], segment.number)
+    file, session = find_file(disk, directory, name, session)
+    return Loaded(disk, directory, session, None, [file], file.number)
+
+
+class _Gone(NamedTuple):
+    number: int
+    """Of a segment that is not there, though it was."""
+    place: _Place
+    """Before the file that comes next."""
 
 
 class Loaded:
@@ -212,7 +124,7 @@ class Loaded:
         directory: int,
         session: SessionId,
         after: int | None,
-        files: Sequence[_File],
+        files: Sequence[JournalFile],
         highest_segment: int,
     ) -> None:
         """Use `load`."""
@@ -236,7 +148,22 @@ class Loaded:
         self._defect: _Place | None = None
         """First damage that shows in itself, whether or not a record is missing."""
         self._why = ""
+        self._gone: _Gone | None = None
+        self._is_end_known = False
         self._end: End | None = None
+
+    def expect(self, first: int | None, *, is_end_known: bool) -> None:
+        """No segment is missing between the first and the last; `first` is a number, if known.
+
+        With `is_end_known`, none is missing behind the last file either.
+        """
+        self._is_end_known = is_end_known
+        expected = first
+        for index, file in enumerate(self._files):
+            if expected is not None and file.number > expected:
+                self._gone = _Gone(expected, _Place(index, -1))
+                return
+            expected = file.number + 2
 
     @property
     def header(self) -> Header | None:
@@ -293,8 +220,8 @@ class Loaded:
             if self._files[index].segment.is_carried:
                 return found.frame.sequence - 1
             if found.frame.kind == TRAILER:
-                totals = decode_trailer(found.body or b"")
-                return found.frame.sequence - (0 if totals is None else totals.records)
+                trailer = decode_trailer(found.body or b"")
+                return found.frame.sequence - (0 if trailer is None else trailer.totals.records)
             is_first = (index, found.offset) == (0, HEADER_SIZE)
             return max(0, found.frame.sequence - (1 if is_first else 2))
         return 0
@@ -308,7 +235,8 @@ class Loaded:
             if sequence <= self._after:
                 continue
             if sequence != self._last + 1 and not is_carried:
-                self._stop = self._stop or self._edge or _Place(index, found.offset)
+                edge = None if self._is_gone_before(index) else self._edge
+                self._stop = self._stop or edge or _Place(index, found.offset)
                 self._has_gap = True
                 return
             self._last, self._stop = sequence, None
@@ -331,26 +259,27 @@ class Loaded:
                 self._stop, self._edge = None, place
         if has_more:
             self._stop = self._stop or place
+        if index == len(self._files) - 1 and self._is_end_known:
+            self._look_for(reader.next_segment, index + 1)
         lacks_trailer = file.is_whole and (has_more or reader.trailer is None)
         lacks_header = file.header is None and reader.used_from(HEADER_SIZE) > 0
         if lacks_trailer or lacks_header:
             self._defect = self._defect or place
 
+    def _look_for(self, number: int, index: int) -> None:
+        """Note it if the segment that goes on is gone; a live session may just have made it."""
+        numbers = {0, *(segment.number for segment in list_segments(self._directory))}
+        if number not in numbers:
+            self._gone = self._gone or _Gone(number, _Place(index, -1))
+
+    def _is_gone_before(self, index: int) -> bool:
+        return self._gone is not None and self._gone.place.file <= index
+
     def _judge(self) -> End:
         intact = self._survey(self._stop) if self._stop is not None else 0
         damage = torn_tail = None
         if self._is_damaged():
-            places = [place for place in (self._stop, self._defect) if place is not None]
-            place = min(places, default=self._edge or _Place(0, 0))
-            damage = Damage(
-                file=self._files[place.file].name,
-                offset=place.offset,
-                size=self._used_from(place),
-                last_sequence=self._last,
-                lost_records=self._highest - self._last,
-                intact_records=intact,
-                why=self._why,
-            )
+            damage = self._damage(intact)
         elif self._stop is not None:
             torn_tail = TornTail(
                 file=self._files[self._stop.file].name,
@@ -366,11 +295,30 @@ class Loaded:
             damage=damage,
         )
 
+    def _damage(self, intact: int) -> Damage:
+        gone = None if self._gone is None else self._gone.place
+        places = [place for place in (self._stop, self._defect, gone) if place is not None]
+        place = min(places, default=self._edge or _Place(0, 0))
+        is_gone = self._gone is not None and place == gone
+        missing = "" if self._gone is None else str(SegmentName(self._gone.number, is_whole=True))
+        why = f"{missing} is gone, too" if missing and not is_gone else ""
+        return Damage(
+            file=missing if is_gone else self._files[place.file].name,
+            offset=max(place.offset, 0),
+            size=0 if is_gone else self._used_from(place),
+            last_sequence=self._last,
+            lost_records=self._highest - self._last,
+            intact_records=intact,
+            why="; ".join(filter(None, (self._why, why))),
+            is_gone=is_gone,
+        )
+
     def _is_damaged(self) -> bool:
         """Something was on the disk that is not there now. All frames that matter were noted."""
         behind = self._files[self._stop.file + 1 :] if self._stop is not None else ()
         is_sealed_behind = any(file.is_whole for file in behind)
-        return self._synced > self._last or self._defect is not None or is_sealed_behind
+        has_defect = self._defect is not None or self._gone is not None
+        return self._synced > self._last or has_defect or is_sealed_behind
 
     def _survey(self, place: _Place) -> int:
         """Note every frame from `place` on; how many whole records there are behind the last."""
@@ -398,10 +346,10 @@ class Loaded:
             return reader.used_from(place.offset)
 
     @contextlib.contextmanager
-    def _reader(self, file: _File) -> Iterator[SegmentReader]:
+    def _reader(self, file: JournalFile) -> Iterator[SegmentReader]:
         header = file.header
         mark = None if header is None else mark_of(header.run)
-        with _opened(self._disk, self._directory, file.name) as descriptor:
+        with opened_segment(self._disk, self._directory, file.name) as descriptor:
             yield SegmentReader(descriptor, session=self._session, number=file.number, mark=mark)
 
 
@@ -410,74 +358,3 @@ def _record_of(segment: int, found: Found) -> JournalRecord:
     assert body is not None
     size = frame.data_size
     return JournalRecord(frame.sequence, frame.kind, body, segment, end - size, size)
-
-
-def list_segments(directory: int) -> list[SegmentName]:
-    """The segments by number, what checkpoints carried included. Raises DiskError."""
-    try:
-        names = os.listdir(directory)
-    except OSError as error:
-        raise disk_error(error, "list the journal") from error
-    return sorted(found for found in map(parse_segment_name, names) if found is not None)
-
-
-def _read_header(
-    disk: Disk, directory: int, segment: SegmentName, session: SessionId
-) -> Header | None:
-    """The header of a segment; None where it was torn or damaged. Refuses what is not ours."""
-    name = str(segment)
-    match decode_header(_first_block(disk, directory, name)):
-        case None:
-            return None
-        case int(schema):
-            raise _of_schema(name, schema)
-        case header, stated:
-            if header.session != session:
-                whose = f"session {header.session} of {header.project}/{header.stage}"
-                raise _refused(name, f"it belongs to {whose}, not to {session}")
-            if stated != segment.number:
-                raise _refused(name, f"it is a copy of segment {stated}")
-            return header
-
-
-def _first_block(disk: Disk, directory: int, name: str) -> bytes:
-    try:
-        with _opened(disk, directory, name) as descriptor:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise _refused(name, "it is not a regular file")
-            return read_fully(descriptor, HEADER_SIZE, 0)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise _refused(name, "it is a symlink, which is never followed here") from error
-        raise disk_error(error, f"read {name}") from error
-
-
-@contextlib.contextmanager
-def _opened(disk: Disk, directory: int, name: str) -> Iterator[int]:
-    """A segment; also one that a live session has sealed, and so renamed, since it was listed."""
-    flags = os.O_RDONLY | os.O_NONBLOCK
-    try:
-        descriptor = disk.open(directory, name, flags)
-    except FileNotFoundError:
-        parsed = parse_segment_name(name)
-        if parsed is None:
-            raise
-        descriptor = disk.open(directory, str(parsed._replace(is_whole=True)), flags)
-    try:
-        yield descriptor
-    finally:
-        disk.close(descriptor)
-
-
-def _of_schema(name: str, schema: int) -> UsageError:
-    return UsageError(
-        f"{name} has schema {schema}, this PDFS reads {SCHEMA}",
-        remedy="use the PDFS that wrote it, or a newer one; no file was changed",
-    )
-
-
-def _refused(name: str, why: str) -> JournalDamaged:
-    return JournalDamaged(
-        f"{name} is no segment of this journal: {why}",
-        remedy="move that file elsewhere and try again; no file was changed",
-    )

@@ -54,6 +54,8 @@ class SegmentReader:
         """First byte behind the valid header, and the records and trailer that were passed."""
         self.trailer: Frame | None = None
         """Of the trailer, if that is the last thing that was passed and it is right."""
+        self.next_segment = 0
+        """Number of the segment that goes on, by that trailer."""
 
     def records(self) -> Iterator[Found]:
         """The valid records from the beginning on; call once."""
@@ -63,15 +65,19 @@ class SegmentReader:
             if body is None or frame.kind == HEADER or frame.mark != self._mark:
                 return
             if frame.kind == TRAILER:
-                passed = Totals(count, body_bytes, data_bytes)
-                if decode_trailer(body) == passed and last_sequence in (0, frame.sequence):
-                    self.trailer, self.end = frame, end
+                if last_sequence in (0, frame.sequence):
+                    self._pass_trailer(found, Totals(count, body_bytes, data_bytes))
                 return
             count += 1
             body_bytes += frame.body_size
             data_bytes += frame.data_size
             self.end, last_sequence = end, frame.sequence
             yield found
+
+    def _pass_trailer(self, found: Found, passed: Totals) -> None:
+        stated = decode_trailer(found.body or b"")
+        if stated is not None and stated.totals == passed:
+            self.trailer, self.next_segment, self.end = found.frame, stated.next_segment, found.end
 
     def frames_from(self, offset: int) -> Iterator[Found]:
         """Every valid frame at or behind `offset`, found by its magic, whatever lies between.

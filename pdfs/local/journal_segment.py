@@ -19,6 +19,7 @@ from pdfs.local.journal_format import (
     Origin,
     SegmentName,
     Totals,
+    Trailer,
     encode_frame,
     encode_header,
     encode_trailer,
@@ -26,7 +27,7 @@ from pdfs.local.journal_format import (
 )
 
 TRAILER_ROOM: Final = 256
-"""Records leave so many of the allocated bytes: the trailer of the longest segment needs 160."""
+"""Records leave so many of the allocated bytes: the trailer of the longest segment needs 190."""
 
 
 class SyncFailed(OSError):
@@ -62,6 +63,7 @@ class SegmentWriter:
         self._origin = origin
         self._written = _Written(HEADER_SIZE, 0, Totals())
         self._allocated = allocated
+        self._next = 0
         self.descriptor = fd
 
     @property
@@ -133,6 +135,10 @@ class SegmentWriter:
         """Its first record will follow the record of that number."""
         self._written = self._written._replace(last_sequence=sequence)
 
+    def end_before(self, number: int) -> None:
+        """It takes no more records: the segment of that number, which is there, goes on."""
+        self._next = number
+
     def allocate(self, room: int) -> None:
         """Make sure that there is so much `room`."""
         missing = room - self.room
@@ -174,7 +180,7 @@ class SegmentWriter:
         All records up to `last_sequence` are synced, or carried: then this is what syncs them.
         """
         end, last_sequence, totals = self._written
-        trailer = encode_trailer(self._origin, end, totals, last_sequence)
+        trailer = encode_trailer(self._origin, end, Trailer(totals, self._next), last_sequence)
         write_fully(self._disk, self.descriptor, [trailer], end)
         self._disk.ftruncate(self.descriptor, end + len(trailer))
         fsync(self._disk, self.descriptor)

@@ -37,9 +37,11 @@ from pdfs.local.checkpoint import (
     replay_on,
 )
 from pdfs.local.journal import Journal
+from pdfs.local.journal_end import End
 from pdfs.local.journal_files import SegmentFiles
 from pdfs.local.journal_format import Header
-from pdfs.local.journal_loader import End, list_segments, load
+from pdfs.local.journal_listing import list_segments
+from pdfs.local.journal_loader import load
 from pdfs.local.journal_segment import fsync
 from pdfs.local.kept import lose_damaged, read_extent
 from pdfs.local.ledger import Fetch, Ledger, RunBlocking

@@ -10,8 +10,9 @@ from pathlib import Path
 from pdfs.core.ids import RunId, SessionId
 from pdfs.disk import Disk, OsDisk
 from pdfs.local.journal import Journal
+from pdfs.local.journal_end import End
 from pdfs.local.journal_format import Header
-from pdfs.local.journal_loader import End, load
+from pdfs.local.journal_loader import load
 
 SESSION = SessionId("5e55105e55105e55105e55105e551000")
 RUN = RunId("00000000000040008000000000000001")
@@ -61,11 +62,11 @@ class Replayed:
     highest_segment: int
 
 
-def replay(path: Path, *, after: int = 0, disk: Disk | None = None) -> Replayed:
+def replay(path: Path, *, after: int = 0, through: int = 0, disk: Disk | None = None) -> Replayed:
     """Load the journal in that directory, with the data of its records."""
     records, sequences = [], []
     with directory_of(path) as directory:
-        loaded = load(disk or OsDisk(), directory, session=SESSION, after=after)
+        loaded = load(disk or OsDisk(), directory, session=SESSION, after=after, through=through)
         files: dict[int, bytes] = {}
         for record in loaded.records():
             if record.segment not in files:

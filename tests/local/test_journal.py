@@ -401,7 +401,7 @@ def test_reading_beyond_a_segment_is_damage_and_never_short(journal: Journal) ->
 def test_a_journal_goes_on_where_an_earlier_one_ended(directory: int, tmp_path: Path) -> None:
     with Journal.create(OsDisk(), directory, HEADER) as journal:
         append_all(journal, some_records(5, seed=2))
-    with Journal.create(OsDisk(), directory, HEADER, segment=2, first_sequence=6) as journal:
+    with Journal.create(OsDisk(), directory, HEADER, segment=3, first_sequence=6) as journal:
         assert (journal.last_sequence, journal.synced_sequence) == (5, 0)
         assert journal.append(2, b"sixth").sequence == 6
         journal.sync()

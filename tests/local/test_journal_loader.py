@@ -24,6 +24,7 @@ from pdfs.local.journal_format import (
     HEADER_SIZE,
     Header,
     Totals,
+    Trailer,
     encode_frame,
     encode_header,
     encode_trailer,
@@ -609,6 +610,77 @@ def test_a_missing_segment_stops_the_replay_with_damage(tmp_path: Path) -> None:
     assert result.end.damage is not None
 
 
+def test_the_only_segment_with_records_is_missed_also_where_an_empty_one_is_behind_it(
+    tmp_path: Path,
+) -> None:
+    with directory_of(tmp_path) as directory:
+        journal = Journal.create(OsDisk(), directory, HEADER)
+        append_all(journal, some_records(4, seed=6))
+        journal.prepare()
+        journal.abandon()
+    (tmp_path / PARTIAL).unlink()
+    result = replay(tmp_path)
+    assert result.records == []
+    damage = result.end.damage
+    assert damage is not None
+    assert (damage.file, damage.is_gone, damage.lost_records) == (WHOLE, True, 0)
+    assert str(damage) == f"{WHOLE} is gone: what was done after operation number 0 is lost"
+    assert replay(tmp_path, through=2).end.damage is None, "the snapshot has what was in it"
+
+
+@pytest.mark.parametrize("is_prepared", [False, True])
+def test_the_last_segment_with_records_is_missed(tmp_path: Path, is_prepared: bool) -> None:
+    records = some_records(20, seed=6)
+    with directory_of(tmp_path) as directory:
+        journal = Journal.create(OsDisk(), directory, HEADER)
+        append_all(journal, records[:10])
+        journal.roll()
+        append_all(journal, records[10:])
+        journal.sync()
+        journal.seal()
+        if is_prepared:
+            journal.prepare()
+        journal.abandon()
+    assert replay(tmp_path).end.damage is None
+    (tmp_path / "journal-3.wal.__partial__").unlink()
+    result = replay(tmp_path)
+    assert_prefix(result, records, 10)
+    damage = result.end.damage
+    assert damage is not None
+    assert (damage.file, damage.is_gone) == ("journal-3.wal", True)
+
+
+def test_the_last_segment_of_a_closed_journal_is_missed(tmp_path: Path) -> None:
+    with (
+        directory_of(tmp_path) as directory,
+        Journal.create(OsDisk(), directory, HEADER) as journal,
+    ):
+        append_all(journal, some_records(10, seed=6))
+        journal.roll()
+        append_all(journal, some_records(10, seed=7))
+    assert replay(tmp_path).end.is_whole
+    (tmp_path / "journal-3.wal").unlink()
+    end = replay(tmp_path).end
+    assert end.damage is not None
+    assert (end.damage.file, end.is_whole) == ("journal-3.wal", False)
+
+
+def test_torn_bytes_before_a_segment_that_is_gone_are_told_with_it(tmp_path: Path) -> None:
+    with directory_of(tmp_path) as directory:
+        journal = Journal.create(OsDisk(), directory, HEADER)
+        append_all(journal, some_records(5, seed=6))
+        for _ in range(2):
+            journal.roll()
+        journal.abandon()
+    os.truncate(tmp_path / PARTIAL, (tmp_path / PARTIAL).stat().st_size - 1)
+    assert replay(tmp_path).end.damage is None
+    (tmp_path / "journal-3.wal.__partial__").unlink()
+    damage = replay(tmp_path).end.damage
+    assert damage is not None
+    assert (damage.file, damage.is_gone, damage.size > 0) == (PARTIAL, False, True)
+    assert str(damage).endswith("; journal-3.wal is gone, too")
+
+
 def test_what_the_snapshot_holds_is_not_replayed_and_may_be_damaged(tmp_path: Path) -> None:
     records = some_records(30, seed=4)
     with (
@@ -620,12 +692,12 @@ def test_what_the_snapshot_holds_is_not_replayed_and_may_be_damaged(tmp_path: Pa
             journal.roll()
     assert replay(tmp_path, after=20).sequences == list(range(21, 31))
     (tmp_path / "journal-1.wal").unlink()
-    result = replay(tmp_path, after=20)
+    result = replay(tmp_path, after=20, through=2)
     assert result.records == records[20:]
     assert result.end.damage is None
     file = tmp_path / "journal-3.wal"
     file.write_bytes(flipped(file.read_bytes(), (HEADER_SIZE + 5) * 8))
-    result = replay(tmp_path, after=20)
+    result = replay(tmp_path, after=20, through=2)
     assert result.records == records[20:]
 
 
@@ -703,7 +775,9 @@ def test_a_trailer_that_does_not_fit_its_records_is_damage(
 
 
 def trailer_after(sample: Sample, totals: Totals, last_sequence: int) -> bytes:
-    return encode_trailer(origin_of(SESSION, RUN, 1), sample.starts[-1], totals, last_sequence)
+    return encode_trailer(
+        origin_of(SESSION, RUN, 1), sample.starts[-1], Trailer(totals, 0), last_sequence
+    )
 
 
 def test_a_journal_is_read_once(sample: Sample, tmp_path: Path) -> None:

@@ -13,13 +13,18 @@ import pytest
 
 from pdfs.core.ids import TOP, Inode, PublishId
 from pdfs.core.record import Create, Kind, Publishing, SetAttributes, Unlink, Write
+from pdfs.disk import OsDisk
 from pdfs.errors import DiskError, DiskFull, JournalDamaged
+from pdfs.local.journal_format import encode_header
 from pdfs.local.ledger import Ledger
+from pdfs.local.recovery import recover
+from pdfs.local.state import StateDirectory
 from tests.conftest import Reached
 from tests.fs.sessions import SESSION, empty_tree, inline, ledger_of
 from tests.lengths import Length
 from tests.local.crashing_disk import CrashingDisk, PowerCuts, materialize
 from tests.local.faulty_disk import Fault, FaultyDisk
+from tests.local.journals import HEADER
 
 Pread = Callable[[int, int, int], bytes]
 
@@ -145,6 +150,22 @@ async def test_a_journal_whose_snapshot_is_gone_is_damage_and_stays(tmp_path: Pa
     ):
         pass
     assert files_of(path) == before
+
+
+async def test_a_session_whose_only_used_segment_is_gone_is_not_resumed_as_one_that_wrote_nothing(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "state"
+    with ledger_of(path, empty_tree, run_blocking=inline) as ledger:
+        work(ledger)
+    session = path / "sessions" / SESSION
+    (used,) = session.glob("journal-*")
+    used.unlink()
+    (session / "journal-3.wal.__partial__").write_bytes(encode_header(HEADER, 3))
+    with StateDirectory(OsDisk(), path) as state, state.open_session(SESSION) as directory:
+        found = recover(OsDisk(), directory)
+    assert found is not None
+    assert found.damage == "journal-1.wal is gone: what was done after operation number 0 is lost"
 
 
 @pytest.mark.figure(name="C3")
