@@ -81,5 +81,5 @@ def _header(session: LocalSession, ctx: StageContext) -> Header:
         stage=session.stage,
         user=session.user,
         machine=session.machine,
-        base={"bucket": session.bucket},
+        base={"bucket": session.bucket, "endpoint": session.endpoint, "reading": session.reading},
     )

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from pdfs.cli.sessions import state_of
 from pdfs.config import Configuration
 from pdfs.disk import OsDisk, opened, read_fully
 from pdfs.errors import StartFailed
+from pdfs.local.session_directory import words
 from pdfs.mount.request import MountRequest, encode_request
 
 _COMMAND: Final = (sys.executable, "-m", "pdfs.mount")
@@ -41,7 +42,7 @@ class Outcome:
 def start_daemon(request: MountRequest, on_event: Callable[[Event], None]) -> Outcome:
     """Start it; returns when its mount can be used, or its session has ended well.
 
-    Raises StartFailed. Interrupted, it ends the daemon, which keeps what was begun.
+    Raises StartFailed, DiskError. Interrupted, it ends the daemon, which keeps what was begun.
     """
     with _log_of(request.configuration) as log:
         process = subprocess.Popen(
@@ -139,9 +140,13 @@ class _Log:
 
 @contextmanager
 def _log_of(configuration: Configuration) -> Iterator[_Log]:
-    """A new file in the state directory that takes what the daemon prints."""
+    """A new file in the state directory that takes what the daemon prints. Raises DiskError."""
     disk = OsDisk()
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
-    with state_of(configuration) as state, opened(disk, state.logs, name, flags) as descriptor:
-        yield _Log(descriptor, str(configuration.state / "logs" / name))
+    path = configuration.state / "logs" / name
+    with ExitStack() as stack:
+        with words(f"write {path}"):
+            state = stack.enter_context(state_of(configuration))
+            descriptor = stack.enter_context(opened(disk, state.logs, name, flags))
+        yield _Log(descriptor, str(path))

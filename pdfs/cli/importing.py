@@ -148,7 +148,7 @@ class _Import:
         self._workspace = _Scratch(
             OsDisk(),
             state,
-            _header(configuration, ctx),
+            _header(configuration, ctx, reading.path),
             _description(configuration, ctx, reading.path),
             _fetch(ctx),
             _fetch(ctx),
@@ -222,7 +222,7 @@ class _Scratch(DiskWorkspace):
         await self.retire()
 
 
-def _header(configuration: Configuration, ctx: StageContext) -> Header:
+def _header(configuration: Configuration, ctx: StageContext, reading: str) -> Header:
     return Header(
         session=ctx.owner.session,
         run=ctx.owner.run,
@@ -230,7 +230,11 @@ def _header(configuration: Configuration, ctx: StageContext) -> Header:
         stage=ctx.keys.stage,
         user=ctx.owner.user,
         machine=ctx.owner.machine,
-        base={"bucket": configuration.bucket},
+        base={
+            "bucket": configuration.bucket,
+            "endpoint": configuration.endpoint or "",
+            "reading": reading,
+        },
     )
 
 

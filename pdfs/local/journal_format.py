@@ -35,7 +35,8 @@ those above the snapshot's `through` are through + 1, + 3, + 5, …, and one tha
                   number of the segment that goes on, which is there; not there in the last one
 
 `session` and `run` are UUIDs, 32 lower-case hex digits in the json and 16 bytes in the checksums.
-`base` says what the session started from; it is not interpreted here.
+`base` says which bucket and endpoint the session is of, and which directory an import reads; it is
+not interpreted here.
 
 A frame is valid only where it was written: session, segment, offset and sequence are under its
 checksum, and `mark` ties it to the run, so a sector of another place, session or generation of

@@ -52,6 +52,17 @@ def list_segments(directory: int) -> list[SegmentName]:
     return sorted(found for found in map(parse_segment_name, names) if found is not None)
 
 
+def newest_header(disk: Disk, directory: int, session: SessionId) -> Header | None:
+    """Of the newest segment of this session that begins with one. Raises DiskError."""
+    for segment in reversed(list_segments(directory)):
+        match decode_header(_first_block(disk, directory, str(segment))):
+            case Header() as header, _ if header.session == session:
+                return header
+            case _:
+                continue
+    return None
+
+
 def list_files(
     disk: Disk, directory: int, *, session: SessionId, through: int, last: int | None
 ) -> list[JournalFile]:

@@ -39,7 +39,6 @@ from pdfs.disk import (
     make_directory,
     make_path,
     not_followed,
-    opened,
     opened_directory,
 )
 from pdfs.errors import (
@@ -51,6 +50,7 @@ from pdfs.errors import (
     UsageError,
 )
 from pdfs.local.journal_format import is_uuid
+from pdfs.local.journal_listing import newest_header
 from pdfs.local.session_directory import LOCK, Descriptors, SessionDirectory, words
 
 logger = logging.getLogger(__name__)
@@ -224,8 +224,7 @@ class StateDirectory(Descriptors):
         except FileNotFoundError:
             raise SessionNotFound(f"there is no session {session} on this machine") from None
         try:
-            lock = self._disk.open(directory.descriptor, LOCK, os.O_RDWR | os.O_CREAT)
-            if not lock_file(directory.keep(lock)):
+            if not lock_file(directory.keep(self._open_lock(directory.descriptor, os.O_CREAT))):
                 raise LockError(
                     f"session {session} belongs to a PDFS that is running on this machine",
                     remedy="see pdfs status for where it is mounted",
@@ -257,7 +256,7 @@ class StateDirectory(Descriptors):
             ):
                 is_held = self._is_held(directory.descriptor)
                 changed = _changed_at(directory.descriptor)
-                description = directory.description()
+                description = directory.description() or self._by_journal(directory)
         except PdfsError as error:
             problem = str(error)
         return Listed(
@@ -268,12 +267,34 @@ class StateDirectory(Descriptors):
             changed=changed,
         )
 
+    def _by_journal(self, directory: SessionDirectory) -> Reader | None:
+        """What the journal says of a session whose `session.json` is gone; None without one."""
+        header = newest_header(self._disk, directory.descriptor, directory.session)
+        if header is None:
+            return None
+        named: dict[str, object] = {"bucket": "", **header.base}
+        for field in ("project", "stage", "user", "machine"):
+            named[field] = getattr(header, field)
+        return Reader(named)
+
+    def _open_lock(self, directory: int, flags: int = 0) -> int:
+        """What is read only can be held, too: so what it has is shown, and copied elsewhere."""
+        try:
+            return self._disk.open(directory, LOCK, os.O_RDWR | flags)
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            return self._disk.open(directory, LOCK, os.O_RDONLY)
+
     def _is_held(self, directory: int) -> bool:
         try:
-            with opened(self._disk, directory, LOCK, os.O_RDWR) as lock:
-                return not lock_file(lock)
+            lock = self._open_lock(directory)
         except FileNotFoundError:
             return False
+        try:
+            return not lock_file(lock)
+        finally:
+            self._disk.close(lock)
 
     @contextlib.contextmanager
     def _guarded(self, what: str) -> Iterator[None]:

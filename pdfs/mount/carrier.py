@@ -448,7 +448,7 @@ class Carrier:
     # --- what others may know ---------------------------------------------------------------------
 
     def _header(self) -> Header:
-        owner = self._ctx.owner
+        owner, configuration = self._ctx.owner, self._request.configuration
         return Header(
             session=owner.session,
             run=owner.run,
@@ -456,7 +456,7 @@ class Carrier:
             stage=self._ctx.keys.stage,
             user=owner.user,
             machine=owner.machine,
-            base={"bucket": self._request.configuration.bucket},
+            base={"bucket": configuration.bucket, "endpoint": configuration.endpoint or ""},
         )
 
     def _description(self) -> dict[str, object]:

@@ -101,8 +101,10 @@ class Hold:
     async def keep(self) -> None:
         """Renew the lock until the stage is lost."""
         failed: PdfsError | None = None
-        while self.lost is None:
+        while True:
             await trio.sleep(self._ctx.timing.renewal)
+            if self.lost is not None:
+                return
             try:
                 await self.renew()
             except LockLost as error:
@@ -116,10 +118,13 @@ class Hold:
                     self.meet(None)
 
     async def renew(self, state: LockState | None = None) -> None:
-        """Write the lock anew, with what is unpublished. Raises LockError, StoreError."""
-        pending = self._unpublished()
+        """Write the lock anew, with what is unpublished, unless it was released.
+
+        Raises LockError, StoreError.
+        """
         async with self._lock_turn:
-            await self._held.renew(state=state, pending=pending)
+            if self._held.lock.state is not LockState.RELEASED:
+                await self._held.renew(state=state, pending=self._unpublished())
 
     @property
     def _held(self) -> HeldLock:
@@ -166,7 +171,8 @@ class Hold:
         return True
 
     async def _release(self, pending: Unpublished) -> None:
-        await self._held.release(pending)
+        async with self._lock_turn:  # a renewal under way would undo it
+            await self._held.release(pending)
         self._note(notes.LockReleased(files=pending.files, bytes=pending.bytes))
 
     # --- going on ---------------------------------------------------------------------------------

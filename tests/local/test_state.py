@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
 from typing import cast
@@ -14,7 +15,7 @@ import pytest
 
 from pdfs.config import cache_path, runtime_path, state_path
 from pdfs.core.ids import SessionId
-from pdfs.disk import OsDisk
+from pdfs.disk import FILE_MODE, OsDisk
 from pdfs.errors import (
     DamageFound,
     DiskError,
@@ -188,6 +189,51 @@ def test_a_file_of_a_session_that_is_a_symlink_is_never_followed(
 
 
 # Holding a session
+
+
+class ReadOnlyDisk(OsDisk):
+    """As a file system that errors have turned read only."""
+
+    def open(self, directory: int, name: str, flags: int, mode: int = FILE_MODE) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), name)
+        return super().open(directory, name, flags, mode)
+
+
+def test_a_session_on_a_disk_that_has_turned_read_only_is_held_and_read(
+    session: SessionDirectory, tmp_path: Path
+) -> None:
+    session.describe({"stage": "planning"})
+    session.write_snapshot(b"tree")
+    with StateDirectory(ReadOnlyDisk(), PurePath(tmp_path / "pdfs")) as state:
+        assert held(state) == {SESSION: True}
+        with pytest.raises(LockError, match="running"):
+            state.open_session(SESSION)
+        session.close()
+        with state.open_session(SESSION) as opened:
+            assert snapshot_of(opened) == b"tree"
+            assert held(state) == {SESSION: True}
+            with pytest.raises(DiskError, match="Read-only"):
+                opened.describe({})
+        assert held(state) == {SESSION: False}
+
+
+def test_a_session_without_its_description_is_known_by_its_journal(
+    state: StateDirectory, session: SessionDirectory
+) -> None:
+    assert state.sessions()[0].description is None
+    header = replace(HEADER, base={"bucket": "s3://plants", "endpoint": "https://r2"})
+    Journal.create(OsDisk(), session.descriptor, header).abandon()
+    (listed,) = state.sessions()
+    assert listed.description is not None
+    told = [listed.description.text(name) for name in ("project", "stage", "user", "machine")]
+    assert told == [HEADER.project, HEADER.stage, HEADER.user, HEADER.machine]
+    assert listed.description.text("endpoint") == "https://r2"
+    assert listed.problem == ""
+    session.describe({"project": "as it was described"})
+    (listed,) = state.sessions()
+    assert listed.description is not None
+    assert listed.description.text("project") == "as it was described"
 
 
 def test_a_session_is_held_until_it_is_closed(state: StateDirectory) -> None:

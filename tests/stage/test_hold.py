@@ -1,0 +1,80 @@
+"""A hold while it ends: what renews the lock and what releases it do not undo each other."""
+
+from collections.abc import Callable
+
+import pytest
+import trio
+import trio.testing
+
+from pdfs.core import lease
+from pdfs.core.lease import Lock, Unpublished
+from pdfs.core.notes import Note
+from pdfs.errors import LockLost
+from pdfs.stage.context import StageContext
+from pdfs.stage.hold import Hold
+from pdfs.store.faulty import Fate, Request
+from tests.stage.contexts import Site, claimant_of
+
+WAITING = Unpublished(files=1, bytes=2)
+
+
+def ignored(_: object) -> None:
+    """Nobody listens."""
+
+
+async def taken(
+    ctx: StageContext, pending: Unpublished, note: Callable[[Note], None] = ignored
+) -> Hold:
+    hold = Hold(ctx, unpublished=lambda: pending, on_start=ignored, note=note)
+    await hold.take(claimant_of(ctx), None)
+    return hold
+
+
+def stored(site: Site) -> Lock | None:
+    found = site.store.objects.get(site.keys.lock)
+    return None if found is None else lease.decode(site.keys.lock, found.body)
+
+
+@pytest.mark.parametrize("pending", [Unpublished(), WAITING], ids=["marker goes", "marker stays"])
+async def test_a_lock_that_was_released_is_never_renewed(pending: Unpublished) -> None:
+    site = Site()
+    hold = await taken(site.context(), pending)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hold.keep)
+        assert await hold.leave()
+        released = stored(site)
+        await trio.sleep(5 * site.timing.renewal)
+        nursery.cancel_scope.cancel()
+    assert stored(site) == released
+    assert released is None or released.expires < site.now()
+    assert (released is None) == (not pending)
+    assert hold.trouble is None
+
+
+async def test_no_renewal_comes_between_the_steps_of_a_release() -> None:
+    site = Site()
+    begun = trio.Event()
+
+    def fate_of(request: Request) -> Fate:
+        if request.operation == "delete":
+            begun.set()
+        return Fate.FINE
+
+    async with trio.open_nursery() as late:
+        hold = await taken(site.context(store=site.behind(late, fate_of)), Unpublished())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hold.leave)
+            await begun.wait()
+            await hold.renew()
+    assert stored(site) is None
+
+
+async def test_a_lost_stage_is_not_renewed_when_the_next_renewal_is_due() -> None:
+    site = Site()
+    hold = await taken(site.context(), WAITING)
+    before = stored(site)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hold.keep)
+        await trio.testing.wait_all_tasks_blocked()
+        hold.lose(LockLost("somebody else has published", remedy=""))
+    assert stored(site) == before
