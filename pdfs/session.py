@@ -15,7 +15,7 @@ import trio
 
 from pdfs.core import notes
 from pdfs.core.generation import changed_files, holds_work, tree_of, unpublished_of
-from pdfs.core.ids import Fence, Inode, Path, first_inode
+from pdfs.core.ids import Fence, Inode, Path, Sequence, first_inode
 from pdfs.core.lease import Claimant, Lock, LockState, Unpublished
 from pdfs.core.manifest import Top, never_published
 from pdfs.core.merge import Warned
@@ -113,6 +113,8 @@ class StageSession:
         self.incomplete: dict[Path, Ranges] = {}
         """Files of an aborted session that can't be made whole, and what they lack."""
         self.warnings: list[Warned] = []
+        self._counted: tuple[Sequence, Unpublished] | None = None
+        """What is unpublished, as of that record."""
         self._is_given_back = False
         """As far as the bucket could be reached."""
         self._publishing: Unpublished | None = None
@@ -383,9 +385,13 @@ class StageSession:
         self.on_note(notes.TakenIn(changes=len(merged.records), skipped=len(merged.warnings)))
 
     def _unpublished(self) -> Unpublished:
+        """Counted anew only after another record: that takes 0.4 s for 100,000 files."""
         if self._work is None:
             return Unpublished()
-        return unpublished_of(self._work.tree, self._ctx.is_visible)
+        last = self._work.last
+        if self._counted is None or self._counted[0] != last:
+            self._counted = last, unpublished_of(self._work.tree, self._ctx.is_visible)
+        return self._counted[1]
 
     # --- publish and release ----------------------------------------------------------------------
 

@@ -58,7 +58,10 @@ class Content:
 
     def etag_at(self, path: Path) -> ETag | None:
         """The ETag of the plain object that holds this content at `path`, if one does."""
-        return next((home.etag for home in self.plain if home.path == path), None)
+        for home in self.plain:  # in this form, it takes half as long as a generator
+            if home.path == path:
+                return home.etag
+        return None
 
     @property
     def outlives_plain(self) -> bool:

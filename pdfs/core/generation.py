@@ -103,19 +103,14 @@ def draft_of(tree: Tree, is_visible: Callable[[Path], bool]) -> Draft:
     """What publishing `tree` as it is now would have to make."""
     entries: list[Entry] = []
     changed: dict[Inode, None] = {}
+    etags: dict[Path, ETag | None] = {}
     for path, node in tree.walk():
-        entry = _entry_of(path, node)
+        entries.append(_entry_of(path, node))
         if node.is_file:
             etag = _etag_in_place(tree, path, node)
-            entry = replace(entry, content=_known(node.base).with_plain())
             if not node.is_clean or (etag is None and not node.base.outlives_plain):
                 changed[node.ino] = None
-        entries.append(entry)
-    etags = {
-        path: _etag_in_place(tree, path, tree.nodes[entry.ino])
-        for entry in entries
-        if entry.content is not None and is_visible(path := entry.path)
-    }
+            etags[path] = etag if etag is None or is_visible(path) else None
     linked = relinked(entries, etags)
     return Draft(
         top=_top_of(tree.nodes[TOP]),
@@ -148,7 +143,9 @@ def _displaced(
 def _etag_in_place(tree: Tree, path: Path, node: Node) -> ETag | None:
     """The ETag of the plain object at `path`, if it holds exactly what this file holds."""
     known = tree.known.get(path)
-    if known is None or not node.is_clean or not known.is_same(node.base):
+    if known is None or not node.is_clean:
+        return None
+    if known is not node.base and not known.is_same(node.base):
         return None
     return known.etag_at(path)
 
@@ -163,6 +160,7 @@ def _entry_of(path: Path, node: Node) -> Entry:
         xattrs=dict(node.xattrs),
         target=node.target,
         rdev=node.rdev,
+        content=_known(node.base) if node.is_file else None,
     )
 
 

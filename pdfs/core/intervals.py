@@ -68,6 +68,12 @@ class Extents:
 
     __hash__ = None  # type: ignore[assignment]  # mutable, compared by value
 
+    def copy(self) -> "Extents":
+        """The same extents, to be changed without these."""
+        made = Extents()
+        made.total, made._starts, made._extents = self.total, self._starts[:], self._extents[:]
+        return made
+
     def put(self, extent: Extent) -> None:
         """Lay `extent` over what is there."""
         start, stop, _ = extent

@@ -146,9 +146,13 @@ def relinked(entries: Iterable[Entry], etags: Mapping[Path, ETag | None]) -> tup
     contents: dict[Inode, Content] = {}
     for entry in listed:
         if entry.content is not None and entry.ino not in contents:
-            contents[entry.ino] = entry.content.with_plain(*groups.get(entry.ino, ()))
+            homes = tuple(groups.get(entry.ino, ()))
+            is_so = entry.content.plain == homes
+            contents[entry.ino] = entry.content if is_so else entry.content.with_plain(*homes)
     return tuple(
-        entry if entry.content is None else replace(entry, content=contents[entry.ino])
+        entry
+        if entry.content is None or entry.content is contents[entry.ino]
+        else replace(entry, content=contents[entry.ino])
         for entry in listed
     )
 

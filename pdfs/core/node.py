@@ -75,8 +75,31 @@ class Node:
         return replace(self, entries=entries, xattrs=own_xattrs(self.xattrs))
 
     def frozen(self) -> "Node":
-        """The file as it is now: its bytes stay these, whatever is written to this one."""
-        return replace(self, extents=Extents(self.extents))
+        """The node as it is now: it stays this, whatever becomes of the other one.
+
+        Field by field, as a publish needs it of all nodes at once: `replace` takes ten times as
+        long.
+        """
+        return Node(
+            ino=self.ino,
+            kind=self.kind,
+            mode=self.mode,
+            uid=self.uid,
+            gid=self.gid,
+            atime=self.atime,
+            mtime=self.mtime,
+            ctime=self.ctime,
+            links=self.links,
+            rdev=self.rdev,
+            target=self.target,
+            xattrs=own_xattrs(self.xattrs),
+            entries=dict(self.entries) if self.entries else NO_NAMES,
+            parent=self.parent,
+            size=self.size,
+            base=self.base,
+            limit=self.limit,
+            extents=self.extents.copy() if len(self.extents) else NOT_WRITTEN,
+        )
 
     def enter(self, name: str, node: "Node") -> None:
         """Give `node` a name in this directory, which has none like it."""

@@ -205,7 +205,7 @@ def encode(plan: Plan) -> bytes:
             "user": plan.user,
             "machine": plan.machine,
             "time": plan.time,
-            "puts": [
+            "puts": (
                 {
                     "path": put.path,
                     **content_out(put.content),
@@ -215,8 +215,8 @@ def encode(plan: Plan) -> bytes:
                     "aside": put.aside,
                 }
                 for put in plan.puts
-            ],
-            "deletes": [{"path": step.path, "expect": step.expect} for step in plan.deletes],
+            ),
+            "deletes": ({"path": step.path, "expect": step.expect} for step in plan.deletes),
         }
     )
 

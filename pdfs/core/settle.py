@@ -1,7 +1,8 @@
 """What became of a committed plan, as a manifest, and as a record for the tree that is mounted.
 
 committed manifest + outcomes ──settle──▶ settled manifest
-committed + settled manifest ──settled_record──▶ record for a tree that went on meanwhile
+committed + settled manifest ──settlement_of──▶ settlement
+settlement + tree that went on meanwhile ──settled_record──▶ record for it
 """
 
 from collections.abc import Callable, Mapping
@@ -136,6 +137,11 @@ def _entering(plan: Plan, outcomes: Mapping[Path, Outcome]) -> list[tuple[Path, 
     return found
 
 
+def most_entering(plan: Plan, outcomes: Mapping[Path, Outcome]) -> int:
+    """How many inode numbers `settle` asks for at most."""
+    return sum(1 + len(ancestors(path)) for path, _ in _entering(plan, outcomes))
+
+
 def _enter(
     path: Path,
     theirs: Theirs,
@@ -163,30 +169,73 @@ def _enter(
 # --- settled manifest to tree ---------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What became of a committed generation, as far as that is the same for every tree."""
+
+    generation: int
+    contents: Mapping[Inode, Content]
+    """Of every file whose bytes were found."""
+    known: Mapping[Path, Content]
+    """What the plain objects hold, as far as that is known."""
+    moved: tuple[tuple[Inode, Path, Path], ...]
+    """Old and new name of each conflict copy."""
+    entered: tuple[Entry, ...]
+    """Objects of others, as new files."""
+
+
+def settlement_of(committed: Manifest, settled: Manifest) -> Settlement:
+    """What has to be told to a tree that stands on `committed`."""
+    was_at, now_at = _places(committed), _places(settled)
+    files = [entry for entry in settled.entries if entry.content is not None]
+    return Settlement(
+        generation=settled.generation,
+        contents={e.ino: e.content for e in files if e.content is not None and not e.lost},
+        known={
+            **{e.path: e.content for e in files if e.content is not None and e.etag is not None},
+            **settled.aside_contents(),
+        },
+        moved=tuple(
+            (ino, old, new)
+            for ino, paths in was_at.items()
+            if ino not in now_at or paths != now_at[ino]
+            for old, new in zip(
+                sorted(paths - now_at.get(ino, set())),
+                sorted(now_at.get(ino, set()) - paths),
+                strict=False,
+            )
+        ),
+        entered=tuple(entry for entry in files if entry.ino not in was_at),
+    )
+
+
+def _places(manifest: Manifest) -> dict[Inode, set[Path]]:
+    places: dict[Inode, set[Path]] = {}
+    for entry in manifest.entries:
+        places.setdefault(entry.ino, set()).add(entry.path)
+    return places
+
+
 def settled_record(
     tree: Tree,
-    committed: Manifest,
-    settled: Manifest,
+    settlement: Settlement,
     name: ObjectName,
     *,
     publish: PublishId,
     sequence: Sequence | None,
     time: int,
 ) -> Settled:
-    """What the settle of `committed` to `settled` means for a tree that may have changed since."""
-    return _Settling(tree, committed, settled, time).record(name, publish, sequence)
+    """What a settle means for a tree that may have changed since."""
+    return _Settling(tree, settlement, time).record(name, publish, sequence)
 
 
 class _Settling:
     """Collects one `Settled` record."""
 
-    def __init__(self, tree: Tree, committed: Manifest, settled: Manifest, time: int) -> None:
+    def __init__(self, tree: Tree, settlement: Settlement, time: int) -> None:
         self.tree = tree
-        self.settled = settled
+        self.settlement = settlement
         self.time = time
-        self.was_at: dict[Inode, set[Path]] = {}
-        for entry in committed.entries:
-            self.was_at.setdefault(entry.ino, set()).add(entry.path)
         self.contents: list[Content] = []
         self.index: dict[int, int] = {}
 
@@ -196,7 +245,7 @@ class _Settling:
         return Settled(
             publish=publish,
             sequence=sequence,
-            generation=self.settled.generation,
+            generation=self.settlement.generation,
             tree=name,
             bases=self._bases(),
             known=self._known(absent),
@@ -212,25 +261,17 @@ class _Settling:
         return self.index[id(content)]
 
     def _bases(self) -> tuple[tuple[Inode, int], ...]:
-        changed: dict[Inode, int] = {}
-        for entry in self.settled.entries:
-            node = self.tree.nodes.get(entry.ino)
-            if node is None or entry.content is None or entry.lost or entry.ino in changed:
-                continue
-            if not node.is_clean or node.base != entry.content:
-                changed[entry.ino] = self._place(entry.content)
-        return tuple(changed.items())
+        nodes = self.tree.nodes
+        return tuple(
+            (ino, self._place(content))
+            for ino, content in self.settlement.contents.items()
+            if (node := nodes.get(ino)) is not None
+            and not (node.is_clean and (node.base is content or node.base == content))
+        )
 
     def _moves(self) -> tuple[Rename, ...]:
         """Conflict copies: our file gives its name away, wherever it still has that name."""
-        now_at: dict[Inode, set[Path]] = {}
-        for entry in self.settled.entries:
-            now_at.setdefault(entry.ino, set()).add(entry.path)
-        moves = []
-        for ino, paths in self.was_at.items():
-            left = sorted(paths - now_at.get(ino, set()))
-            come = sorted(now_at.get(ino, set()) - paths)
-            moves += [self._move(ino, old, new) for old, new in zip(left, come, strict=False)]
+        moves = (self._move(*moved) for moved in self.settlement.moved)
         return tuple(move for move in moves if move is not None)
 
     def _move(self, ino: Inode, old: Path, new: Path) -> Rename | None:
@@ -253,9 +294,8 @@ class _Settling:
         """Their objects that can enter the tree, and the paths of those that can't now."""
         found: list[Found] = []
         absent: set[Path] = set()
-        for entry in self.settled.entries:
-            if entry.ino in self.was_at or entry.content is None:
-                continue
+        for entry in self.settlement.entered:
+            assert entry.content is not None
             holder, name = self.tree.find(parent(entry.path)), leaf(entry.path)
             if (
                 holder is None
@@ -270,14 +310,13 @@ class _Settling:
         return tuple(found), absent
 
     def _known(self, absent: set[Path]) -> tuple[tuple[Path, int], ...]:
-        now = {
-            entry.path: entry.content
-            for entry in self.settled.entries
-            if entry.content is not None and entry.etag is not None and entry.path not in absent
-        } | self.settled.aside_contents()
+        now = self.settlement.known
+        if absent:
+            now = {path: content for path, content in now.items() if path not in absent}
+        tree_knows = self.tree.known.get
         changes = [
             (path, self._place(content))
             for path, content in now.items()
-            if self.tree.known.get(path) != content
+            if (known := tree_knows(path)) is not content and known != content
         ]
         return (*changes, *((path, -1) for path in sorted(self.tree.known.keys() - now.keys())))

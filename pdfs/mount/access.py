@@ -22,7 +22,7 @@ from pdfs.core.manifest import Manifest
 from pdfs.core.plan import Plan
 from pdfs.disk import OsDisk, make_below, opened, read_fully, replace_file
 from pdfs.errors import DiskError, ProjectNotFound
-from pdfs.stage.context import Owner, Sizes, StageContext
+from pdfs.stage.context import InThread, Owner, Sizes, StageContext
 from pdfs.stage.uploads import Uploads
 from pdfs.store.directory import DirectoryStore
 from pdfs.store.objects import ObjectStore, Traits
@@ -148,6 +148,7 @@ def stage_context(
         trees=trees,
         plans=plans,
         uploads=uploads,
+        compute=InThread(),
     )
 
 

@@ -9,6 +9,7 @@ Where the root has moved on beyond that, somebody else has published since.
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from typing import assert_never
 
 from pdfs.core.generation import holds_work
@@ -18,7 +19,14 @@ from pdfs.core.plan import ConflictNames
 from pdfs.core.rebase import rebase
 from pdfs.core.record import Settled
 from pdfs.core.root import Root
-from pdfs.core.settle import Moved, SourceLost, settle, settled_record
+from pdfs.core.settle import (
+    Moved,
+    SourceLost,
+    most_entering,
+    settle,
+    settled_record,
+    settlement_of,
+)
 from pdfs.core.tree import InFlight, Tree
 from pdfs.errors import ObjectDamaged, StageMoved
 from pdfs.stage.apply import apply
@@ -154,7 +162,10 @@ async def _finish(ctx: StageContext, seen: SeenRoot, work: Work, *, ends: bool) 
         plan = await read_plan(ctx, root.plan)
         committed = await read_tree(ctx, root.tree)
     outcomes = await apply(ctx, seen, plan)
-    settled = settle(committed, plan, outcomes, new_inode=work.new_inode)
+    numbers = iter([work.new_inode() for _ in range(most_entering(plan, outcomes))])
+    new_inode = partial(next, numbers)
+    making = partial(settle, committed, plan, dict(outcomes), new_inode=new_inode)
+    settled = await ctx.compute(making)
     name = object_name(root.fence, ctx.new_id())
     with step.at(Step.SETTLE_TREE):
         await write_tree(ctx, name, replace(settled, predecessor=root.tree))
@@ -196,11 +207,11 @@ async def _tell(ctx: StageContext, work: Work, root: Root, *, is_own: bool) -> N
         return
     with step.at(Step.LOAD_TREE):
         current, committed = await read_tree(ctx, root.tree), await read_tree(ctx, base)
+    settlement = await ctx.compute(partial(settlement_of, committed, current))
     work.commit(
         settled_record(
             work.tree,
-            committed,
-            current,
+            settlement,
             root.tree,
             publish=current.publish or PublishId(root.tree),
             sequence=None if flight is None else flight.record.sequence,
@@ -261,8 +272,7 @@ def _own_commit(
     )
     return settled_record(
         tree,
-        committed,
-        replace(committed, entries=entries),
+        settlement_of(committed, replace(committed, entries=entries)),
         publish_name(publish),
         publish=publish,
         sequence=flight.record.sequence,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import trio
 
@@ -42,6 +43,35 @@ class Sizes:
     """Contents above it are sent in parts, where the store has conditions for that."""
     parallel: int = 10
     """Requests under way at once."""
+
+
+T = TypeVar("T")
+
+
+class Compute(Protocol):
+    """Calls what only computes, of values that nobody changes meanwhile.
+
+    Of a stage of 100,000 files that takes seconds: who serves one has it done in a thread, so that
+    requests go on.
+    """
+
+    async def __call__(self, call: Callable[[], T], /) -> T: ...
+
+
+async def at_once(call: Callable[[], T]) -> T:
+    """Here and now: where nobody is served meanwhile."""
+    await trio.lowlevel.checkpoint()
+    return call()
+
+
+class InThread:
+    """In a thread, one after the other. Cancelled, nobody waits for what it does."""
+
+    def __init__(self) -> None:
+        self._limit = trio.CapacityLimiter(1)
+
+    async def __call__(self, call: Callable[[], T], /) -> T:
+        return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limit)
 
 
 async def _forget(name: str, part: bytes) -> None:
@@ -95,6 +125,7 @@ class StageContext:
     unanswered: Unanswered = field(default_factory=Unanswered)
     keep: Callable[[str, bytes], Awaitable[None]] = _forget
     """Keeps a part, by its name in the cache, where it can be read without the bucket."""
+    compute: Compute = at_once
     uploads: Uploads = field(default_factory=Uploads)
     """How far the bytes are that go up; `patience` tells it of requests that failed."""
 

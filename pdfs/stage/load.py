@@ -35,7 +35,8 @@ async def read_tree(ctx: StageContext, name: ObjectName | None) -> Manifest:
         return never_published()
     if name not in ctx.trees:
         key = ctx.keys.tree(name)
-        ctx.trees[name] = core_manifest.decode(key, await _body(ctx, key))
+        body = await _body(ctx, key)
+        ctx.trees[name] = await ctx.compute(partial(core_manifest.decode, key, body))
     return ctx.trees[name]
 
 
@@ -43,14 +44,15 @@ async def read_plan(ctx: StageContext, name: ObjectName) -> Plan:
     """The plan of that name. Raises ObjectDamaged where it is gone."""
     if name not in ctx.plans:
         key = ctx.keys.plan(name)
-        ctx.plans[name] = core_plan.decode(key, await _body(ctx, key))
+        body = await _body(ctx, key)
+        ctx.plans[name] = await ctx.compute(partial(core_plan.decode, key, body))
     return ctx.plans[name]
 
 
 async def write_tree(ctx: StageContext, name: ObjectName, manifest: Manifest) -> None:
     """Make `manifest` the object of that fresh name."""
-    key, body = ctx.keys.tree(name), core_manifest.encode(manifest)
-    core_manifest.decode(key, body)  # what nobody could read must not get past here
+    key = ctx.keys.tree(name)
+    body = await ctx.compute(partial(_encoded_tree, key, manifest))
     await put_immutable(ctx, key, body, GZIP)
     ctx.trees[name] = manifest
 
@@ -58,10 +60,23 @@ async def write_tree(ctx: StageContext, name: ObjectName, manifest: Manifest) ->
 async def write_plan(ctx: StageContext, plan: Plan) -> None:
     """Make `plan` the object of its publish's name."""
     name = publish_name(plan.publish)
-    key, body = ctx.keys.plan(name), core_plan.encode(plan)
-    core_plan.decode(key, body)
+    key = ctx.keys.plan(name)
+    body = await ctx.compute(partial(_encoded_plan, key, plan))
     await put_immutable(ctx, key, body, GZIP)
     ctx.plans[name] = plan
+
+
+def _encoded_tree(key: str, manifest: Manifest) -> bytes:
+    """Its bytes, which can be read: what nobody could read must not get past here."""
+    body = core_manifest.encode(manifest)
+    core_manifest.decode(key, body)
+    return body
+
+
+def _encoded_plan(key: str, plan: Plan) -> bytes:
+    body = core_plan.encode(plan)
+    core_plan.decode(key, body)
+    return body
 
 
 async def _body(ctx: StageContext, key: str) -> bytes:

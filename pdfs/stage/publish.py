@@ -20,6 +20,7 @@ from pdfs.core.manifest import Manifest
 from pdfs.core.plan import ConflictNames, Plan, plan_steps
 from pdfs.core.record import Publishing
 from pdfs.core.root import LastPublish, Root
+from pdfs.core.tree import Tree
 from pdfs.stage.context import StageContext
 from pdfs.stage.load import read_tree, write_plan, write_tree
 from pdfs.stage.root import SeenRoot, swap_root
@@ -46,12 +47,15 @@ async def publish(
     sequence = work.last
     with work.pinned():
         work.commit(Publishing(publish=publish_id, sequence=sequence))
-        draft = draft_of(work.tree, ctx.is_visible)
-        files = _unstaged(work, draft)
-        known = replaceable(work.tree, opened)
+        frozen = work.tree.frozen()
         await work.sync()  # from here on, the tree may go on
+        draft = await ctx.compute(partial(draft_of, frozen, ctx.is_visible))
+        known = replaceable(frozen, opened)
+        files = _unstaged(work, frozen, draft)
+        del frozen
         staged = await stage_contents(ctx, seen.root.fence, files, draft.displaced)
-    manifest = manifest_of(
+    make_manifest = partial(
+        manifest_of,
         draft,
         staged.files,
         staged.displaced,
@@ -61,17 +65,18 @@ async def publish(
         time=ctx.now(),
         kept_for=ctx.timing.kept_for,
     )
-    plan = _plan(ctx, known, manifest, publish_id)
+    manifest = await ctx.compute(make_manifest)
+    plan = await ctx.compute(partial(_plan, ctx, known, manifest, publish_id))
     return await _commit(ctx, seen, manifest, plan, sequence)
 
 
-def _unstaged(work: Work, draft: Draft) -> dict[Inode, Unstaged]:
-    """The changed files as they are now, whatever is written to them while they are staged."""
+def _unstaged(work: Work, frozen: Tree, draft: Draft) -> dict[Inode, Unstaged]:
+    """The changed files as they were then, whatever is written to them while they are staged."""
     paths = {entry.ino: entry.path for entry in draft.entries}
-    frozen = {ino: work.tree.nodes[ino].frozen() for ino in draft.changed}
+    nodes = [frozen.nodes[ino] for ino in draft.changed]
     return {
-        ino: Unstaged(paths[ino], node.size, partial(work.read, node), is_kept=True)
-        for ino, node in frozen.items()
+        node.ino: Unstaged(paths[node.ino], node.size, partial(work.read, node), is_kept=True)
+        for node in nodes
     }
 
 

@@ -32,6 +32,7 @@ from pdfs.core.settle import (
     Theirs,
     settle,
     settled_record,
+    settlement_of,
 )
 from tests.core.buckets import Bucket, Committed, Plain
 from tests.core.gardens import Garden, check
@@ -167,8 +168,7 @@ def record_of(garden: Garden, before: list[Entry], after: list[Entry]) -> Settle
     old = replace(never_published(), entries=tuple(before))
     return settled_record(
         garden.tree,
-        old,
-        replace(old, entries=tuple(after), generation=1),
+        settlement_of(old, replace(old, entries=tuple(after), generation=1)),
         named("t"),
         publish=PublishId("p"),
         sequence=None,
@@ -324,8 +324,7 @@ class Story:
         flight = tree.in_flight
         record = settled_record(
             tree,
-            committed.manifest,
-            manifest,
+            settlement_of(committed.manifest, manifest),
             named(f"settled{self.bucket.count}"),
             publish=committed.plan.publish,
             sequence=flight.record.sequence if own and flight is not None else None,

@@ -97,7 +97,7 @@ async def sit_down(site: Site, ctx: StageContext) -> Person:
     started = await start(ctx, claimant_of(ctx, take_over=True))
     name = started.root.root.tree
     manifest = await read_tree(ctx, name) if name else never_published(Top(mtime=0))
-    work = _ledger(ctx, tree_of(manifest, name, uid=1000, gid=1000))
+    work = ledger_in_memory(ctx, tree_of(manifest, name, uid=1000, gid=1000))
     work.adopt(started.fence)
     editor = Editor(work, Diary(ctx.owner.session), random.Random(site.seed), 0)
     person = Person(ctx, started.root, work, editor)
@@ -106,7 +106,8 @@ async def sit_down(site: Site, ctx: StageContext) -> Person:
     return person
 
 
-def _ledger(ctx: StageContext, tree: Tree) -> Ledger:
+def ledger_in_memory(ctx: StageContext, tree: Tree) -> Ledger:
+    """A ledger that begins with `tree`."""
     disk = SimulatedDisk(ctx.owner.session, snapshot.encode(tree))
 
     async def fetch(content: Content, start: int, stop: int) -> bytes:
