@@ -28,6 +28,8 @@ from trio.testing import MockClock
 
 from tests.lengths import Length
 
+pytest_plugins = ["tests.store.running"]
+
 SEED = int(os.environ.get("PDFS_TEST_SEED", "0"))
 LENGTH = Length(os.environ.get("PDFS_TEST_LENGTH", Length.SAMPLE))
 UNTIL = float(os.environ.get("PDFS_TEST_UNTIL", "inf"))

@@ -8,7 +8,7 @@ what else it lacks is told by `Traits` and replaced by other means.
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -31,6 +31,7 @@ from pdfs.store.objects import (
     UploadId,
 )
 
+T = TypeVar("T")
 Request = Callable[[], Awaitable[None]]
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ _ROUNDS: Final = 3
 _COMPLETE_ROUNDS: Final = 8
 _VALIDITY: Final = 1.0
 _CLEANUP: Final = 30.0
+_TRIES: Final = 5
 _REMEDY: Final = "use a store that keeps conditions (AWS S3, Cloudflare R2, MinIO, versitygw, …)"
 
 
@@ -135,7 +137,7 @@ class _Scratch:
 
     def _putting(self, key: str, body: bytes, condition: Condition) -> Request:
         async def put() -> None:
-            await self._put(key, body, condition)
+            await self._store.put(key, body, condition=condition)
 
         return put
 
@@ -214,9 +216,9 @@ class _Scratch:
         etag = await self._put(key, b"body", None)
         wrong, right = IfMatch(_NO_SUCH), IfMatch(etag)
         return (
-            not await self._is_done(self._store.delete(key, condition=wrong))
+            not await self._is_done(self._delete(key, wrong))
             and await self._exists(key)
-            and await self._is_done(self._store.delete(key, condition=right))
+            and await self._is_done(self._delete(key, right))
             and not await self._exists(key)
         )
 
@@ -259,7 +261,22 @@ class _Scratch:
         return key
 
     async def _put(self, key: str, body: bytes, condition: Condition | None) -> ETag:
-        return (await self._store.put(key, body, condition=condition)).etag
+        stored = await self._in_peace(lambda: self._store.put(key, body, condition=condition))
+        return stored.etag
+
+    async def _delete(self, key: str, condition: IfMatch | None) -> None:
+        await self._in_peace(lambda: self._store.delete(key, condition=condition))
+
+    async def _in_peace(self, request: Callable[[], Awaitable[T]]) -> T:
+        """Await a request, again where the store did nothing and says when it would (R2: 429)."""
+        for _ in range(_TRIES):
+            try:
+                return await request()
+            except StoreUnavailable as error:
+                if error.sent or error.retry_after is None:
+                    raise
+                await trio.sleep(error.retry_after)
+        return await request()
 
     async def _begin(self, key: str) -> UploadId:
         upload = await self._store.create_upload(key)
@@ -267,7 +284,7 @@ class _Scratch:
         return upload
 
     async def _complete(self, key: str, condition: Condition) -> None:
-        await (await self._completing(key, condition))()
+        await self._in_peace(await self._completing(key, condition))
 
     async def _completing(self, key: str, condition: Condition) -> Request:
         """The request that completes an upload, whose parts are there."""
@@ -314,4 +331,4 @@ class _Scratch:
         for key, upload in self._uploads:
             await self._store.abort_upload(key, upload)
         for key in reversed(self._keys):  # children before parents
-            await self._store.delete(key, condition=None)
+            await self._delete(key, None)

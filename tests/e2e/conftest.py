@@ -7,30 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.machines import Bucket, Machine, directory_bucket, make_project, server_bucket
-from tests.store.servers import Server, moto_server, rclone_s3, seaweedfs
+from tests.store.running import each_server
 
 MakeMachine = Callable[..., Machine]
 
 
-@pytest.fixture(scope="session")
-def moto() -> Iterator[Server]:
-    with moto_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def seaweed() -> Iterator[Server]:
-    with seaweedfs() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def rclone() -> Iterator[Server]:
-    with rclone_s3() as server:
-        yield server
-
-
-@pytest.fixture(params=["file", "moto", "seaweed"])
+@pytest.fixture(params=each_server("file", "moto", "seaweed", "r2"))
 def any_bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Bucket:
     """Each kind of bucket in turn, empty."""
     if request.param == "file":

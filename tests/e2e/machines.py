@@ -31,6 +31,11 @@ TIMING = {
 }
 
 
+_UNCONDITIONAL = {"delete_valid": 10.0, "foreign_plan_wait": 11.0}
+"""Where DELETE takes no condition, it is signed for so long by a clock of whole seconds: on a busy
+machine, less could be over before it is sent."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
     """A bucket, as the environment names it."""
@@ -39,6 +44,8 @@ class Bucket:
     environ: Mapping[str, str]
     server: Server | None = None
     directory: Path | None = None
+    timing: Mapping[str, float] = field(default_factory=dict)
+    """Intervals that this store needs longer than `TIMING` has them."""
 
 
 def directory_bucket(path: Path) -> Bucket:
@@ -52,6 +59,7 @@ def server_bucket(server: Server, prefix: str) -> Bucket:
     return Bucket(
         kind=server.kind,
         server=server,
+        timing=_UNCONDITIONAL if server.kind in ("r2", "minio") else {},
         environ={
             "PDFS_BUCKET": f"s3://{server.bucket}/{prefix}",
             "PDFS_ENDPOINT_URL": server.endpoint,
@@ -89,7 +97,7 @@ class Machine:
             for name in ("state_home", "cache_home", "config_home", "data_home", "runtime_dir")
         }
         who = {"PDFS_MACHINE": self.name, "PDFS_USER": self.user, "HOME": str(self.home)}
-        timing = {"PDFS_TEST_TIMING": json.dumps(self.timing)}
+        timing = {"PDFS_TEST_TIMING": json.dumps({**self.timing, **self.bucket.timing})}
         return {**os.environ, **directories, **who, **timing, **self.bucket.environ, **self.extra}
 
     def run(self, *arguments: str | Path, limit: float = LIMIT) -> "Ended":

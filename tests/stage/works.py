@@ -15,6 +15,7 @@ from pdfs.stage.context import StageContext
 from pdfs.stage.end import end_session
 from pdfs.stage.fetch import fetch_span
 from pdfs.stage.load import list_stage, merge_foreign, read_tree
+from pdfs.stage.lock import HeldLock
 from pdfs.stage.publish import publish
 from pdfs.stage.root import SeenRoot, read_root
 from pdfs.stage.start import start
@@ -32,6 +33,7 @@ class Person:
     root: SeenRoot
     work: Ledger
     editor: Editor
+    lock: HeldLock
 
     async def publish(self) -> None:
         """Commit, and do no more."""
@@ -100,7 +102,7 @@ async def sit_down(site: Site, ctx: StageContext) -> Person:
     work = ledger_in_memory(ctx, tree_of(manifest, name, uid=1000, gid=1000))
     work.adopt(started.fence)
     editor = Editor(work, Diary(ctx.owner.session), random.Random(site.seed), 0)
-    person = Person(ctx, started.root, work, editor)
+    person = Person(ctx, started.root, work, editor, started.lock)
     await person.catch_up()
     await person.take_in()
     return person

@@ -1,24 +1,8 @@
-"""The stores that the suites run on; a real server that does not start fails its tests."""
+"""What the tests of stores need besides the servers of `tests.store.running`."""
 
-import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-import trio
-
-from pdfs.store.objects import ObjectStore, Traits
-from pdfs.store.probe import probe
-from pdfs.store.s3 import Access, S3Settings, S3Store, open_access
-from tests.store.servers import (
-    ACCESS_KEY,
-    SECRET_KEY,
-    Server,
-    moto_server,
-    rclone_s3,
-    seaweedfs,
-)
 
 
 @pytest.fixture
@@ -27,68 +11,3 @@ def root(tmp_path: Path) -> Path:
     made = tmp_path / "bucket"
     made.mkdir(0o700)
     return made
-
-
-@pytest.fixture(scope="session")
-def moto() -> Iterator[Server]:
-    with moto_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def seaweed() -> Iterator[Server]:
-    with seaweedfs() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def rclone() -> Iterator[Server]:
-    with rclone_s3() as server:
-        yield server
-
-
-@pytest.fixture
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that every test server takes, where all S3 tools look for them."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-
-
-def settings_of(server: Server, *, prefix: str = "") -> S3Settings:
-    return S3Settings(
-        bucket=server.bucket, prefix=prefix, endpoint=server.endpoint, region=server.region
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """What is made once per server, for it takes a while."""
-
-    access: Access
-    traits: Traits
-
-
-@pytest.fixture(scope="session")
-def opened() -> dict[str, Opened]:
-    return {}
-
-
-@pytest.fixture
-def s3_store(credentials: None, opened: dict[str, Opened]) -> Callable[[Server], S3Store]:
-    """Makes a store on a prefix of its own, with the traits that its server proved."""
-
-    def make(server: Server) -> S3Store:
-        if server.kind not in opened:
-            access = open_access(settings_of(server))
-            opened[server.kind] = Opened(access, trio.run(_traits, S3Store(access)))
-        known = opened[server.kind]
-        settings = settings_of(server, prefix=f"{uuid.uuid4().hex}/")
-        store = S3Store(replace(known.access, settings=settings))
-        store.believe(known.traits)
-        return store
-
-    return make
-
-
-async def _traits(store: ObjectStore) -> Traits:
-    return await probe(store, prefix="", ids=lambda: uuid.uuid4().hex)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import boto3
@@ -102,6 +103,34 @@ def rclone_s3() -> Iterator[Server]:
             yield server
 
 
+@contextlib.contextmanager
+def minio_server(program: Path) -> Iterator[Server]:
+    """MinIO on one directory."""
+    with _scratch() as directory:
+        (port,) = _free_ports(1)
+        data = directory / "data"
+        data.mkdir()
+        command = [str(program), "server", str(data), f"--address=127.0.0.1:{port}", "--quiet"]
+        environ = {"MINIO_ROOT_USER": ACCESS_KEY, "MINIO_ROOT_PASSWORD": SECRET_KEY}
+        environ |= {"MINIO_BROWSER": "off", "MINIO_UPDATE": "off"}
+        with _running("minio", command, port, directory, environ) as server:
+            yield server
+
+
+@contextlib.contextmanager
+def versitygw_server(program: Path) -> Iterator[Server]:
+    """versitygw on one directory; without --keep-alive it ends a connection amid an exchange."""
+    with _scratch() as directory:
+        (port,) = _free_ports(1)
+        data = directory / "data"
+        data.mkdir()
+        command = [str(program), "--port", f"127.0.0.1:{port}", "--keep-alive", "--quiet"]
+        command += ["posix", str(data)]
+        environ = {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
+        with _running("versitygw", command, port, directory, environ) as server:
+            yield server
+
+
 _SEAWEED_PORTS = (
     "s3.port",
     "s3.port.grpc",
@@ -134,13 +163,19 @@ def _scratch() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _running(kind: str, command: Sequence[str], port: int, directory: Path) -> Iterator[Server]:
+def _running(
+    kind: str,
+    command: Sequence[str],
+    port: int,
+    directory: Path,
+    environ: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Server]:
     log = directory / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
             cwd=directory,
-            env={**os.environ, "TMPDIR": str(directory)},
+            env={**os.environ, "TMPDIR": str(directory), **environ},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

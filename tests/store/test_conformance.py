@@ -30,6 +30,7 @@ from pdfs.store.objects import (
     UploadId,
 )
 from pdfs.store.s3 import S3Store
+from tests.store.running import each_server
 from tests.store.servers import Server
 
 pytestmark = pytest.mark.real_clock
@@ -55,6 +56,10 @@ _MOTO_500 = "moto 5.2 answers 500 where an upload is gone"
 _WEED_EMPTY = "SeaweedFS 4.48 keeps and lists a directory that has become empty"
 _WEED_PARENT = "SeaweedFS 4.48 takes a key below an object; only the other order is refused"
 _WEED_BACKSLASH = "SeaweedFS 4.48 stores a backslash as a slash"
+_MINIO_UPLOADS = "MinIO lists uploads under way of one whole key only, of which it is told"
+_MINIO_HIDES = "MinIO takes a key beside its child, and hides the child from listings"
+_GATEWAY_CONTROLS = "versitygw 1.8 lists keys in XML that can't hold these"
+_GATEWAY_GONE = "versitygw 1.8 says of what was not there that it is removed"
 _HOLDS, _UPLOADED, _LISTED = (
     "test_strange_keys_hold_an_object_like_any_other",
     "test_strange_keys_can_be_uploaded_in_parts_and_copied",
@@ -79,11 +84,28 @@ DEVIATIONS = {
     "test_a_key_can_take_the_place_of_its_deleted_children[seaweed]": _WEED_EMPTY,
     "test_a_key_beside_its_child_works_or_clashes_as_promised[seaweed]": _WEED_PARENT,
     "test_a_completed_upload_beside_its_parent_clashes_too[seaweed]": _WEED_PARENT,
+    "test_uploads_under_way_are_listed_below_their_prefix[minio]": _MINIO_UPLOADS,
+    "test_a_key_beside_its_child_works_or_clashes_as_promised[minio]": _MINIO_HIDES,
+    "test_a_completed_upload_beside_its_parent_clashes_too[minio]": _MINIO_HIDES,
+    f"{_HOLDS}[versitygw-controls]": _GATEWAY_CONTROLS,
+    f"{_LISTED}[versitygw-controls]": _GATEWAY_CONTROLS,
+    "test_delete_if_match_removes_only_the_version_named[versitygw]": _GATEWAY_GONE,
 }
 """What a server does otherwise than the contract says; each test fails as long as it does."""
 
 
-@pytest.fixture(params=["memory", "memory without traits", "directory", "moto", "seaweed"])
+def deviation(name: str) -> str | None:
+    """Why the test of that name fails on its server."""
+    if name.startswith(f"{_LISTED}[minio-"):
+        return _MINIO_UPLOADS
+    return DEVIATIONS.get(name.replace("r2_unlimited", "moto"))  # which plays it
+
+
+@pytest.fixture(
+    params=each_server(
+        "memory", "memory without traits", "directory", "moto", "seaweed", "r2_unlimited"
+    )
+)
 def store(
     request: pytest.FixtureRequest, tmp_path: Path, s3_store: Callable[[Server], S3Store]
 ) -> Iterator[ObjectStore]:
@@ -97,7 +119,7 @@ def store(
             made = DirectoryStore(tmp_path)
         case server:
             made = s3_store(request.getfixturevalue(server))
-    reason = DEVIATIONS.get(request.node.name)
+    reason = deviation(request.node.name)
     if reason is not None:
         request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     yield made
@@ -642,14 +664,14 @@ async def test_a_part_is_filled_from_a_span_of_another_object(store: ObjectStore
         await store.copy_part(
             "copy", begun, 1, source="the source", span=(1, PART + 1), if_match=None
         ),
-        await store.upload_part("copy", begun, 2, b"edited" * PART),
+        await store.upload_part("copy", begun, 2, b"edit" * (PART // 4)),
         await store.copy_part(
             "copy", begun, 3, source="the source", span=(PART, PART + 5), if_match=None
         ),
     ]
     await store.complete_upload("copy", begun, parts, condition=None)
     body = await body_of(store, "copy")
-    assert body == source[1 : PART + 1] + b"edited" * PART + source[PART : PART + 5]
+    assert body == source[1 : PART + 1] + b"edit" * (PART // 4) + source[PART : PART + 5]
 
 
 async def test_a_copy_from_what_is_not_there_is_refused(store: ObjectStore) -> None:

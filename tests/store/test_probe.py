@@ -26,7 +26,7 @@ from pdfs.store.objects import (
 )
 from pdfs.store.probe import SCRATCH, probe
 from pdfs.store.s3 import S3Store, open_access
-from tests.store.conftest import settings_of
+from tests.store.running import each_server, settings_of
 from tests.store.servers import Server
 
 
@@ -271,25 +271,46 @@ async def test_rclone_serve_s3_is_refused_in_words(credentials: None, rclone: Se
     await store.aclose()
 
 
-@pytest.mark.real_clock
-async def test_moto_is_seen_to_lack_what_it_lacks(credentials: None, moto: Server) -> None:
-    store = S3Store(open_access(settings_of(moto)))
-    assert await probed(store, "moto/") == Traits(
+SEEN = {
+    "moto": Traits(
         conditional_complete=False,  # If-Match is ignored
         conditional_delete=True,
         conditional_part_copy=False,
         nested_keys=True,
-    )
-    await store.aclose()
-
-
-@pytest.mark.real_clock
-async def test_seaweedfs_is_seen_to_lack_what_it_lacks(credentials: None, seaweed: Server) -> None:
-    store = S3Store(open_access(settings_of(seaweed)))
-    assert await probed(store, "seaweed/") == Traits(
+    ),
+    "seaweed": Traits(
         conditional_complete=False,  # looks before it writes
         conditional_delete=True,
         conditional_part_copy=True,
         nested_keys=False,  # no parent for a child that is there
-    )
+    ),
+    "r2": Traits(
+        conditional_complete=True,
+        conditional_delete=False,
+        conditional_part_copy=False,
+        nested_keys=True,
+    ),
+    "minio": Traits(
+        conditional_complete=True,
+        conditional_delete=False,
+        conditional_part_copy=True,
+        nested_keys=False,  # a child of an object is in no listing
+    ),
+    "versitygw": Traits(
+        conditional_complete=True,
+        conditional_delete=True,
+        conditional_part_copy=True,
+        nested_keys=False,  # 409
+    ),
+}
+
+
+@pytest.mark.real_clock
+@pytest.mark.parametrize("name", each_server("moto", "seaweed", "r2"))
+async def test_each_server_is_seen_to_do_what_it_does_and_is_left_clean(
+    credentials: None, request: pytest.FixtureRequest, name: str
+) -> None:
+    store = S3Store(open_access(settings_of(request.getfixturevalue(name), prefix="probed/")))
+    assert await probed(store) == SEEN[name]
+    assert [row.key async for page in store.list("") for row in page] == []
     await store.aclose()

@@ -377,6 +377,24 @@ async def test_a_store_that_wants_peace_says_for_how_long(store: S3Store, script
     assert error.retry_after == 11.0
 
 
+async def test_a_store_that_wants_peace_and_does_not_say_for_how_long_gets_a_second(
+    store: S3Store, script: Script
+) -> None:
+    for name in ("get", "put", "delete", "complete"):
+        script.answer = lambda _: refusal(429, "ServiceUnavailable", "Reduce your request rate")
+        error = await fault(store, CALLS[name])
+        assert isinstance(error, StoreUnavailable)
+        assert (error.retry_after, error.sent) == (1.0, False)
+
+
+async def test_a_part_beyond_the_end_of_its_source_is_no_wrong_argument(
+    store: S3Store, script: Script
+) -> None:
+    words = "Range specified is not valid for source object of size: 4"
+    script.answer = lambda _: refusal(400, "InvalidArgument", words)
+    assert isinstance(await fault(store, CALLS["copy part"]), PreconditionFailed)
+
+
 async def test_a_wrong_clock_is_told_with_its_offset(
     store: S3Store, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:

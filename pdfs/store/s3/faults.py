@@ -47,6 +47,10 @@ class Refusal:
 
 Meaning = Callable[[Refusal], StoreError]
 
+_PEACE: Final = 1.0
+"""Seconds to leave a store in peace that wants fewer requests and does not say for how long: R2
+takes one write a second to a key."""
+
 
 def judge(refusal: Refusal) -> StoreError:
     """The error to raise for a refusal."""
@@ -76,8 +80,21 @@ def _unavailable(refusal: Refusal) -> StoreError:
     return StoreUnavailable(_words(refusal), retry_after=_retry_after(refusal))
 
 
+def _argument(refusal: Refusal) -> StoreError:
+    """AWS and versitygw have no code of its own for a part that is copied from beyond the end."""
+    beyond = "Range specified is not valid for source object" in refusal.message
+    return _precondition(refusal) if beyond else _refused(refusal)
+
+
 def _not_done(refusal: Refusal) -> StoreError:
     return StoreUnavailable(_words(refusal), sent=False, retry_after=_retry_after(refusal))
+
+
+def _too_often(refusal: Refusal) -> StoreError:
+    wait = _retry_after(refusal)
+    return StoreUnavailable(
+        _words(refusal), sent=False, retry_after=_PEACE if wait is None else wait
+    )
 
 
 def _refused(refusal: Refusal) -> StoreError:
@@ -174,6 +191,7 @@ _BY_CODE: Final[Mapping[str, Meaning]] = {
     "NoSuchBucket": _no_bucket,
     "PreconditionFailed": _precondition,
     "InvalidRange": _precondition,  # the object is shorter than the one that was asked for
+    "InvalidArgument": _argument,
     "ConditionalRequestConflict": _not_done,
     "OperationAborted": _not_done,
     "BadDigest": _not_done,  # damaged on its way
@@ -210,7 +228,7 @@ _BY_STATUS: Final[Mapping[int, Meaning]] = {
     409: _not_done,
     412: _precondition,
     416: _precondition,
-    429: _unavailable,
+    429: _too_often,
     501: _refused,
     507: _full,
 }
