@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.machines import Bucket, Machine, directory_bucket, make_project, server_bucket
-from tests.store.running import each_server
+from tests.store.running import sampled_server
 
 MakeMachine = Callable[..., Machine]
 
 
-@pytest.fixture(params=each_server("file", "moto", "seaweed", "r2"))
+@pytest.fixture(params=["file", "seaweed", *sampled_server("moto", "r2")])
 def any_bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Bucket:
     """Each kind of bucket in turn, empty."""
     if request.param == "file":

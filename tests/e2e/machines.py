@@ -43,6 +43,8 @@ class Bucket:
     kind: str
     environ: Mapping[str, str]
     server: Server | None = None
+    prefix: str = ""
+    """Of the keys in the server's bucket, without the `/` at its end."""
     directory: Path | None = None
     timing: Mapping[str, float] = field(default_factory=dict)
     """Intervals that this store needs longer than `TIMING` has them."""
@@ -59,6 +61,7 @@ def server_bucket(server: Server, prefix: str) -> Bucket:
     return Bucket(
         kind=server.kind,
         server=server,
+        prefix=prefix,
         timing=_UNCONDITIONAL if server.kind in ("r2", "minio") else {},
         environ={
             "PDFS_BUCKET": f"s3://{server.bucket}/{prefix}",

@@ -16,6 +16,7 @@ import trio
 from pdfs.store.objects import ObjectStore, Traits
 from pdfs.store.probe import probe
 from pdfs.store.s3 import Access, S3Settings, S3Store, open_access
+from tests.lengths import Length
 from tests.store.r2 import r2_of
 from tests.store.servers import (
     ACCESS_KEY,
@@ -35,6 +36,13 @@ def each_server(*names: str) -> list[object]:
     """Parameters: the fixtures named, and of the servers that were built those that are there."""
     built = [name for name in ("minio", "versitygw") if _BUILT and Path(_BUILT, name).exists()]
     return [*names, *(pytest.param(name, marks=pytest.mark.built_server) for name in built)]
+
+
+def sampled_server(*names: str) -> list[object]:
+    """The same; of those named only one, another with each commit, where a sample will do."""
+    one = names[int(os.environ.get("PDFS_TEST_SEED", "0")) % len(names)]
+    is_sample = os.environ.get("PDFS_TEST_LENGTH", Length.SAMPLE) == Length.SAMPLE
+    return each_server(*((one,) if is_sample else names))
 
 
 @pytest.fixture(scope="session")
