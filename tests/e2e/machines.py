@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.store.servers import ACCESS_KEY, REGION, SECRET_KEY, Server
+from tests.store.servers import ACCESS_KEY, REGION, SECRET_KEY, Server, admin_client
 
 ROOT = Path(__file__).parents[2]
 PDFS = Path(sys.executable).with_name("pdfs")
@@ -48,6 +48,22 @@ class Bucket:
     directory: Path | None = None
     timing: Mapping[str, float] = field(default_factory=dict)
     """Intervals that this store needs longer than `TIMING` has them."""
+
+    def plain_texts(self) -> dict[str, str]:
+        """The stage's plain objects in the server's bucket, as another tool reads them."""
+        assert self.server is not None
+        top = f"{self.prefix}/{PROJECT}/planning/"
+        with contextlib.closing(admin_client(self.server)) as client:
+            pages = client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.server.bucket, Prefix=top
+            )
+            found = [row["Key"] for page in pages for row in page.get("Contents", [])]
+            return {
+                key.removeprefix(top): client.get_object(Bucket=self.server.bucket, Key=key)["Body"]
+                .read()
+                .decode()
+                for key in found
+            }
 
 
 def directory_bucket(path: Path) -> Bucket:
@@ -149,6 +165,14 @@ class Machine:
         """kill -9 of the one daemon; returns when it is gone."""
         (session,) = self.sessions()
         end_process(session["pid"])
+
+    def die(self) -> None:
+        """kill -9 of all that runs on this machine."""
+        mark = f"XDG_STATE_HOME={self.environ['XDG_STATE_HOME']}".encode()
+        for place in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if mark in place.read_bytes().split(b"\0"):
+                    os.kill(int(place.parent.name), signal.SIGKILL)
 
     def wait_released(self) -> None:
         """Return when no session is left, as after an unmount that nobody waited for."""

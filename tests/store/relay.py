@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -100,6 +101,13 @@ class Exchange:
     answered: float | None = None
     """When the answer began to be sent; None while it is under way, and without one."""
     status: int | None = None
+    carried_out: list[int] = field(default_factory=list)
+    """What the server said to it each time it was sent on."""
+
+    @property
+    def was_carried_out(self) -> bool:
+        """Whether the server did what was asked, whatever the client was told."""
+        return any(200 <= status < 300 for status in self.carried_out)
 
 
 @dataclass(slots=True)
@@ -197,7 +205,7 @@ class _Connection(BaseHTTPRequestHandler):
         )
         exchange = Exchange(asked)
         self.server.relay.exchanges.append(exchange)
-        answer = self.server.relay.rule(asked, self._forward)
+        answer = self.server.relay.rule(asked, partial(self._forward, exchange))
         if answer is None:
             self.close_connection = True
         elif isinstance(answer, Answered):
@@ -211,7 +219,7 @@ class _Connection(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _exchange  # noqa: N815 - as they are called
 
-    def _forward(self, asked: Asked) -> Answered:
+    def _forward(self, exchange: Exchange, asked: Asked) -> Answered:
         if self._behind is None:
             self._behind = http.client.HTTPConnection(*self.server.behind, timeout=GIVE_UP)
         self._behind.putrequest(
@@ -225,6 +233,7 @@ class _Connection(BaseHTTPRequestHandler):
         headers = [each for each in answer.getheaders() if each[0].lower() not in dropped]
         if answer.will_close:
             self._behind.close()
+        exchange.carried_out.append(answer.status)
         return Answered(status=answer.status, headers=headers, body=answer.read())
 
     def _send(self, answer: Answered) -> None:
