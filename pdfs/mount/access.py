@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import fields
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ from pdfs.store.silence import Silence
 if TYPE_CHECKING:
     from pdfs.store.s3 import S3Store
 
-PROBE = 2
+PROBE = 3
 """Raised whenever the probe asks more: what an older one proved is proved anew."""
 MOST_ENTRIES = 1_000_000
 """Of all manifests together that are kept in memory; of larger ones, one: 120 bytes for each."""
@@ -85,7 +86,7 @@ async def prove(configuration: Configuration, store: "S3Store | DirectoryStore")
     store.believe(traits)
 
 
-_TRAITS = ("conditional_complete", "conditional_delete", "conditional_part_copy", "nested_keys")
+_TRAITS = tuple(field.name for field in fields(Traits))
 
 
 def _remembered(directory: PurePath, name: str) -> Traits | None:

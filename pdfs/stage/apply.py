@@ -32,6 +32,7 @@ from pdfs.errors import (
 from pdfs.stage.context import StageContext
 from pdfs.stage.load import PUBLISH
 from pdfs.stage.plain import PlainPut
+from pdfs.stage.relatives import Relatives
 from pdfs.stage.root import SeenRoot, read_root
 from pdfs.stage.together import together
 from pdfs.stage.upload import Sent
@@ -88,6 +89,7 @@ class _Applying:
         self._plan = plan
         self.outcomes = _done_before(ctx, plan.publish)
         self._errors: list[StoreError] = []
+        self._relatives = Relatives(ctx)
 
     async def carry_out(self, steps_of_round: Sequence[Step]) -> None:
         """The steps of one round that are not done yet. Raises the first error of a step."""
@@ -150,11 +152,19 @@ class _Applying:
         expect: Condition = IfAbsent() if put.expect is None else IfMatch(put.expect)
         sending = PlainPut(self._ctx, self._plan.publish, put, sent)
         try:
+            if put.expect is None:
+                await self._check_relatives(put.path)
             return await self._put_until_judged(sending, put, expect)
         except KeyClash:
             return await self._put_copy(sending, put.aside, theirs=None)
         except ContentLost:
             return SourceLost()
+
+    async def _check_relatives(self, path: Path) -> None:
+        """Raise KeyClash where the store should, and does not."""
+        with steps.at(steps.Step.APPLY_JUDGE):
+            if await self._relatives.has_any(path):
+                raise KeyClash(self._ctx.keys.plain(path))
 
     async def _put_until_judged(self, sending: PlainPut, put: Put, condition: Condition) -> Outcome:
         for number in range(MOST_TRIES):
@@ -184,6 +194,7 @@ class _Applying:
             await self._check_root()
             with steps.at(steps.Step.APPLY_CONFLICT):
                 try:
+                    await self._check_relatives(path)
                     etag = await sending.send(path, condition)
                 except KeyClash:
                     return Moved(path, None, theirs)

@@ -8,7 +8,8 @@ listing is such a step of its own. What real stores do to protocols is kept:
   completed upload is the MD5 of its parts' MD5s, with their number;
 - `last_modified` and `date` are the store's time in whole `resolution`s;
 - a condition that `traits` does not promise is ignored, not refused;
-- with `nested_keys` false, `a` beside `a/b` is a KeyClash;
+- with `nested_keys` false, `a` beside `a/b` is a KeyClash; but with `hides_nested` it is taken, and
+  no listing shows `a/b`;
 - a signed delete has no effect when it arrives after its validity.
 
 A request that arrives late, twice or never is the business of a wrapper (`store.faulty`).
@@ -297,15 +298,17 @@ class MemoryStore:
                 raise PreconditionFailed(key)
             case IfMatch(etag) if found is None or found.etag != etag:
                 raise PreconditionFailed(key)
-        if found is None and not self.traits.nested_keys and self._has_relative(key):
+        refuses = not self.traits.nested_keys and not self.traits.hides_nested
+        if found is None and refuses and self._has_relative(key):
             raise KeyClash(key)
 
     def _has_relative(self, key: str) -> bool:
         """Whether there is an object whose key is parent or child of `key`."""
+        return self._has_parent(key) or any(self._keys_below(f"{key}/", ""))
+
+    def _has_parent(self, key: str) -> bool:
         above = (key[:at] for at, letter in enumerate(key) if letter == "/")
-        return any(parent in self._objects for parent in above) or any(
-            self._keys_below(f"{key}/", "")
-        )
+        return any(parent in self._objects for parent in above)
 
     def _store(
         self, key: str, body: bytes, etag: ETag, content_type: str, metadata: Mapping[str, str]
@@ -344,7 +347,8 @@ class MemoryStore:
         """Keys that start with `prefix` and are greater than `after`, in order."""
         at = max(bisect_left(self._keys, prefix), bisect_left(self._keys, f"{after}\0"))
         while at < len(self._keys) and self._keys[at].startswith(prefix):
-            yield self._keys[at]
+            if not (self.traits.hides_nested and self._has_parent(self._keys[at])):
+                yield self._keys[at]
             at += 1
 
     def _directories_below(self, prefix: str, after: str) -> Iterator[str]:

@@ -53,6 +53,8 @@ class Traits:
     """UploadPartCopy honours a condition on its source."""
     nested_keys: bool
     """`a` can exist beside `a/b`."""
+    hides_nested: bool = False
+    """Where it can't: it is taken all the same, and one of the two is in no listing any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,11 +59,13 @@ async def probe(store: ObjectStore, *, prefix: str, ids: Callable[[], str]) -> T
         await scratch.prove_if_match()
         await scratch.prove_one_winner()
         await scratch.prove_spans()
+        nested = await scratch.nest()
         traits = Traits(
             conditional_complete=await scratch.has_conditional_complete(),
             conditional_delete=await scratch.has_conditional_delete(),
             conditional_part_copy=await scratch.has_conditional_part_copy(),
-            nested_keys=await scratch.has_nested_keys(),
+            nested_keys=nested == [True, True],
+            hides_nested=None in nested,
         )
         if not traits.conditional_delete:
             await scratch.prove_signed_delete_expires()
@@ -234,12 +236,15 @@ class _Scratch:
 
         return not await self._is_done(copy(_NO_SUCH)) and await self._is_done(copy(etag))
 
-    async def has_nested_keys(self) -> bool:
-        """In both orders: some stores take the child of an object, but not the parent."""
-        first = await self._can_nest("parent", parent_first=True)
-        return first and await self._can_nest("child", parent_first=False)
+    async def nest(self) -> list[bool | None]:
+        """In both orders: some stores take the child of an object, but not the parent.
 
-    async def _can_nest(self, name: str, *, parent_first: bool) -> bool:
+        True = it works; False = it is refused; None = it is taken, and hides one of the two.
+        """
+        orders = {"parent": True, "child": False}
+        return [await self._nest(name, parent_first=first) for name, first in orders.items()]
+
+    async def _nest(self, name: str, *, parent_first: bool) -> bool | None:
         parent, child = self._key(name), self._key(f"{name}/below")
         try:
             for key in (parent, child) if parent_first else (child, parent):
@@ -247,11 +252,12 @@ class _Scratch:
         except (KeyClash, PreconditionFailed, StoreRefused):
             return False
         listed = [row.key async for page in self._store.list(parent) for row in page]
-        return (
+        both = (
             sorted(listed) == [parent, child]
             and await self._holds(parent, parent.encode())
             and await self._holds(child, child.encode())
         )
+        return both or None
 
     # Steps
 

@@ -8,7 +8,7 @@ import trio
 from pdfs.core.content import EMPTY, ETag
 from pdfs.core.ids import Path, PublishId
 from pdfs.core.plan import Delete, Plan, Put
-from pdfs.core.settle import Deleted, Done, SourceLost
+from pdfs.core.settle import Deleted, Done, Moved, SourceLost
 from pdfs.errors import LockLost, StoreRefused, StoreUnavailable
 from pdfs.stage.apply import apply
 from pdfs.stage.context import StageContext
@@ -160,3 +160,58 @@ async def test_a_delete_that_is_cancelled_without_an_answer_holds_up_the_next_tr
         await site.store.put(key, b"new", condition=None)
         await trio.sleep(100.0)
         assert site.store.objects[key].body == b"new"
+
+
+# --- where `a` beside `a/b` is taken, and a/b is in no listing any more ------------------------
+
+HIDING = replace(ALL_TRAITS, nested_keys=False, hides_nested=True)
+
+
+def listed(site: Site) -> set[str]:
+    return {site.keys.path_of(key) for key in site.store._keys_below(site.keys.plain_prefix, "")}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("plan", "plan/north.dxf"), ("plan/north.dxf", "plan"), ("a", "a/b/c/d")]
+)
+async def test_a_new_object_hides_no_other_and_is_not_hidden_itself(theirs: str, ours: str) -> None:
+    site = Site(traits=HIDING)
+    ctx = site.context()
+    started = await start(ctx, claimant_of(ctx))
+    await site.store.put(site.keys.plain(Path(theirs)), b"theirs", condition=None)
+    puts = [replace(put(path), content=EMPTY) for path in (ours, "beside.dxf")]
+    outcomes = await apply(ctx, started.root, plan_for(ctx, *puts))
+    moved = outcomes[Path(ours)]
+    assert isinstance(moved, Moved)
+    assert moved.path == Path("aside")
+    assert listed(site) == {theirs, "aside", "beside.dxf"}
+
+
+async def test_who_makes_room_for_a_new_object_himself_can_put_it_there() -> None:
+    site = Site(traits=HIDING)
+    ctx = site.context()
+    started = await start(ctx, claimant_of(ctx))
+    old = await site.store.put(site.keys.plain(Path("plan")), b"ours", condition=None)
+    new = replace(put("plan/north.dxf"), content=EMPTY)
+    plan = plan_for(ctx, new, deletes=(Delete(path=Path("plan"), expect=ETag(old.etag)),))
+    outcomes = await apply(ctx, started.root, plan)
+    assert isinstance(outcomes[Path("plan/north.dxf")], Done)
+    assert listed(site) == {"plan/north.dxf"}
+
+
+async def test_many_new_objects_in_one_directory_take_two_looks() -> None:
+    looks: list[Request] = []
+
+    def fate_of(request: Request) -> Fate:
+        looks.extend([request] if request.step is Step.APPLY_JUDGE else [])
+        return Fate.FINE
+
+    site = Site(traits=HIDING)
+    async with trio.open_nursery() as late:
+        ctx = replace(
+            site.context(store=site.behind(late, fate_of)), sizes=replace(SIZES, parallel=1)
+        )
+        started = await start(ctx, claimant_of(ctx))
+        puts = [replace(put(f"plan/{number}"), content=EMPTY) for number in range(50)]
+        await apply(ctx, started.root, plan_for(ctx, *puts))
+    assert sorted(look.operation for look in looks) == ["head", "list"]

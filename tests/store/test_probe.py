@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -171,7 +172,7 @@ async def test_a_store_proves_what_it_does(traits: Traits) -> None:
     ["conditional_complete", "conditional_delete", "conditional_part_copy", "nested_keys"],
 )
 async def test_each_trait_is_proved_by_itself(trait: str) -> None:
-    expected = Traits(**{name: name == trait for name in Traits.__slots__})
+    expected = replace(NO_TRAITS, **{trait: True})
     assert await probed(MemoryStore(now=trio.current_time, traits=expected)) == expected
 
 
@@ -294,7 +295,8 @@ SEEN = {
         conditional_complete=True,
         conditional_delete=False,
         conditional_part_copy=True,
-        nested_keys=False,  # a child of an object is in no listing
+        nested_keys=False,
+        hides_nested=True,
     ),
     "versitygw": Traits(
         conditional_complete=True,
