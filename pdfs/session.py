@@ -6,6 +6,7 @@ waits unpublished.
 """
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from functools import partial
@@ -45,6 +46,7 @@ from pdfs.stage.catch_up import (
     standing,
     superseded,
 )
+from pdfs.stage.collect import Collected, collect, collect_if_due
 from pdfs.stage.complete import Ranges, complete
 from pdfs.stage.context import StageContext
 from pdfs.stage.hold import Hold, unheard
@@ -115,6 +117,10 @@ class StageSession:
         self.warnings: list[Warned] = []
         self._counted: tuple[Sequence, Unpublished] | None = None
         """What is unpublished, as of that record."""
+        self.collects_all = False
+        """Its end collects everything that it may, however long that takes."""
+        self.collected = Collected()
+        """What its end let go."""
         self._is_given_back = False
         """As far as the bucket could be reached."""
         self._publishing: Unpublished | None = None
@@ -138,6 +144,7 @@ class StageSession:
                 if serve is None:
                     await self._drain()
                 await self._upload(work)
+                await self._collect()
             else:
                 if work is not None:
                     await self._hold.insist(partial(self._complete, work))
@@ -441,6 +448,19 @@ class StageSession:
         await self._hold.end()
         if stands is Standing.COMMITTED or self._publishing is not None:
             self._note_published()
+
+    async def _collect(self) -> None:
+        """Let go what nobody needs any more. It is short of time, and no matter where it fails."""
+        call = collect if self.collects_all else collect_if_due
+        limit = math.inf if self.collects_all else self._ctx.timing.collect
+        with trio.move_on_after(limit):
+            try:
+                self.collected = await call(self._ctx, self._hold.root)
+            except PdfsError as error:
+                self.on_note(notes.NotCollected(what=str(error)))
+        if self.collected:
+            done = self.collected
+            self.on_note(notes.Collected(objects=done.objects, bytes=done.bytes))
 
     async def _publish_once(self, work: Work) -> None:
         """Publish the tree as of now, unless there is nothing to publish."""

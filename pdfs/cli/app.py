@@ -33,6 +33,10 @@ _COMMANDS = {
         "listing",
         "List projects, the stages of a project, or the files of a stage, as last published.",
     ),
+    "check": (
+        "check",
+        "Check a stage in the bucket: name every deviation from what was published.",
+    ),
     "recover": (
         "recover",
         "Look at, publish, give up or copy out what a crash left on this machine.",

@@ -148,10 +148,10 @@ class _Import:
         self._workspace = _Scratch(
             OsDisk(),
             state,
-            _header(configuration, ctx, reading.path),
-            _description(configuration, ctx, reading.path),
-            _fetch(ctx),
-            _fetch(ctx),
+            header_of(configuration, ctx, reading.path),
+            description_of(configuration, ctx, reading.path),
+            fetch_from(ctx),
+            fetch_from(ctx),
         )
         self._session = StageSession(ctx, self._workspace)
 
@@ -222,7 +222,8 @@ class _Scratch(DiskWorkspace):
         await self.retire()
 
 
-def _header(configuration: Configuration, ctx: StageContext, reading: str) -> Header:
+def header_of(configuration: Configuration, ctx: StageContext, reading: str = "") -> Header:
+    """What the journal of a session without a mount says of it."""
     return Header(
         session=ctx.owner.session,
         run=ctx.owner.run,
@@ -238,9 +239,10 @@ def _header(configuration: Configuration, ctx: StageContext, reading: str) -> He
     )
 
 
-def _description(
-    configuration: Configuration, ctx: StageContext, reading: str
+def description_of(
+    configuration: Configuration, ctx: StageContext, reading: str = ""
 ) -> dict[str, object]:
+    """What people want to know of it."""
     return {
         "project": ctx.keys.project,
         "stage": ctx.keys.stage,
@@ -254,7 +256,7 @@ def _description(
     }
 
 
-def _fetch(ctx: StageContext) -> Callable[[Content, int, int], Awaitable[bytes]]:
+def fetch_from(ctx: StageContext) -> Callable[[Content, int, int], Awaitable[bytes]]:
     async def fetch(content: Content, start: int, stop: int) -> bytes:
         return await fetch_span(ctx, content, start, stop)
 

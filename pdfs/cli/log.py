@@ -48,6 +48,8 @@ _WORDS: Final[Mapping[str, str]] = {
     "published": "generation {generation}: {amount}{lacking}",
     "conflict": "ours is kept as {path}",
     "set_aside": "the publish ends without {path}",
+    "collected": "{objects} objects that nobody needs any more are gone ({bytes})",
+    "not_collected": "leftovers stay for now: {what}",
     "trouble": "{what}",
     "failed": "{kind}: {what}",
     "message": "{level}: {what}",

@@ -13,12 +13,15 @@ The configured prefix in front of these is added by the store.
 import unicodedata
 from dataclasses import dataclass
 
-from pdfs.core.ids import ObjectName, Path
+from pdfs.core.ids import ObjectName, Path, is_object_name
 from pdfs.errors import UsageError
 
 NAME_LIMIT = 128
 COMPONENT_LIMIT = 255
 LOCK_SUFFIX = ".lock.json"
+TREES, PLANS, CONTENTS = "trees", "plans", "contents"
+_SUFFIXES = {TREES: ".json.gz", PLANS: ".json.gz", CONTENTS: ""}
+"""Of the immutable objects in each folder of a stage's internal ones."""
 
 
 def check_name(what: str, name: str) -> str:
@@ -87,6 +90,15 @@ class StageKeys:
 
     def content(self, name: ObjectName) -> str:
         return f"{self.internal_prefix}contents/{name}"
+
+    def internal_of(self, key: str) -> tuple[str, ObjectName] | None:
+        """The folder and the name of an internal object; None for a key that is no such one's."""
+        folder, _, rest = key.removeprefix(self.internal_prefix).partition("/")
+        suffix = _SUFFIXES.get(folder)
+        if suffix is None or not rest.endswith(suffix):
+            return None
+        name = rest.removesuffix(suffix)
+        return (folder, ObjectName(name)) if is_object_name(name) else None
 
     def plain(self, path: Path) -> str:
         return f"{self.plain_prefix}{path}"

@@ -125,6 +125,23 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """Objects that nobody could need any more are gone from the bucket."""
+
+    event: ClassVar[str] = "collected"
+    objects: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotCollected:
+    """Why such objects are still there; a later session tries again."""
+
+    event: ClassVar[str] = "not_collected"
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConflictCopied:
     """Another tool changed the same file: ours is at `path`."""
 
@@ -196,6 +213,8 @@ Note = (
     | PublishBegun
     | Committed
     | Published
+    | Collected
+    | NotCollected
     | ConflictCopied
     | PutAside
     | Troubled

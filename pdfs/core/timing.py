@@ -25,7 +25,10 @@ class Timing:
     delete_valid: float = 30.0
     """How long an unconditional DELETE can be carried out after it was signed."""
     kept_for: float = 7 * 86400.0
-    """How long what a publish replaced or removed stays findable by its digest."""
+    """How long what a publish replaced or removed stays findable by its digest, and a generation
+    readable that is no longer the current one."""
+    collect: float = 10.0
+    """Longest time that the end of a session takes to let garbage go."""
     flush: float = 1.0
     """Between two background fdatasyncs of the journal."""
     read: float = 55.0

@@ -1,6 +1,6 @@
 """Reading a stage: the manifest that the root names, and what the listing says about it."""
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 
@@ -45,7 +45,13 @@ async def read_plan(ctx: StageContext, name: ObjectName) -> Plan:
     if name not in ctx.plans:
         key = ctx.keys.plan(name)
         body = await _body(ctx, key)
-        ctx.plans[name] = await ctx.compute(partial(core_plan.decode, key, body))
+        plan = await ctx.compute(partial(core_plan.decode, key, body))
+        if publish_name(plan.publish) != name:
+            raise ObjectDamaged(
+                f"{key!r} is the plan of another publish, {plan.publish}",
+                remedy="nothing was changed; bring it back from a backup of the bucket",
+            )
+        ctx.plans[name] = plan
     return ctx.plans[name]
 
 
@@ -113,11 +119,16 @@ async def list_stage(ctx: StageContext, fence: Fence) -> Listing:
     with step.at(Step.LOAD_LISTING):
         while True:
             before = await read_held_root(ctx, fence)
-            rows = await ctx.patience.ask(lambda: _rows(ctx))
+            rows = await list_plain(ctx)
             after = await read_held_root(ctx, fence)
             if before.root.id == after.root.id and after.root.plan is None:
                 return Listing(rows, fence)
             await trio.sleep(ctx.timing.backoff)
+
+
+async def list_plain(ctx: StageContext) -> tuple[Row, ...]:
+    """The plain objects, whatever the root. Raises StoreError."""
+    return await ctx.patience.ask(lambda: _rows(ctx))
 
 
 async def _rows(ctx: StageContext) -> tuple[Row, ...]:
@@ -141,14 +152,14 @@ def _ns(seconds: float) -> int:
 
 
 @dataclass(slots=True)
-class _Looked:
+class Looked:
     """What single looks made of a listing."""
 
     rows: dict[str, Row]
     echoes: dict[Path, Content]
 
 
-async def _look_closer(ctx: StageContext, tree: Tree, listing: Listing) -> _Looked:
+async def look_closer(ctx: StageContext, tree: Tree, rows: Sequence[Row]) -> Looked:
     """The listing, corrected where single objects say otherwise, and the echoes in it.
 
     A listing may be stale; the object itself is not. An *echo* is a late write of our own, from a
@@ -156,8 +167,8 @@ async def _look_closer(ctx: StageContext, tree: Tree, listing: Listing) -> _Look
     put exactly this content to this key in place of exactly the ETag that the stage has there now,
     because the content had meanwhile returned to those bytes.
     """
-    looked = _Looked({row.path: row for row in listing.rows}, {})
-    changed: set[str] = {row.path for row in differing(tree, listing.rows)}
+    looked = Looked({row.path: row for row in rows}, {})
+    changed: set[str] = {row.path for row in differing(tree, rows)}
     changed |= {path for path in tree.known if path not in looked.rows}
     with step.at(Step.LOAD_STRANGER):
         await together(
@@ -167,7 +178,7 @@ async def _look_closer(ctx: StageContext, tree: Tree, listing: Listing) -> _Look
     return looked
 
 
-async def _look_at(ctx: StageContext, tree: Tree, path: Path, looked: _Looked) -> None:
+async def _look_at(ctx: StageContext, tree: Tree, path: Path, looked: Looked) -> None:
     try:
         info = await ctx.patience.ask(lambda: ctx.store.head(ctx.keys.plain(path)))
     except ObjectNotFound:
@@ -211,9 +222,9 @@ async def merge_foreign(
     Raises LockLost where the stage is another's by now, StoreError.
     """
     if tree.base is None:
-        looked = _Looked({row.path: row for row in listing.rows}, {})
+        looked = Looked({row.path: row for row in listing.rows}, {})
     else:
-        looked = await _look_closer(ctx, tree, listing)
+        looked = await look_closer(ctx, tree, listing.rows)
         with step.at(Step.LOAD_LISTING):  # single objects were looked at since
             await read_held_root(ctx, listing.fence)
     return merge_listing(

@@ -36,6 +36,10 @@ class Step(StrEnum):
     SETTLE_TREE = "settle: write tree"
     SETTLE_ROOT = "settle: write root"
     END_ROOT = "end: write root"
+    COLLECT_LIST = "collect: list"
+    COLLECT_READ = "collect: read what is named"
+    COLLECT_CHECK_ROOT = "collect: check root"
+    COLLECT_DELETE = "collect: delete"
     RELEASE_MARK = "release: mark lock"
     RELEASE_DELETE = "release: delete lock"
 

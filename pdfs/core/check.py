@@ -1,0 +1,489 @@
+"""What a look at a whole stage means: every deviation from what was written, one by one.
+
+A *look* is what root, trees, plan, listings and, if asked for, the bytes themselves said. A
+*finding* is one deviation of one thing, with its consequence and the remedy. Its level says of
+which sort it is:
+
+    damage     bytes or names that are not what was written, or are nowhere to be found
+    foreign    what another tool did to the plain objects, as it may: the next mount takes it in
+    waiting    unfinished work of a session: the next mount, or its own resume, goes on with it
+    leftover   objects and uploads that nobody can need any more
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pdfs.core.content import Content, Digest, Packed, Plain
+from pdfs.core.garbage import Internal, Named, garbage
+from pdfs.core.generation import tree_of
+from pdfs.core.ids import Fence, Inode, ObjectName, Path
+from pdfs.core.keys import CONTENTS
+from pdfs.core.manifest import Entry, Manifest
+from pdfs.core.merge import Merged, Row, merge_listing
+from pdfs.core.plan import Plan
+from pdfs.core.record import Echoed, Found, Gone
+from pdfs.core.root import Root
+
+Home = Packed | Plain
+
+
+class Level(StrEnum):
+    """Of which sort a finding is."""
+
+    DAMAGE = "damage"
+    FOREIGN = "foreign"
+    WAITING = "waiting"
+    LEFTOVER = "leftover"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One deviation, in words."""
+
+    level: Level
+    kind: str
+    """What sort of deviation it is, for programs."""
+    path: str
+    """Of a file, or the key of another object."""
+    what: str
+    means: str
+    remedy: str
+    is_repairable: bool = False
+    """Whether a repair has something to do about it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """A tree or plan that is named and can't be read."""
+
+    key: str
+    needed: str
+    why: str
+    is_plan: bool = False
+    """The root's plan: it can be made anew from the two trees that it lies between."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """An upload that nobody goes on with."""
+
+    key: str
+    initiated: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Look:
+    """Everything that was seen of a stage while its root did not change."""
+
+    root: Root | None
+    tree: Manifest | None
+    plan: Plan | None
+    named: Named
+    unread: Sequence[Unread] = ()
+    newer: Sequence[str] = ()
+    """Keys of objects that are newer than the root can know."""
+    objects: Sequence[Internal] = ()
+    strange: Sequence[str] = ()
+    rows: Sequence[Row] = ()
+    """The plain objects."""
+    echoes: Mapping[Path, Content] = field(default_factory=dict)
+    uploads: Sequence[Upload] = ()
+    wrong: Set[tuple[Home, Digest | None]] = frozenset()
+    """Homes that were read, and have other bytes than those of this digest."""
+    broken_root: str = ""
+    """Why there is no root that can be read, where there should be one."""
+    broken_lock: str = ""
+    is_visible: Callable[[Path], bool]
+    key: Callable[[Internal], str]
+    lock_session: str = ""
+    """Of the session that has the lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Homes:
+    """Where a file's bytes are said to be, told apart by whether they are there."""
+
+    good: tuple[Home, ...]
+    bad: tuple[Home, ...]
+
+
+class Places:
+    """Which homes have what they should, by the listings and by what was read."""
+
+    def __init__(self, look: Look) -> None:
+        self._sizes = {each.name: each.size for each in look.objects if each.folder == CONTENTS}
+        self._rows = {row.path: row for row in look.rows}
+        self._wrong = look.wrong
+
+    def of(self, content: Content) -> Homes:
+        """The homes of a content; one that another tool has taken away counts as neither."""
+        good: list[Home] = []
+        bad: list[Home] = []
+        for packed in content.packed:
+            is_there = self._sizes.get(packed.name, -1) >= packed.offset + content.size
+            is_right = is_there and (packed, content.digest) not in self._wrong
+            (good if is_right else bad).append(packed)
+        for plain in content.plain:
+            row = self._rows.get(plain.path)
+            if row is not None and row.etag == plain.etag:
+                is_right = row.size == content.size and (plain, content.digest) not in self._wrong
+                (good if is_right else bad).append(plain)
+        return Homes(tuple(good), tuple(bad))
+
+    def why(self, home: Home, content: Content) -> str:
+        """What is the matter with a bad home."""
+        match home:
+            case Packed(name=name, offset=offset):
+                size = self._sizes.get(name)
+                if size is None:
+                    return f"the contents object {name} is gone"
+                if size < offset + content.size:
+                    return f"the contents object {name} has only {size} bytes"
+                return f"the contents object {name} has other bytes"
+            case Plain(path=path):
+                row = self._rows[path]
+                if row.size != content.size:
+                    return f"the plain object has {row.size} bytes, not {content.size}"
+                return "the plain object has other bytes"
+
+
+def findings(look: Look) -> list[Finding]:
+    """Every deviation, the graver ones first."""
+    found = [*_basis(look), *_unread(look)]
+    if is_judgeable(look):
+        places = Places(look)
+        found += [*_files(look, places), *_kept(look, places), *_older(look)]
+        found += [*_others(look), *_leftovers(look)]
+    found += _waiting(look)
+    order = list(Level)
+    return sorted(found, key=lambda each: order.index(each.level))
+
+
+def is_judgeable(look: Look) -> bool:
+    """Whether the root and its tree can be trusted: else nothing follows from what they say."""
+    if look.root is None or look.newer or look.broken_root:
+        return False
+    if look.root.tree is None:
+        return True
+    return look.tree is not None and look.tree.generation == look.root.generation
+
+
+# --- what the stage rests on --------------------------------------------------------------------
+
+_BACKUP = "bring it back from a backup of the bucket"
+
+
+def _damage(kind: str, path: str, what: str, means: str, remedy: str, **more: bool) -> Finding:
+    return Finding(
+        level=Level.DAMAGE, kind=kind, path=path, what=what, means=means, remedy=remedy, **more
+    )
+
+
+def _basis(look: Look) -> Iterator[Finding]:
+    if look.broken_root:
+        yield _damage(
+            "root",
+            "root.json",
+            look.broken_root,
+            "nobody can mount the stage as it was published",
+            f"change nothing; {_BACKUP}",
+        )
+    if look.broken_lock:
+        yield _damage(
+            "lock",
+            "lock",
+            look.broken_lock,
+            "nobody can take the stage",
+            "if nobody works on it: pdfs lock break",
+        )
+    for key in look.newer:
+        yield _damage(
+            "old-root",
+            key,
+            "it is newer than the root, which can't have led to it",
+            "an older root was put back, and later publishes are forgotten",
+            f"the root of that time: {_BACKUP}",
+        )
+    if look.root is not None and look.tree is not None:
+        yield from _mismatches(look.root, look.tree)
+
+
+def _mismatches(root: Root, tree: Manifest) -> Iterator[Finding]:
+    if tree.generation != root.generation:
+        yield _damage(
+            "tree",
+            str(root.tree),
+            f"it is of generation {tree.generation}, the root's is {root.generation}",
+            "another tree lies where the current one should",
+            _BACKUP,
+        )
+
+
+def _unread(look: Look) -> Iterator[Finding]:
+    for each in look.unread:
+        is_repairable = each.is_plan and is_judgeable(look)
+        yield _damage(
+            "plan" if each.is_plan else "tree",
+            each.key,
+            each.why,
+            f"it is needed by {each.needed}",
+            "pdfs check --repair makes it anew" if is_repairable else _BACKUP,
+            is_repairable=is_repairable,
+        )
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def _files(look: Look, places: Places) -> Iterator[Finding]:
+    if look.tree is None:
+        return
+    is_settled = look.root is not None and look.root.plan is None
+    for entry in look.tree.entries:
+        content = entry.content
+        if content is None or not content.size:
+            continue
+        homes = places.of(content)
+        if entry.lost or not homes.good:
+            yield from _lost(entry, content, homes, places, look)
+        else:
+            yield from _half(entry, content, homes, places)
+    if is_settled:
+        yield from _unput(look)
+
+
+def _lost(
+    entry: Entry, content: Content, homes: Homes, places: Places, look: Look
+) -> Iterator[Finding]:
+    if entry.lost and homes.good:
+        yield _damage(
+            "found",
+            entry.path,
+            "it was published as lost, and its bytes are there",
+            "other tools don't see it",
+            "pdfs check --repair puts it",
+            is_repairable=True,
+        )
+        return
+    if not homes.bad and entry.etag is not None:
+        return  # another tool's object has its place
+    why = "; ".join(places.why(home, content) for home in homes.bad)
+    yield _damage(
+        "lost",
+        entry.path,
+        why or "it was published as lost",
+        "its bytes are nowhere in the bucket: reading it fails, and its name stays",
+        "bring its object back from a backup, or the file from wherever there is a copy",
+        is_repairable=not entry.lost and (look.root is None or look.root.plan is None),
+    )
+
+
+def _half(entry: Entry, content: Content, homes: Homes, places: Places) -> Iterator[Finding]:
+    for home in homes.bad:
+        if isinstance(home, Packed):
+            kind, means = "content", "PDFS reads the file from another place, perhaps the last one"
+            remedy = "pdfs check --repair lets go of the place that is none"
+        elif home.path == entry.path:
+            kind, means = "plain", "other tools read what was never written"
+            remedy = "pdfs check --repair puts it again"
+        else:
+            continue  # told at its own name
+        why = places.why(home, content)
+        yield _damage(kind, entry.path, why, means, remedy, is_repairable=True)
+
+
+def _unput(look: Look) -> Iterator[Finding]:
+    assert look.tree is not None
+    there = {row.path for row in look.rows}
+    for entry in look.tree.entries:
+        if entry.content is None or entry.lost or entry.etag is not None:
+            continue
+        if not look.is_visible(entry.path):
+            continue
+        if entry.path not in there:
+            yield _damage(
+                "unput",
+                entry.path,
+                "it has no plain object",
+                "other tools don't see it",
+                "pdfs check --repair puts it",
+                is_repairable=True,
+            )
+            continue
+        yield Finding(
+            level=Level.FOREIGN,
+            kind="in-place",
+            path=entry.path,
+            what="another tool's object has the place of its plain object",
+            means="PDFS shows ours, other tools see theirs",
+            remedy="mount the stage and publish: theirs stays, ours becomes a conflict copy",
+        )
+
+
+def _kept(look: Look, places: Places) -> Iterator[Finding]:
+    if look.tree is None:
+        return
+    lost = {entry.content.digest for entry in look.tree.entries if entry.content and entry.lost}
+    for digest, kept in look.tree.kept.items():
+        if digest in lost:
+            continue  # told by its name
+        homes = places.of(kept.content)
+        if kept.content.size and not homes.good:
+            yield _damage(
+                "kept",
+                f"content {digest}",
+                "; ".join(places.why(home, kept.content) for home in homes.bad),
+                "it was replaced or removed, and can't be read by who still shows it",
+                "none is needed unless somebody wants it back: it would go by itself in some days",
+            )
+
+
+def _older(look: Look) -> Iterator[Finding]:
+    """Contents that only older generations, or sessions that have not ended, name."""
+    if look.tree is None:
+        return
+    told = Named()
+    told.by_tree(look.root.tree if look.root and look.root.tree else ObjectName(""), look.tree)
+    sizes = {each.name: each.size for each in look.objects if each.folder == CONTENTS}
+    for name, size in sorted(look.named.contents.items()):
+        there = sizes.get(name)
+        if name in told.contents or (there is not None and there >= size):
+            continue
+        yield _damage(
+            "older",
+            f"contents/{name}",
+            "it is gone" if there is None else f"it has only {there} bytes, not {size}",
+            "an earlier generation, a publish under way or a session that has not ended needs it",
+            _BACKUP,
+        )
+
+
+# --- what is no damage --------------------------------------------------------------------------
+
+
+def _others(look: Look) -> Iterator[Finding]:
+    """What other tools did, as the next mount will see it."""
+    if look.root is None or look.root.plan is not None or look.tree is None:
+        return
+    merged = merged_of(look)
+    for path, kind in _judged(merged, look.tree):
+        yield Finding(
+            level=Level.FOREIGN,
+            kind=kind,
+            path=path,
+            what=_WORDS[kind],
+            means="the next mount takes it in",
+            remedy="nothing needs to be done; pdfs check --repair takes it in now",
+            is_repairable=True,
+        )
+    for warned in merged.warnings:
+        yield Finding(
+            level=Level.FOREIGN,
+            kind="no-file",
+            path=warned.path,
+            what=f"another tool's object that is no file here: {warned.why}",
+            means="no mount shows it",
+            remedy="rename it, if it is needed",
+        )
+
+
+_WORDS = {
+    "made": "another tool made it",
+    "replaced": "another tool replaced it",
+    "removed": "another tool removed it",
+    "echo": "a late write of an earlier publish replaced it",
+}
+
+
+def _judged(merged: Merged, tree: Manifest) -> Iterator[tuple[Path, str]]:
+    known = {entry.path for entry in tree.entries}
+    for record in merged.records:
+        match record:
+            case Found(path=path):
+                yield path, "replaced" if path in known else "made"
+            case Gone(path=path):
+                yield path, "removed"
+            case Echoed(path=path):
+                yield path, "echo"
+            case _:
+                pass
+
+
+def merged_of(look: Look) -> Merged:
+    """What a mount would take in."""
+    assert look.root is not None
+    assert look.tree is not None
+    tree = tree_of(look.tree, look.root.tree, uid=0, gid=0)
+    numbers = iter(range(max([1, *tree.nodes]) + 1, 1 << 63))
+    return merge_listing(
+        tree,
+        look.rows,
+        busy=frozenset(),
+        echoes=look.echoes,
+        new_inode=lambda: Inode(next(numbers)),
+        time=0,
+    )
+
+
+def _waiting(look: Look) -> Iterator[Finding]:
+    if look.root is None:
+        return
+    if look.plan is not None:
+        steps = len(look.plan.puts) + len(look.plan.deletes)
+        yield Finding(
+            level=Level.WAITING,
+            kind="plan",
+            path=str(look.root.plan),
+            what=f"a publish of {look.plan.user} on {look.plan.machine} is not finished: "
+            f"{steps} plain objects are to be brought up to date",
+            means="PDFS shows the new generation, other tools don't see all of it yet",
+            remedy="the next mount finishes it; or pdfs check --repair",
+            is_repairable=is_judgeable(look),
+        )
+    for entry in look.root.sessions:
+        if entry.session == look.lock_session:
+            continue
+        yield Finding(
+            level=Level.WAITING,
+            kind="session",
+            path=entry.session,
+            what=f"a session of {entry.user} on {entry.machine} has not ended",
+            means="what it has not published, if anything, waits there",
+            remedy="on that machine: pdfs recover list",
+        )
+
+
+def _leftovers(look: Look) -> Iterator[Finding]:
+    if look.root is not None and not look.unread:
+        fence = Fence(look.root.fence + 1)
+        for each in garbage(look.objects, look.named, look.root, fence):
+            yield _leftover("object", look.key(each), "nothing names it any more")
+        for upload in look.uploads:
+            yield _leftover("upload", upload.key, "an upload that nobody goes on with")
+    for key in look.strange:
+        yield Finding(
+            level=Level.FOREIGN,
+            kind="strange",
+            path=key,
+            what="it is among PDFS's own objects, and none of them",
+            means="PDFS does not touch it",
+            remedy="remove it, if you know whose it is",
+        )
+
+
+def _leftover(kind: str, key: str, what: str) -> Finding:
+    return Finding(
+        level=Level.LEFTOVER,
+        kind=kind,
+        path=key,
+        what=what,
+        means="it takes room",
+        remedy="it goes by itself when it is old enough; or pdfs check --repair",
+        is_repairable=True,
+    )
+
+
+def is_whole(found: Iterable[Finding]) -> bool:
+    """Whether there is no damage among them."""
+    return all(each.level is not Level.DAMAGE for each in found)

@@ -1,0 +1,105 @@
+"""Every kind of damage is found; a repair loses no intact file, and a second one does nothing."""
+
+import pytest
+import trio
+
+from pdfs.core.check import Finding, Level
+from pdfs.core.ids import Path
+from pdfs.errors import ContentLost
+from pdfs.store.objects import Traits
+from tests.conftest import Reached
+from tests.simulation.world import AWS, POOR, R2
+from tests.stage.damages import DAMAGES, Damage, cut_short
+from tests.stage.stages import BIG, FILES, HIDDEN, SMALL, Stage, published
+
+EVERY_DAMAGE = pytest.mark.parametrize("name", DAMAGES)
+REDRAWN = b"drawn by anna, and again"
+
+
+def files_after(damage: Damage) -> dict[Path, bytes]:
+    """What the stage holds in spite of it."""
+    files = dict(FILES)
+    if damage.is_amid_publish:
+        files[SMALL] = files[Path("linked.dwg")] = REDRAWN
+    return files
+
+
+async def harmed(nursery: trio.Nursery, damage: Damage, traits: Traits) -> Stage:
+    stage = await published(nursery, traits)
+    if damage.is_amid_publish:
+        stage.fate.append(cut_short)
+        assert not await stage.edit(lambda visit: visit.editor.write(SMALL, REDRAWN))
+        stage.fate.clear()
+    damage.inject(stage)
+    return stage
+
+
+def is_named(damage: Damage, found: list[Finding]) -> bool:
+    return any(
+        (each.level, each.kind) == (damage.level, damage.kind) and each.path.endswith(damage.named)
+        for each in found
+    )
+
+
+async def test_a_sound_stage_has_no_findings() -> None:
+    async with trio.open_nursery() as nursery:
+        stage = await published(nursery)
+        assert not await stage.check()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.figure(name="K1")
+@EVERY_DAMAGE
+async def test_every_kind_of_damage_is_found(name: str, reached: Reached) -> None:
+    damage = DAMAGES[name]
+    async with trio.open_nursery() as nursery:
+        stage = await harmed(nursery, damage, AWS)
+        history = len(stage.world.store.history)
+        found = await stage.check()
+        assert is_named(damage, found), found
+        is_whole = all(each.level is not Level.DAMAGE for each in found)
+        assert is_whole == (damage.level is not Level.DAMAGE)
+        assert len(stage.world.store.history) == history, "a check changes nothing"
+        nursery.cancel_scope.cancel()
+    reached(1, "kinds of damage")
+
+
+@pytest.mark.figure(name="K1")
+@EVERY_DAMAGE
+async def test_a_repair_loses_no_intact_file_and_a_second_one_changes_nothing(
+    name: str, seed: int, is_full: bool
+) -> None:
+    damage, stores = DAMAGES[name], (AWS, R2, POOR)
+    chosen = (seed + list(DAMAGES).index(name)) % len(stores)
+    for traits in stores if is_full else stores[chosen : chosen + 1]:
+        await repair_twice(damage, traits)
+
+
+async def repair_twice(damage: Damage, traits: Traits) -> None:
+    async with trio.open_nursery() as nursery:
+        stage = await harmed(nursery, damage, traits)
+        await stage.repair_all()
+        found = await stage.check()
+        stays = not damage.is_repairable or damage.kind == "lost"
+        assert is_named(damage, found) == stays, found
+        if damage.is_repairable:
+            await check_files(stage, damage, found)
+        history = len(stage.world.store.history)
+        assert await stage.repair_all() == 0
+        assert len(stage.world.store.history) == history
+        nursery.cancel_scope.cancel()
+
+
+async def check_files(stage: Stage, damage: Damage, found: list[Finding]) -> None:
+    """Every file is as it was, to PDFS and to other tools, or named as lost, or theirs."""
+    for path, data in files_after(damage).items():
+        if path in damage.lost:
+            assert stage.entry(path).lost, "its name stays"
+            assert any(each.path == path and each.kind == "lost" for each in found)
+            with pytest.raises(ContentLost):
+                await stage.read(path)
+        elif not (damage.is_taken_in and path.endswith("b.dxf")):
+            assert await stage.read(path) == data, path
+            key = stage.world.keys.plain(path)
+            assert path == HIDDEN or stage.world.store.objects[key].body == data
+    assert stage.entry(BIG).content is not None
