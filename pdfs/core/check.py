@@ -81,6 +81,8 @@ class Look:
     plan: Plan | None
     named: Named
     unread: Sequence[Unread] = ()
+    lacking: Mapping[ObjectName, Set[Digest]] = field(default_factory=dict)
+    """Contents that a contents object should have, by some tree, and by the listing has not."""
     newer: Sequence[str] = ()
     """Keys of objects that are newer than the root can know."""
     objects: Sequence[Internal] = ()
@@ -340,23 +342,19 @@ def _kept(look: Look, places: Places) -> Iterator[Finding]:
 
 
 def _older(look: Look) -> Iterator[Finding]:
-    """Contents that only older generations, or sessions that have not ended, name."""
+    """What only older generations, or sessions that have not ended, name, and nobody has."""
     if look.tree is None:
         return
-    told = Named()
-    told.by_tree(look.root.tree if look.root and look.root.tree else ObjectName(""), look.tree)
-    sizes = {each.name: each.size for each in look.objects if each.folder == CONTENTS}
-    for name, size in sorted(look.named.contents.items()):
-        there = sizes.get(name)
-        if name in told.contents or (there is not None and there >= size):
-            continue
-        yield _damage(
-            "older",
-            f"contents/{name}",
-            "it is gone" if there is None else f"it has only {there} bytes, not {size}",
-            "an earlier generation, a publish under way or a session that has not ended needs it",
-            _BACKUP,
-        )
+    told = {digest for content in look.tree.contents() if (digest := content.digest) is not None}
+    for name, digests in sorted(look.lacking.items()):
+        if digests - told:
+            yield _damage(
+                "older",
+                f"contents/{name}",
+                "it is gone, or is too short",
+                "an earlier generation, or a session that has not ended, needs it",
+                _BACKUP,
+            )
 
 
 # --- what is no damage --------------------------------------------------------------------------

@@ -49,11 +49,8 @@ class Named:
         self.trees.add(name)
         if manifest.publish is not None:
             self.plans.add(publish_name(manifest.publish))
-        for entry in manifest.entries:
-            if entry.content is not None:
-                self._by_content(entry.content)
-        for kept in manifest.kept.values():
-            self._by_content(kept.content)
+        for content in manifest.contents():
+            self._by_content(content)
 
     def by_plan(self, name: ObjectName, plan: Plan) -> None:
         """Add a plan and the contents that it puts."""

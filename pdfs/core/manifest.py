@@ -31,7 +31,7 @@
 import base64
 import binascii
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -117,6 +117,11 @@ class Manifest:
             for path, etag in self.aside.items()
             if etag is not None
         }
+
+    def contents(self) -> Iterator[Content]:
+        """Every content that it names, what was kept included."""
+        yield from (entry.content for entry in self.entries if entry.content is not None)
+        yield from (kept.content for kept in self.kept.values())
 
     def homes_of(self, digest: Digest) -> Content | None:
         """A content of this digest with homes that this generation knows, if it knows any."""

@@ -69,6 +69,7 @@ async def _look(ctx: StageContext, root: Root | None, broken: str) -> Look:
         plan=found.plan,
         named=found.named,
         unread=[_unread(ctx, root, there, fault) for fault in found.faults],
+        lacking=found.lacking,
         newer=[str(name) for name in found.newer],
         objects=there.objects,
         strange=there.strange,

@@ -6,9 +6,10 @@ Reads only. By which rule something is named: `core.garbage`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pdfs.core.content import Digest
 from pdfs.core.garbage import Internal, Named, is_in_use
 from pdfs.core.ids import ObjectName, PublishId, fence_of, publish_name
-from pdfs.core.keys import TREES
+from pdfs.core.keys import CONTENTS, TREES
 from pdfs.core.manifest import Manifest
 from pdfs.core.plan import Plan
 from pdfs.core.root import Root
@@ -84,6 +85,8 @@ class Survey:
     """Objects that this root can't have led to: it is an older one than they are."""
     settled: dict[PublishId, float] = field(default_factory=dict)
     """When the plan of each publish was carried out, at the latest."""
+    lacking: dict[ObjectName, set[Digest]] = field(default_factory=dict)
+    """What a contents object should have, by some tree, and by the listing has not."""
     tree: Manifest | None = None
     """The root's."""
     plan: Plan | None = None
@@ -114,6 +117,7 @@ class _Surveying:
         self._there = there
         self._oldest = root.generation
         """The generation of the oldest base of a session."""
+        self._sizes = {each.name: each.size for each in there.objects if each.folder == CONTENTS}
         self.survey = Survey()
 
     async def follow_root(self) -> None:
@@ -157,9 +161,20 @@ class _Surveying:
                 self.survey.faults.append(Fault(name=name, needed=needed, error=error))
             return None
         self.survey.named.by_tree(name, manifest)
+        self._note_lacking(manifest)
         if manifest.publish is not None and name != publish_name(manifest.publish):
             self.survey.settled[manifest.publish] = self._there.written.get(name, 0.0)
         return manifest
+
+    def _note_lacking(self, manifest: Manifest) -> None:
+        named = self.survey.named.contents.items()
+        if all(self._sizes.get(name, -1) >= size for name, size in named):
+            return
+        for content in manifest.contents():
+            for home in content.packed:
+                is_there = self._sizes.get(home.name, -1) >= home.offset + content.size
+                if not is_there and content.digest is not None:
+                    self.survey.lacking.setdefault(home.name, set()).add(content.digest)
 
     async def look_for_newer(self) -> None:
         """A root that was brought back, or began anew, knows nothing of what came after it."""

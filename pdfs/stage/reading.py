@@ -52,13 +52,12 @@ async def wrong_homes(ctx: StageContext, look: Look) -> Wrong:
 def _homes(look: Look) -> Iterator[tuple[Home, Content]]:
     """Each home once, with a content that is known by its digest."""
     assert look.tree is not None
-    contents = [entry.content for entry in look.tree.entries]
-    contents += [kept.content for kept in look.tree.kept.values()]
+    contents = list(look.tree.contents())
     contents += [] if look.plan is None else [put.content for put in look.plan.puts]
     seen: Wrong = set()
     homes: tuple[Home, ...]
     for content in contents:
-        if content is None or content.digest is None or not content.size:
+        if content.digest is None or not content.size:
             continue
         homes = (*content.packed, *content.plain)
         for home in homes:

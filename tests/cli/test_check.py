@@ -45,7 +45,7 @@ def test_damage_is_named_with_exit_code_11_and_repaired(run: Run, bucket: Path) 
     found = json.loads(run("check", "Plant", "--json").stdout)["findings"]
     assert [(each["level"], each["kind"]) for each in found] == [("damage", "content")] * 2
     said = run("check", "Plant", "--repair")
-    assert said.exit_code == 0
+    assert said.exit_code == 0, said.output
     assert said.stdout.startswith("repaired: drawings/a.dxf: ")
     assert said.stdout.endswith("\nPlant/planning: no damage\n")
     assert run("check", "Plant", "--read").output == "Plant/planning: no damage\n"
