@@ -48,6 +48,8 @@ EACH: list[notes.Note] = [
     notes.PublishBegun(files=2, bytes=2048),
     notes.Committed(generation=42),
     notes.Published(generation=42, files=2, bytes=2048, missing=1),
+    notes.Collected(objects=3, bytes=2048),
+    notes.NotCollected(what="the bucket answers 503"),
     notes.ConflictCopied(path=StagePath("a\x1b[2J\udcff.dxf")),
     notes.PutAside(path=StagePath("a")),
     notes.Troubled(kind="StoreUnavailable", what="the bucket does not answer"),
@@ -89,8 +91,11 @@ def test_every_kind_of_event_is_shown_in_words(run: Run, configuration: Configur
         "generation 42: 2 files (2.0 KiB), 1 of its files without their bytes",
         "3 parts (3.0 MiB)",
         "ours is kept as a\\x1b[2J\\udcff.dxf",
+        "the publish ends without a",
         "error: the journal is damaged",
-        "20 lines, 0 lost",
+        "3 objects that nobody needs any more are gone (2.0 KiB)",
+        "leftovers stay for now: the bucket answers 503",
+        "22 lines, 0 lost",
     ):
         assert words in said.stdout
 

@@ -18,6 +18,12 @@ from tests.simulation.oracle import check_everything
 from tests.simulation.world import Visit, World, idle, new_world
 
 NAMES = [Path(name) for name in ("a.dwg", "b.dwg", "dir/c.dwg", "dir/d.dxf", "new/e.txt", "g")]
+COLLECTS = {
+    Step.COLLECT_LIST,
+    Step.COLLECT_READ,
+    Step.COLLECT_CHECK_ROOT,
+    Step.COLLECT_DELETE,
+}
 
 
 @dataclass(slots=True)
@@ -74,6 +80,9 @@ async def tell(seed: int, traits: Traits, fault: Fault) -> Told:
         await world.visit_until_crash(bert, _edit)
         await world.visit_somehow(anna, _edit)
         await world.visit_somehow(bert, idle)
+        if fault.step in COLLECTS:
+            await trio.sleep(15 * 86400.0)  # so long that there is something to collect
+            await world.visit_somehow(bert, _edit)
         await come_to_rest(world)
         nursery.cancel_scope.cancel()
     check_everything(world)

@@ -25,6 +25,7 @@ from tests.conftest import Reached
 from tests.lengths import Length
 from tests.simulation.conftest import HITS
 from tests.simulation.crowd import Weather, edit_alone, meet
+from tests.simulation.decay import decay
 from tests.simulation.handover import hand_over
 from tests.simulation.incidents import (
     MOVED,
@@ -52,6 +53,9 @@ READS = {
     Step.APPLY_CHECK_ROOT,
     Step.APPLY_JUDGE,
     Step.APPLY_VERIFY,
+    Step.COLLECT_LIST,
+    Step.COLLECT_READ,
+    Step.COLLECT_CHECK_ROOT,
 }
 VERIFIED_WRITES = {
     Step.STAGE_CONTENT,
@@ -257,3 +261,22 @@ def test_one_user_on_one_machine_never_loses_the_stage_to_himself(seed: int, is_
     rng = random.Random(seed)
     for number in range(400 if is_full else 60):
         simulate(seed + number, edit_alone, seed + number, rng.choice([AWS, R2]))
+
+
+@pytest.mark.figure(name="S5")
+@EVERY_STORE
+def test_only_what_nobody_needs_any_more_is_collected(
+    seed: int, length: Length, traits: Traits, reached: Reached
+) -> None:
+    let_go = served = 0
+    rounds = length.pick(sample=2, full=100, long=1_000)
+    reached(rounds, "stages over weeks")
+    for number in range(rounds):
+        try:
+            objects, readers = simulate(seed + number, decay, seed + number, traits)
+        except BaseException as error:
+            error.add_note(f"seed={seed + number} {traits=}")
+            raise
+        let_go, served = let_go + objects, served + readers
+    assert let_go, "nothing was ever collected: nothing was tested"
+    assert served, "no reader read to the end: nothing was tested"

@@ -50,44 +50,40 @@ async def test_a_sound_stage_has_no_findings() -> None:
 
 @pytest.mark.figure(name="K1")
 @EVERY_DAMAGE
-async def test_every_kind_of_damage_is_found(name: str, reached: Reached) -> None:
-    damage = DAMAGES[name]
-    async with trio.open_nursery() as nursery:
-        stage = await harmed(nursery, damage, AWS)
-        history = len(stage.world.store.history)
-        found = await stage.check()
-        assert is_named(damage, found), found
-        is_whole = all(each.level is not Level.DAMAGE for each in found)
-        assert is_whole == (damage.level is not Level.DAMAGE)
-        assert len(stage.world.store.history) == history, "a check changes nothing"
-        nursery.cancel_scope.cancel()
-    reached(1, "kinds of damage")
-
-
-@pytest.mark.figure(name="K1")
-@EVERY_DAMAGE
-async def test_a_repair_loses_no_intact_file_and_a_second_one_changes_nothing(
-    name: str, seed: int, is_full: bool
+async def test_every_damage_is_found_and_a_repair_loses_no_intact_file_and_a_second_does_nothing(
+    name: str, seed: int, is_full: bool, reached: Reached
 ) -> None:
     damage, stores = DAMAGES[name], (AWS, R2, POOR)
     chosen = (seed + list(DAMAGES).index(name)) % len(stores)
     for traits in stores if is_full else stores[chosen : chosen + 1]:
-        await repair_twice(damage, traits)
+        async with trio.open_nursery() as nursery:
+            stage = await harmed(nursery, damage, traits)
+            await check_found(stage, damage)
+            await check_repaired(stage, damage)
+            nursery.cancel_scope.cancel()
+    reached(1, "kinds of damage")
 
 
-async def repair_twice(damage: Damage, traits: Traits) -> None:
-    async with trio.open_nursery() as nursery:
-        stage = await harmed(nursery, damage, traits)
-        await stage.repair_all()
-        found = await stage.check()
-        stays = not damage.is_repairable or damage.kind == "lost"
-        assert is_named(damage, found) == stays, found
-        if damage.is_repairable:
-            await check_files(stage, damage, found)
-        history = len(stage.world.store.history)
-        assert await stage.repair_all() == 0
-        assert len(stage.world.store.history) == history
-        nursery.cancel_scope.cancel()
+async def check_found(stage: Stage, damage: Damage) -> None:
+    history = len(stage.world.store.history)
+    found = await stage.check()
+    assert is_named(damage, found), found
+    is_whole = all(each.level is not Level.DAMAGE for each in found)
+    assert is_whole == (damage.level is not Level.DAMAGE)
+    assert len(stage.world.store.history) == history, "a check changes nothing"
+
+
+async def check_repaired(stage: Stage, damage: Damage) -> None:
+    await stage.repair_all()
+    found = await stage.check()
+    stays = not damage.is_repairable or damage.kind == "lost"
+    assert is_named(damage, found) == stays, found
+    if damage.is_repairable:
+        await check_files(stage, damage, found)
+    history, uploads = len(stage.world.store.history), dict(stage.world.store._uploads)
+    assert await stage.repair_all() == 0
+    assert len(stage.world.store.history) == history
+    assert stage.world.store._uploads == uploads
 
 
 async def check_files(stage: Stage, damage: Damage, found: list[Finding]) -> None:
