@@ -64,6 +64,9 @@ FOREVER: Final = Caching(entries=86400.0, attributes=86400.0)
 """Nobody changes the stage but the processes on this mount, and we."""
 BRIEFLY: Final = Caching(entries=1.0, attributes=1.0)
 """Until the listing has settled."""
+FOLLOWING: Final = Caching(entries=60.0, attributes=60.0)
+"""Names change by whole generations: should the kernel have missed one, it looks again soon."""
+_NOT_AT_ALL: Final = Caching(entries=0.0, attributes=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +77,15 @@ class MountOptions:
     """What `findmnt` and `df` show as its origin."""
     allow_other: bool = False
     """Also other users, and root; an unprivileged user needs `user_allow_other` in fuse.conf."""
+    read_only: bool = False
     caching: Callable[[], Caching] = lambda: FOREVER
 
     def encode(self) -> set[str]:
         """As libfuse reads them: ASCII, commas and backslashes escaped."""
         source = self.source.encode("ascii", "replace").decode("ascii")
         source = source.replace("\\", "\\\\").replace(",", "\\,")
-        others = {"allow_other"} if self.allow_other else set()
+        chosen = {"allow_other": self.allow_other, "ro": self.read_only}
+        others = {name for name, is_chosen in chosen.items() if is_chosen}
         return {"default_permissions", "subtype=pdfs", f"fsname={source}", *others}
 
 
@@ -105,7 +110,9 @@ async def serve(
             f"can't mount at {mountpoint}: {error}",
             remedy="FUSE said why on the standard error",
         ) from error
-    unheard, filesystem.upward.invalidate = filesystem.upward.invalidate, notices.add
+    upward = filesystem.upward
+    unheard = upward.invalidate, upward.changed
+    upward.invalidate, upward.changed = notices.add, notices.add_changed
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(notices.tell)
@@ -113,37 +120,42 @@ async def serve(
             await pyfuse3.main(min_tasks=FEWEST_TASKS, max_tasks=MOST_TASKS)
             nursery.cancel_scope.cancel()
     finally:
-        filesystem.upward.invalidate = unheard
+        upward.invalidate, upward.changed = unheard
         pyfuse3.close(unmount=True)
         filesystem.end()
 
 
 class _Notices:
-    """Names that the kernel has to forget, on their way to it."""
+    """Names and attributes that the kernel has to forget, on their way to it."""
 
     def __init__(self) -> None:
-        self._add, self._names = trio.open_memory_channel[tuple[Inode, bytes]](math.inf)
+        self._add, self._changes = trio.open_memory_channel[Callable[[], None]](math.inf)
         self._thread = trio.CapacityLimiter(1)
 
     def add(self, parent: Inode, name: bytes) -> None:
         """Never waits."""
-        self._add.send_nowait((parent, name))
+        self._add.send_nowait(functools.partial(pyfuse3.invalidate_entry, parent, name))
+
+    def add_changed(self, ino: Inode) -> None:
+        """Never waits."""
+        forget = functools.partial(pyfuse3.invalidate_inode, ino, attr_only=True)
+        self._add.send_nowait(forget)
 
     async def tell(self) -> None:
         """Tell the kernel, one by one: a name may have to wait for requests of its directory."""
-        async for parent, name in self._names:
+        async for change in self._changes:
             await trio.to_thread.run_sync(
-                _tell, parent, name, limiter=self._thread, abandon_on_cancel=True
+                _tell, change, limiter=self._thread, abandon_on_cancel=True
             )
 
 
-def _tell(parent: Inode, name: bytes) -> None:
+def _tell(change: Callable[[], None]) -> None:
     try:
-        pyfuse3.invalidate_entry(parent, name)
+        change()
     except OSError as error:
         # ENOENT: the kernel does not know it. ENOTCONN and the like: it was unmounted meanwhile.
         if error.errno not in (errno.ENOENT, errno.ENOTCONN, errno.ENODEV, errno.EBADF):
-            logger.error("the kernel could not be told of a change to %r: %s", name, error)
+            logger.error("the kernel could not be told of a change, %r: %s", change, error)
 
 
 # --- errors ---------------------------------------------------------------------------------------
@@ -227,10 +239,10 @@ class FuseOperations(pyfuse3.Operations):
                 logger.error("%s failed, which it never should", handler, exc_info=error)
                 return FUSEError(errno.EIO)
 
-    def _attributes(self, node: Node | None) -> EntryAttributes:
+    def _attributes(self, node: Node | None, caching: Caching | None = None) -> EntryAttributes:
         """A node, or that there is none, as the kernel hears and keeps it."""
         entry = EntryAttributes()
-        entry.entry_timeout, entry.attr_timeout = self._caching()
+        entry.entry_timeout, entry.attr_timeout = caching or self._caching()
         if node is None:
             entry.st_ino = 0
             return entry
@@ -350,7 +362,7 @@ class FuseOperations(pyfuse3.Operations):
     @_answers_nothing
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         for listed in self._filesystem.readdir(fh, start_id):
-            entry = self._attributes(listed.node)
+            entry = self._attributes(listed.node, _NOT_AT_ALL if listed.is_past else None)
             if not pyfuse3.readdir_reply(token, listed.name, entry, listed.next):
                 return
             if not listed.is_dot:

@@ -22,7 +22,10 @@ _COMMANDS = {
         "umounting",
         "Publish what was changed in TARGET so far; it stays mounted and locked.",
     ),
-    "status": ("status", "Show the sessions of this machine, or TARGET alone."),
+    "status": (
+        "status",
+        "Show the sessions and read-only mounts of this machine, or TARGET alone.",
+    ),
     "abort": ("umounting", "End the session TARGET and release its lock without publishing."),
     "log": (
         "log",

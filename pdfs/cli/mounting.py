@@ -21,6 +21,7 @@ from pdfs.cli.options import (
     yes_option,
 )
 from pdfs.cli.progress import Lines, Progress
+from pdfs.cli.readers import check_only_read, tell_reading
 from pdfs.cli.sessions import local_sessions, sessions_of
 from pdfs.cli.waiting import is_draining, wait_for_publish
 from pdfs.cli.words import printable, unended
@@ -53,11 +54,18 @@ class _Choices:
     "  pdfs mount Kraftwerk_1234567 /mnt/plant\n"
     "  pdfs mount Kraftwerk_1234567 /mnt/plant --stage as-built --wait\n"
     "  pdfs mount Kraftwerk_1234567 /mnt/plant --every 15m\n"
-    "  pdfs mount New_Project /mnt/plant --create\n",
+    "  pdfs mount New_Project /mnt/plant --create\n"
+    "  pdfs mount Kraftwerk_1234567 /mnt/look --read-only --follow\n",
 )
 @click.argument("project")
 @click.argument("mountpoint")
 @stage_option
+@click.option(
+    "--read-only",
+    is_flag=True,
+    help="Only look: no lock, whoever has the stage; one generation, as it is now.",
+)
+@click.option("--follow", is_flag=True, help="With --read-only: show newer generations, too.")
 @click.option("--create", is_flag=True, help="The project or stage may be a new, empty one.")
 @click.option("--take-over", is_flag=True, help="Take the stage from whoever has its lock.")
 @yes_option
@@ -94,6 +102,8 @@ def mount_command(
     project: str,
     mountpoint: str,
     stage: str,
+    read_only: bool,
+    follow: bool,
     create: bool,
     take_over: bool,
     yes: bool,
@@ -118,6 +128,24 @@ def mount_command(
         configuration = replace(configuration, stop_timeout=stop_timeout)
     place = mountpoints.check_mountpoint(mountpoint)
     mountpoints.check_fuse()
+    if follow and not read_only:
+        raise UsageError("--follow goes with --read-only: a stage that is edited has one editor")
+    if read_only:
+        check_only_read(
+            {"--create": create, "--take-over": take_over, "--resume": resume}
+            | {"--discard": discard, "--every": every}
+        )
+        request = MountRequest(
+            configuration=configuration,
+            project=keys.project,
+            stage=keys.stage,
+            mountpoint=place,
+            read_only=True,
+            follows=follow,
+            allow_other=allow_other,
+        )
+        _finish(request, foreground=foreground, waits=wait)
+        return
     _wait_until_free(configuration, keys, wait_lock)
     choices = _Choices(yes=yes, resume=resume, discard=discard)
     request = MountRequest(
@@ -133,11 +161,15 @@ def mount_command(
         every=every,
         wait_lock=wait_lock,
     )
+    _finish(request, foreground=foreground, waits=wait)
+
+
+def _finish(request: MountRequest, *, foreground: bool, waits: bool) -> None:
     if foreground:
         raise click.exceptions.Exit(_run_here(request))
     mounted = _mount(request)
-    if wait:
-        _wait_prefetch(configuration, SessionId(str(mounted["session"])))
+    if waits:
+        _wait_prefetch(request.configuration, SessionId(str(mounted["session"])))
     _tell_mounted(request, mounted)
 
 
@@ -230,6 +262,9 @@ def _tell_mounted(request: MountRequest, mounted: Event) -> None:
     _tell_unended(mounted)
     configuration, place = request.configuration, str(request.mountpoint)
     where = bucket_words(configuration.bucket, is_default=configuration.is_default_bucket)
+    if request.read_only:
+        tell_reading(request, mounted, where)
+        return
     click.echo(f"{request.project}/{request.stage} is mounted at {place}")
     click.echo(f"bucket:   {where}")
     click.echo(f"session:  {mounted['session']}")

@@ -7,7 +7,7 @@ PROJECT[/STAGE].
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pdfs.config import Configuration
 from pdfs.core.document import Malformed, Reader
@@ -53,6 +53,8 @@ class LocalSession:
     """Its mountpoint was made for it, and goes with its mount."""
     reading: str = ""
     """The directory that an import has not read to its end; empty for every other session."""
+    is_reader: bool = False
+    """It is no session, but a read-only mount."""
 
     @property
     def is_unreadable(self) -> bool:
@@ -87,6 +89,19 @@ def local_sessions(configuration: Configuration) -> list[LocalSession]:
         return []  # who only looks makes nothing
     with state_of(configuration) as state:
         return _described(state.sessions())
+
+
+def local_readers(configuration: Configuration) -> list[LocalSession]:
+    """Every read-only mount of this machine, the oldest first."""
+    if not os.path.isdir(configuration.state / "readers"):
+        return []
+    with state_of(configuration) as state:
+        return [replace(each, is_reader=True) for each in _described(state.readers())]
+
+
+def local_mounts(configuration: Configuration) -> list[LocalSession]:
+    """Every session and every read-only mount."""
+    return [*local_sessions(configuration), *local_readers(configuration)]
 
 
 def discarded_sessions(configuration: Configuration) -> list[LocalSession]:
@@ -153,10 +168,12 @@ def full_path(path: str) -> str:
 def find_session(sessions: list[LocalSession], target: str) -> LocalSession:
     """The session that `target` names. Raises SessionNotFound, UsageError where it names several.
 
-    The mountpoint of one that lives goes before that of one that crashed there.
+    The mountpoint of one that lives goes before that of one that crashed there, and a session
+    before read-only mounts of its stage.
     """
     for found in _named(sessions, target):
         chosen = [each for each in found if each.is_held] or found
+        chosen = [each for each in chosen if not each.is_reader] or chosen
         if len(chosen) == 1:
             return chosen[0]
         if chosen:

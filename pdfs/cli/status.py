@@ -10,7 +10,7 @@ from pdfs.cli.control import Control, Event
 from pdfs.cli.options import bucket_words, configuration_of, json_option, with_configuration
 from pdfs.cli.output import print_json
 from pdfs.cli.progress import line_of
-from pdfs.cli.sessions import LocalSession, find_session, local_sessions
+from pdfs.cli.sessions import LocalSession, find_session, local_mounts
 from pdfs.cli.words import amount, printable, size, span
 from pdfs.config import Configuration
 from pdfs.core.lease import seconds_of
@@ -18,7 +18,7 @@ from pdfs.core.moments import local_moment
 from pdfs.errors import PdfsError
 
 _SHOWN = 5
-"""So many names that other tools can't see stand in one line; the rest is counted."""
+"""So many names stand in one line; the rest is counted."""
 
 
 @click.command("status", epilog="\b\nExamples:\n  pdfs status\n  pdfs status /mnt/plant --json\n")
@@ -26,11 +26,11 @@ _SHOWN = 5
 @json_option
 @with_configuration
 def status_command(configuration: Configuration, target: str | None, as_json: bool) -> None:
-    """Show the sessions of this machine, or TARGET alone.
+    """Show the sessions and read-only mounts of this machine, or TARGET alone.
 
     TARGET is a mountpoint, a session's id or its beginning, or PROJECT[/STAGE].
     """
-    sessions = local_sessions(configuration)
+    sessions = local_mounts(configuration)
     if target is not None:
         sessions = [find_session(sessions, target)]
     found = [(each, status_of(configuration, each)) for each in sessions]
@@ -46,7 +46,7 @@ def status_command(configuration: Configuration, target: str | None, as_json: bo
 def overview(ctx: click.Context) -> None:
     """What `pdfs` without a command says."""
     configuration = configuration_of(ctx)
-    sessions = local_sessions(configuration)
+    sessions = local_mounts(configuration)
     where = bucket_words(configuration.bucket, is_default=configuration.is_default_bucket)
     click.echo(f"bucket  {where}")
     for session in sessions:
@@ -66,6 +66,8 @@ def status_of(configuration: Configuration, session: LocalSession) -> Event:
                 return {**control.ask("status"), "alive": True}
         except PdfsError as error:
             return {**_known(session), "alive": True, "trouble": str(error)}
+    if session.is_reader:
+        return {**_known(session), "alive": False}
     from pdfs.cli.crashed import look_at  # a replay, which only a crash needs
 
     try:
@@ -94,11 +96,13 @@ def _known(session: LocalSession) -> dict[str, Any]:
         "user": session.user,
         "machine": session.machine,
         "lock": None,
+        "reader": {} if session.is_reader else None,
         "read_only": None,
         "lost": None,
         "conflicts": [],
         "aside": [],
         "warnings": [],
+        "unreadable": {},
         "invisible": None,
         "trouble": session.problem or None,
     }
@@ -111,6 +115,7 @@ def _lines(configuration: Configuration, session: LocalSession, status: Event) -
     lines = [_title(session, status)]
     details: list[tuple[str, object]] = [
         ("bucket", bucket_words(session.bucket, is_default=False) if session.bucket else ""),
+        ("generation", _generation(status)),
         ("unpublished", _unpublished(status)),
         ("fetched", _fetched(status)),
         ("progress", _moved(status)),
@@ -121,6 +126,7 @@ def _lines(configuration: Configuration, session: LocalSession, status: Event) -
         ("conflicts", ", ".join(status.get("conflicts") or ())),
         ("set aside", ", ".join(status.get("aside") or ())),
         ("skipped", "; ".join(f"{path}: {why}" for path, why in status.get("warnings") or ())),
+        ("unreadable", _unreadable(status)),
         ("not visible", _invisible(status)),
         ("test timing", status.get("timing") or None),
         ("session", _session(session, status)),
@@ -132,6 +138,8 @@ def _lines(configuration: Configuration, session: LocalSession, status: Event) -
 
 def _title(session: LocalSession, status: Event) -> str:
     state = status["state"] if status["alive"] else condition_of(session)
+    if session.is_reader:
+        state = "read-only" if session.is_held else "read-only, its daemon is dead"
     place = session.mountpoint or "(not mounted)"
     if status["alive"] and session.mountpoint and status["state"] == "UPLOADING":
         place = f"{place} (mounted)" if status.get("is_mounted") else f"(unmounted from {place})"
@@ -141,6 +149,21 @@ def _title(session: LocalSession, status: Event) -> str:
 def condition_of(session: LocalSession) -> str:
     """What became of a session that no process has."""
     return "import cut short" if session.reading else "crashed"
+
+
+def _generation(status: Event) -> str:
+    """Which one a read-only mount shows."""
+    reader = status.get("reader")
+    if not reader or reader["generation"] is None:
+        return ""
+    published, since = (_local(reader[name]) for name in ("published", "since"))
+    of = f", published {published}" if published else ""
+    follows = "; it follows newer ones" if reader["follows"] else ""
+    return f"{reader['generation']}{of}, shown since {since}{follows}"
+
+
+def _local(moment: str | None) -> str:
+    return local_moment(seconds_of(moment)) if moment else ""
 
 
 def _unpublished(status: Event) -> str:
@@ -165,6 +188,13 @@ def _moved(status: Event) -> str:
         return ""
     left = max(0, found["of_bytes"] - found["bytes"])
     return f"{line_of(found)}; {size(left)} left"
+
+
+def _unreadable(status: Event) -> str:
+    """Files that a program asked for, and whose bytes are nowhere in the bucket."""
+    found = status.get("unreadable") or {}
+    shown = ", ".join(list(found)[:_SHOWN])
+    return shown + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
 
 
 def _invisible(status: Event) -> str:
@@ -194,6 +224,9 @@ def _session(session: LocalSession, status: Event) -> str:
 
 
 def _next(configuration: Configuration, session: LocalSession, status: Event) -> str:
+    if session.is_reader:
+        end = shlex.join(["pdfs", "umount", session.mountpoint])
+        return f"{end} ends it; nothing can be changed in it"
     if status.get("lost"):
         return (
             f"unmount, then pdfs recover resume {session.short} merges and publishes what is here,"

@@ -18,7 +18,8 @@ from pdfs.cli.options import (
     yes_option,
 )
 from pdfs.cli.progress import Progress
-from pdfs.cli.sessions import LocalSession, find_session, full_path, local_sessions
+from pdfs.cli.readers import unmount_reader
+from pdfs.cli.sessions import LocalSession, find_session, full_path, local_mounts
 from pdfs.cli.words import amount, count, printable
 from pdfs.config import Configuration
 from pdfs.disk import OsDisk
@@ -59,10 +60,14 @@ timeout_option = click.option(
 def umount_command(configuration: Configuration, target: str, timeout: float) -> None:
     """Unmount TARGET, publish its changes, and wait for that.
 
-    Ends with 0 only when every change is verified in the bucket and the lock is released. TARGET is
-    a mountpoint, a session's id or its beginning, or PROJECT[/STAGE].
+    Ends with 0 only when every change is verified in the bucket and the lock is released; a
+    read-only mount has none, and ends at once. TARGET is a mountpoint, a session's id or its
+    beginning, or PROJECT[/STAGE].
     """
     found = _found(configuration, target)
+    if found.is_reader:
+        unmount_reader(configuration, found, timeout or None)
+        return
     result = finish(configuration, found, "umount", timeout or None)
     where = bucket_words(found.bucket, is_default=False)
     report_end(found, result, f"{found.name} is published in {where}; the lock is released")
@@ -95,7 +100,7 @@ def publish_command(
     when all that was written before is verified in the bucket. TARGET is a mountpoint, a session's
     id or its beginning, or PROJECT[/STAGE].
     """
-    found = _found(configuration, target)
+    found = _editable(configuration, target, "publish")
     given = {"set_aside": [_in_stage(path, found) for path in aside]} if aside else NOTHING
     result = finish(configuration, found, "publish", timeout or None, given)
     where = bucket_words(found.bucket, is_default=False)
@@ -128,7 +133,7 @@ def abort_command(configuration: Configuration, target: str, yes: bool) -> None:
     first; what can't be had is named, and the command then ends with 11.
     TARGET is a mountpoint, a session's id or its beginning, or PROJECT[/STAGE].
     """
-    found = _found(configuration, target)
+    found = _editable(configuration, target, "abort")
     if not yes:
         _ask_abort(configuration, found)
     result = finish(configuration, found, "abort", None)
@@ -153,10 +158,10 @@ def _ask_abort(configuration: Configuration, found: LocalSession) -> None:
 def _found(configuration: Configuration, target: str) -> LocalSession:
     """The session of that name, whose daemon lives. Raises UnpublishedWork for a crashed one."""
     try:
-        found = find_session(local_sessions(configuration), target)
+        found = find_session(local_mounts(configuration), target)
     except SessionNotFound as error:
         raise _stranger(target) or error from None
-    if found.is_held:
+    if found.is_held or found.is_reader:
         return found
     cleaned = bool(found.mountpoint) and remove_dead_mount(found.mountpoint)
     if cleaned and found.has_made_mountpoint:
@@ -167,6 +172,17 @@ def _found(configuration: Configuration, target: str) -> LocalSession:
         remedy="all that was acknowledged is kept here; to publish it: pdfs recover resume "
         f"{found.short}, to go on working: {_mount_command(found)}",
     )
+
+
+def _editable(configuration: Configuration, target: str, what: str) -> LocalSession:
+    """The same, and no read-only mount."""
+    found = _found(configuration, target)
+    if found.is_reader:
+        raise UsageError(
+            f"{found.name} is mounted read-only at {found.mountpoint}: there is nothing to {what}",
+            remedy=f"to end it: {shlex.join(['pdfs', 'umount', found.mountpoint])}",
+        )
+    return found
 
 
 def _bare(target: str) -> SessionNotFound:

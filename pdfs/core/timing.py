@@ -35,6 +35,8 @@ class Timing:
     """Longest time that a program's read waits for the bucket; then it gets EIO."""
     answer: float = 30.0
     """Longest wait for one answer of the store; then its outcome is unknown."""
+    follow: float = 10.0
+    """Between two looks of a read-only mount that follows at the root."""
     slowest: float = 32768.0
     """Bytes per second below which a link counts as dead: what is long in transit gets longer."""
     patience: float = 60.0

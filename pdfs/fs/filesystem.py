@@ -12,8 +12,9 @@ Invariants:
   what utimensat(2) or the making of the file set it to, as under noatime.)
 - A node without a name goes by a `drop` record, as soon as no handle is open and the kernel has
   forgotten it; what is left at the end goes by `end`.
-- After the stage is lost (`read_only`) only what was open for writing can still be changed, and
-  only its bytes. After the journal has failed, nothing: EIO for bytes and fsync, else EROFS.
+- In a read-only mount nothing can be changed. After the stage is lost (`read_only`, too) only what
+  was open for writing, and only its bytes. After the journal has failed, nothing: EIO for bytes and
+  fsync, else EROFS.
 - No clock, no randomness, no network, no thread: what it needs of them is passed in.
 """
 
@@ -25,11 +26,12 @@ from errno import EBADF, EEXIST, EFBIG, EINVAL, EISDIR, ELOOP, ENXIO, EROFS, EST
 from typing import Final
 
 from pdfs.core.ids import Inode, Sequence
+from pdfs.core.moving import move
 from pdfs.core.node import Node
 from pdfs.core.record import Drop, Kind, Record, Write
 from pdfs.core.tree import Tree
 from pdfs.disk import Buffer
-from pdfs.errors import ContentLost, DamageFound, DiskError, LockLost
+from pdfs.errors import ContentLost, DamageFound, DiskError, PdfsError
 from pdfs.fs import plan, xattrs
 from pdfs.fs.clock import Clock
 from pdfs.fs.commits import Commits
@@ -82,11 +84,13 @@ class StageFilesystem:
         self._in_use = InUse()
         self.upward = Upward() if upward is None else upward
         self._commits = Commits(ledger, self.upward)
-        self.read_only: LockLost | None = None
+        self.read_only: PdfsError | None = None
         """Why nothing new can be changed; set from above, for good."""
         self._seen: set[Inode] = set()
         self._lost: dict[Inode, str] = {}
         """What files whose bytes are nowhere were called when that was found."""
+        self.unreadable: dict[str, str] = {}
+        """Files that were asked for, and whose bytes are nowhere: by path, why."""
 
     async def make_room(self) -> bool:
         """A request raised DiskFull, and changed nothing: whether it is worth another try."""
@@ -100,6 +104,10 @@ class StageFilesystem:
     def busy(self) -> Set[Inode]:
         """The files that are open."""
         return self._in_use.files()
+
+    def in_use(self) -> Set[Inode]:
+        """The nodes that are open, or that the kernel knows."""
+        return self._in_use.inodes()
 
     def seen(self) -> Set[Inode]:
         """The files that took the place of others at a publish and were opened since, not only to
@@ -284,8 +292,10 @@ class StageFilesystem:
         try:
             found = await self._ledger.read(node, offset, offset + size)
         except ContentLost as error:
+            name = self._name_of_lost(node)
+            self.unreadable[name] = error.what
             raise ContentLost(
-                f"{self._name_of_lost(node)!r} can't be read: {error.what}", remedy=error.remedy
+                f"{name!r} can't be read: {error.what}", remedy=error.remedy
             ) from error
         wanted = max(0, min(size, node.size - offset))
         if len(found) != wanted:
@@ -339,6 +349,19 @@ class StageFilesystem:
         for parent, name in names:
             self.upward.invalidate(parent, raw_of(name))
         return sequence
+
+    def move_to(self, tree: Tree) -> None:
+        """Show another generation from now on, whose nodes are numbered by `core.moving`.
+
+        What is open stays as it was opened, a listing that has begun ends as it began.
+        """
+        moved = move(self.tree, tree, self.in_use())
+        self._ledger.tree = tree
+        self.unreadable.clear()
+        for parent, name in moved.names:
+            self.upward.invalidate(parent, raw_of(name))
+        for ino in moved.attributes:
+            self.upward.changed(ino)
 
     async def sync(self) -> None:
         """Return when all that was acknowledged survives a power cut. Raises JournalFailed."""

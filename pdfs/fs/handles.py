@@ -34,15 +34,18 @@ class Listed(NamedTuple):
     """Where a listing goes on behind it."""
     is_dot: bool
     """`.` or `..`: the kernel counts no look-up for it."""
+    is_past: bool
+    """Of a generation that is shown no more: the listing began in it, and ends in it."""
 
 
 class OpenDirectory:
     """One opendir(3): the names as they were when its first one was asked for."""
 
-    __slots__ = ("_names", "node")
+    __slots__ = ("_names", "_tree", "node")
 
     def __init__(self, node: Node) -> None:
         self.node = node
+        self._tree: Tree | None = None
         self._names: list[str] = []
 
     def listed(self, tree: Tree, start: int) -> Iterator[Listed]:
@@ -50,17 +53,19 @@ class OpenDirectory:
 
         Whatever changes meanwhile, no name comes twice, and none with what it no longer means.
         """
-        if start == 0:
-            self._names = list(self.node.entries)
-        above = tree.nodes.get(self.node.parent, self.node)
+        if start == 0 or self._tree is None:
+            self.node = tree.nodes.get(self.node.ino, self.node)
+            self._tree, self._names = tree, list(self.node.entries)
+        is_past = self._tree is not tree
+        above = self._tree.nodes.get(self.node.parent, self.node)
         dots = ((b".", self.node), (b"..", above))
         for at, (name, node) in enumerate(dots[start:], start + 1):
-            yield Listed(name, node, at, is_dot=True)
+            yield Listed(name, node, at, is_dot=True, is_past=is_past)
         first = max(start - len(dots), 0)
         for at, text in enumerate(self._names[first:], len(dots) + first + 1):
-            child = tree.child(self.node.ino, text)
+            child = self._tree.child(self.node.ino, text)
             if child is not None:
-                yield Listed(raw_of(text), child, at, is_dot=False)
+                yield Listed(raw_of(text), child, at, is_dot=False, is_past=is_past)
 
 
 class InUse:
@@ -119,6 +124,10 @@ class InUse:
     def forget(self, ino: Inode, count: int) -> None:
         """The kernel takes back `count` look-ups."""
         _take(self._looked_up, ino, count)
+
+    def inodes(self) -> Set[Inode]:
+        """Every node that is open somewhere, or that the kernel knows, as of now."""
+        return self._looked_up.keys() | self._opened.keys()
 
     def files(self) -> Set[Inode]:
         """Every file that is open somewhere, as of now."""

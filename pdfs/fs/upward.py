@@ -20,6 +20,8 @@ class Upward:
     """What a name of a directory stands for was changed by no process; the kernel must forget it.
 
     The one who hears it tells the kernel outside of any request."""
+    changed: Callable[[Inode], None] = _unheard
+    """A node has other attributes, by no process; the kernel must forget those that it has."""
     first_write: Callable[[Node], None] = _unheard
     """A clean file that has bytes of its base is about to be changed: fetch the rest of them.
 

@@ -8,6 +8,8 @@
                             carried-…        see `carrying`
                             snapshot.__next-{n}__, reserve    see `checkpoint`
                             damaged/         segments that a recovery let go, damage being found
+      readers/{session}/    a read-only mount: session.lock and session.json, nothing else; one that
+                            no process has is what a crash left, and says where its mount was
       trash/{session}/      a discarded session, as it was; for 30 days at least
       trash/{session}.old/  one that is being deleted, by who holds it or by the next mount
       logs/
@@ -85,6 +87,7 @@ class StateDirectory(Descriptors):
                 self._root = self.keep(make_path(disk, str(path)))
                 self._make_private(self._root, path)
                 self._sessions = self.keep(self._make_below(self._root, path / "sessions"))
+                self._readers = self.keep(self._make_below(self._root, path / "readers"))
                 self._trash = self.keep(self._make_below(self._root, path / "trash"))
                 self.logs = self.keep(self._make_below(self._root, path / "logs"))
         except BaseException:
@@ -96,17 +99,41 @@ class StateDirectory(Descriptors):
 
         Raises SessionError where there is one, DiskError.
         """
+        return self._create(session, self._sessions, self.path / "sessions")
+
+    def create_reader(self, session: SessionId) -> SessionDirectory:
+        """The same for a read-only mount."""
+        return self._create(session, self._readers, self.path / "readers")
+
+    def readers(self) -> list[Listed]:
+        """Every read-only mount, in no order; those that no process has ended in a crash."""
+        with self._guarded("list the read-only mounts"):
+            return self._list(self._readers, self.path / "readers")
+
+    def open_reader(self, session: SessionId) -> SessionDirectory:
+        """Hold a read-only mount that no process has. Raises as `open_session` does."""
+        _check_id(session)
+        with self._guarded(f"open the read-only mount {session}"):
+            return self._hold(session, self._readers, "readers")
+
+    def remove_reader(self, held: SessionDirectory) -> None:
+        """Delete a read-only mount that this process holds. Raises DiskError."""
+        with self._guarded(f"remove the read-only mount {held.session}"), held:
+            held.empty()
+            self._disk.rmdir(self._readers, held.session)
+
+    def _create(self, session: SessionId, parent: int, path: PurePath) -> SessionDirectory:
         _check_id(session)
         with self._guarded(f"make a directory for session {session}"):
             try:
-                self._disk.mkdir(self._sessions, session)
+                self._disk.mkdir(parent, session)
             except FileExistsError:
                 raise SessionError(f"there is a session {session} already") from None
             with contextlib.ExitStack() as undo:
-                undo.callback(self._remove_new, session)
-                directory = undo.enter_context(self._hold(session))
+                undo.callback(self._remove_new, session, parent)
+                directory = undo.enter_context(self._hold(session, parent, path.name))
                 self._disk.fsync(directory.descriptor)
-                self._disk.fsync(self._sessions)
+                self._disk.fsync(parent)
                 undo.pop_all()
             return directory
 
@@ -117,7 +144,7 @@ class StateDirectory(Descriptors):
         """
         _check_id(session)
         with self._guarded(f"open session {session}"):
-            return self._hold(session)
+            return self._hold(session, self._sessions, "sessions")
 
     def sessions(self) -> list[Listed]:
         """Every session, in no order; what can't be read is told in its `problem`."""
@@ -155,7 +182,10 @@ class StateDirectory(Descriptors):
         Raises as `open_session` does.
         """
         _check_id(session)
-        with self._guarded(f"discard session {session}"), self._hold(session) as held:
+        with (
+            self._guarded(f"discard session {session}"),
+            self._hold(session, self._sessions, "sessions") as held,
+        ):
             # Not every file system stamps a directory that is renamed; its age in the trash counts.
             self._disk.utime(held.descriptor)
             self._move(session, self._sessions, self._trash)
@@ -216,11 +246,11 @@ class StateDirectory(Descriptors):
         self._disk.fsync(target)
         self._disk.fsync(source)
 
-    def _hold(self, session: SessionId) -> SessionDirectory:
+    def _hold(self, session: SessionId, parent: int, name: str) -> SessionDirectory:
         """The session's directory with its flock taken; the caller has the guard."""
-        path = self.path / "sessions" / session
+        path = self.path / name / session
         try:
-            directory = SessionDirectory(self._disk, path, self._open_below(self._sessions, path))
+            directory = SessionDirectory(self._disk, path, self._open_below(parent, path))
         except FileNotFoundError:
             raise SessionNotFound(f"there is no session {session} on this machine") from None
         try:
@@ -234,15 +264,15 @@ class StateDirectory(Descriptors):
             raise
         return directory
 
-    def _remove_new(self, session: SessionId) -> None:
+    def _remove_new(self, session: SessionId, parent: int) -> None:
         """Take back what there is of a session that could not be made."""
         with (
             contextlib.suppress(OSError),
-            opened_directory(self._disk, self._sessions, session) as directory,
+            opened_directory(self._disk, parent, session) as directory,
         ):
             self._disk.unlink(directory, LOCK)
         with contextlib.suppress(OSError):
-            self._disk.rmdir(self._sessions, session)
+            self._disk.rmdir(parent, session)
 
     def _list(self, parent: int, path: PurePath) -> list[Listed]:
         return [self._look_at(parent, path / name) for name in os.listdir(parent) if is_uuid(name)]

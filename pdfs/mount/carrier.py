@@ -40,7 +40,7 @@ from pdfs.local.cache import PartCache
 from pdfs.local.journal_format import Header
 from pdfs.local.state import StateDirectory
 from pdfs.mount.control import NOTHING, ControlServer, Result
-from pdfs.mount.detach import sync_mount, unmount
+from pdfs.mount.detach import sync_mount
 from pdfs.mount.logbook import Logbook
 from pdfs.mount.progress import ProgressTeller
 from pdfs.mount.publisher import Publisher
@@ -276,7 +276,7 @@ class Carrier:
     @property
     def was_served(self) -> bool:
         """Whether the stage was mounted."""
-        return self._serving is not None and self._serving.was_mounted
+        return self._serving is not None and self._serving.showing.was_mounted
 
     def _new_serving(self) -> Serving | None:
         if self._request.mountpoint is None:
@@ -300,7 +300,7 @@ class Carrier:
             await serving.serve(work, self._publisher.run)
         finally:
             self._log.note_fetched()
-            if serving.was_mounted:
+            if serving.showing.was_mounted:
                 self._log.note(Unmounted())
 
     def _tell_mounted(self) -> None:
@@ -336,7 +336,7 @@ class Carrier:
         if self._serving is not None:
             await self._mountable.wait()
             if self._session.is_serving:
-                await unmount(self._serving.mountpoint, self._serving.source)
+                await self._serving.showing.unmount()
         return await self._published()
 
     async def _publish(self, request: Result = NOTHING) -> Result:
@@ -360,7 +360,7 @@ class Carrier:
         """Publish, the stage stays mounted; what came of it."""
         assert self._serving is not None
         before = len(self._session.conflicts)
-        await self._write_mapped(self._serving.mountpoint)
+        await self._write_mapped(self._serving.showing.mountpoint)
         await self._session.publish()
         return self._published_so_far(before)
 
@@ -429,7 +429,7 @@ class Carrier:
 
     async def _cut_off(self) -> None:
         if self._serving is not None:
-            await self._serving.cut_off()
+            await self._serving.showing.cut_off()
 
     # --- telling ----------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """The daemon's main function: from a request to an exit code.
 
 store, probe, state directory ─▶ `carrier.Carrier`, one for each session that is carried
+store, state directory ────────▶ `reading.ReaderCarrier`, for a read-only mount
 """
 
 import logging
@@ -22,6 +23,7 @@ from pdfs.local.state import StateDirectory
 from pdfs.mount.access import check_exists, new_id, opened_store, prove, stage_context
 from pdfs.mount.carrier import Carrier
 from pdfs.mount.control import described
+from pdfs.mount.reading import ReaderCarrier, remove_ended_readers
 from pdfs.mount.request import MountRequest
 from pdfs.stage.context import StageContext
 from pdfs.stage.draining import wait_while_draining
@@ -68,9 +70,11 @@ async def _main(request: MountRequest, report: Report) -> int:
     disk = OsDisk()
     silence = Silence()
     async with (
-        opened_store(configuration) as store,
+        opened_store(configuration, makes=not request.read_only) as store,
         background(partial(silence.tell, partial(_tell_silent, store, report))),
     ):
+        if request.read_only:
+            return await _read(request, report, store, silence)
         with silence.asking():
             await prove(configuration, store)
         with StateDirectory(disk, configuration.state) as state:
@@ -84,6 +88,25 @@ async def _main(request: MountRequest, report: Report) -> int:
             return code
 
 
+async def _read(request: MountRequest, report: Report, store: ObjectStore, silence: Silence) -> int:
+    """Carry a read-only mount to its end: whatever the store is, it has to do no more than read."""
+    configuration = request.configuration
+    keys = StageKeys(request.project, request.stage)
+    session = SessionId(new_id())
+    ctx = stage_context(configuration, store, keys, session, RunId(new_id()), silence)
+    await check_exists(ctx)
+    cache = _opened_cache(request)
+    try:
+        with StateDirectory(OsDisk(), configuration.state) as state:
+            await trio.to_thread.run_sync(_tidy, state)
+            carrier = ReaderCarrier(request, report, ctx, state, cache)
+            await carrier.run()
+    finally:
+        cache.close()
+    report({"event": "closed", "exit_code": 0})
+    return 0
+
+
 def _tell_silent(store: ObjectStore, report: Report, trouble: str) -> None:
     report({"event": "silent", "bucket": store.name, "trouble": trouble})
 
@@ -95,6 +118,7 @@ def _tidy(state: StateDirectory) -> None:
         for session in state.empty_trash(now - _KEPT, most=_MOST):
             logger.info("session %s, discarded more than 30 days ago, is deleted", session)
         delete_old_logs(OsDisk(), state.logs, now - _LOGS_KEPT)
+        remove_ended_readers(state)
     except PdfsError as error:
         logger.warning("what is old could not be deleted: %s", error)
 

@@ -37,9 +37,10 @@ async def sync_mount(mountpoint: str) -> None:
         raise MountError(f"{_UNWRITTEN} {mountpoint}: sync ended with {process.returncode}")
 
 
-async def unmount(mountpoint: str, source: str) -> None:
-    """Unmount what is mounted there from `source`. Raises MountError, naming the processes, where
-    some use it, or where it is now, should a directory above it have been renamed.
+async def unmount(mountpoint: str, device: str | None) -> None:
+    """Unmount what is mounted there. Raises MountError, naming the processes, where some use it, or
+    where it is now, should a directory above it have been renamed: it is known by its `device`,
+    since a stage can be mounted several times.
 
     An unmount in order writes what is mapped by itself: that the attempt before failed is logged.
     """
@@ -51,10 +52,10 @@ async def unmount(mountpoint: str, source: str) -> None:
     if result.returncode == 0:
         return
     if not is_mounted(mountpoint):
-        if places := places_of(source):
+        if places := places_of(device):
             raise MountError(
-                f"{source} is not mounted at {mountpoint} any more, but at {' and '.join(places)}: "
-                "a directory was renamed",
+                f"what was mounted at {mountpoint} is there no more, but at "
+                f"{' and '.join(places)}: a directory was renamed",
                 remedy=f"rename it back; or {shlex.join(['fusermount3', '-u', places[0]])}",
             )
         return
@@ -67,7 +68,7 @@ async def unmount(mountpoint: str, source: str) -> None:
     )
 
 
-async def detach(mountpoint: str, source: str) -> None:
+async def detach(mountpoint: str, device: str | None) -> None:
     """Take the mount out of the tree of files at once, also while programs use it, and where a
     directory above it was renamed.
 
@@ -77,7 +78,7 @@ async def detach(mountpoint: str, source: str) -> None:
         await sync_mount(mountpoint)
     finally:
         result = await _run(["fusermount3", "-u", "-z", mountpoint])
-        moved = [] if not result.returncode or is_mounted(mountpoint) else places_of(source)
+        moved = [] if not result.returncode or is_mounted(mountpoint) else places_of(device)
         if len(moved) == 1:
             result = await _run(["fusermount3", "-u", "-z", *moved])
     if result.returncode and is_mounted(mountpoint):
@@ -89,9 +90,9 @@ def is_mounted(mountpoint: str) -> bool:
     return mount_at(mountpoint) is not None
 
 
-def places_of(source: str) -> list[str]:
-    """Where stages of that name are mounted, whoever did it."""
-    return [each.mountpoint for each in read_mounts() if (each.kind, each.source) == (KIND, source)]
+def places_of(device: str | None) -> list[str]:
+    """Where the mount of that device is now; nowhere for None."""
+    return [each.mountpoint for each in read_mounts() if (each.kind, each.device) == (KIND, device)]
 
 
 def processes_in(mountpoint: str) -> list[str]:

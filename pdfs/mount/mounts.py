@@ -21,6 +21,8 @@ class Mounted:
     kind: str
     """`fuse.pdfs`, `ext4`, …"""
     source: str
+    device: str
+    """Its device number, which no other mount has that lives: `0:61`. A rename leaves it."""
 
 
 def mount_at(path: str) -> Mounted | None:
@@ -39,7 +41,8 @@ def _mounted(line: str) -> Mounted:
     """One line of mountinfo, see proc(5); blanks and the like are octal there."""
     left, _, right = line.partition(" - ")
     kind, source = right.split(" ")[:2]
-    return Mounted(_unescaped(left.split(" ")[4]), kind, _unescaped(source))
+    device, _, mountpoint = left.split(" ")[2:5]
+    return Mounted(_unescaped(mountpoint), kind, _unescaped(source), device)
 
 
 def _unescaped(text: str) -> str:

@@ -30,6 +30,10 @@ class MountRequest:
     crashed: SessionId | None = None
     """The session of this stage that is to be resumed."""
     allow_other: bool = False
+    read_only: bool = False
+    """Not a session, but a look at one generation."""
+    follows: bool = False
+    """And at newer ones, as they come."""
     every: float = 0.0
     """Seconds between two publishes that nobody asked for while it is mounted; 0 = none."""
     wait_lock: float = 0.0

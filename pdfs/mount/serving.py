@@ -18,14 +18,14 @@ from pdfs import fuse
 from pdfs.core.content import Content
 from pdfs.core.node import Node
 from pdfs.disk import OsDisk
-from pdfs.errors import JournalFailed, LockLost, MountError, PdfsError
+from pdfs.errors import JournalFailed, LockLost, PdfsError
 from pdfs.fs.filesystem import StageFilesystem
 from pdfs.fs.upward import Upward
 from pdfs.local.cache import PartCache
-from pdfs.mount.detach import detach
 from pdfs.mount.memory import settle_memory
 from pdfs.mount.mountpoint import made_for_mount
 from pdfs.mount.request import MountRequest
+from pdfs.mount.showing import Showing
 from pdfs.mount.workspace import DiskWorkspace, ServedWork
 from pdfs.session import StageSession
 from pdfs.stage.contents import Contents
@@ -58,19 +58,23 @@ class Serving:
     ) -> None:
         """`on_mounted` is called when the mount answers, `on_fetched` when the prefetch is over."""
         self._request = request
-        self.mountpoint = mountpoint
         self._ctx = ctx
         self._session = session
         self._workspace = workspace
         self._cache = cache
         self._contents = contents
         self._state_path = state_path
-        self._on_mounted = on_mounted
         self._on_fetched = on_fetched
+        self.showing = Showing(
+            ctx.keys,
+            mountpoint,
+            allow_other=request.allow_other,
+            caching=lambda: fuse.FOREVER if session.is_settled else fuse.BRIEFLY,
+            on_mounted=on_mounted,
+        )
         self._to_fetch, self._fetches = trio.open_memory_channel[Content](math.inf)
-        self._scope = trio.CancelScope()
-        """Ends the mount, also while programs use it."""
-        self.was_mounted = False
+        self.filesystem: StageFilesystem | None = None
+        """None until it is served."""
         self.failure: PdfsError | None = None
         """Why the journal takes nothing any more."""
 
@@ -85,6 +89,7 @@ class Serving:
             make_room=self._workspace.make_room,
         )
         settle_memory()
+        self.filesystem = filesystem
         self._session.busy = filesystem.busy
         self._session.opened = filesystem.seen
         self._session.hear_of_loss(partial(_make_read_only, filesystem))
@@ -101,44 +106,14 @@ class Serving:
         finally:
             work.unmounted()
 
-    @property
-    def source(self) -> str:
-        """What the kernel's table says is mounted."""
-        return f"{self._ctx.keys.project}/{self._ctx.keys.stage}"
-
-    async def cut_off(self) -> None:
-        """End the mount also when programs use it: what they do from here on fails, visibly.
-
-        What can't be done in order is logged, and done by force: who asked for an end gets one.
-        """
-        try:
-            await detach(self.mountpoint, self.source)
-        except MountError as error:
-            logger.error("programs may not have been cut off in order: %s", error)
-        self._scope.cancel()
-
     async def _mount(self, filesystem: StageFilesystem) -> None:
-        options = fuse.MountOptions(
-            source=self.source,
-            allow_other=self._request.allow_other,
-            caching=lambda: fuse.FOREVER if self._session.is_settled else fuse.BRIEFLY,
+        directory = made_for_mount(
+            OsDisk(),
+            self.showing.mountpoint,
+            is_ours=self._workspace.has_made_mountpoint,
+            note_made=self._workspace.note_mountpoint_made,
         )
-        with (
-            made_for_mount(
-                OsDisk(),
-                self.mountpoint,
-                is_ours=self._workspace.has_made_mountpoint,
-                note_made=self._workspace.note_mountpoint_made,
-            ),
-            self._scope,
-        ):
-            await fuse.serve(
-                filesystem, self.mountpoint, options, task_status=_Mounted(self._mounted)
-            )
-
-    def _mounted(self) -> None:
-        self.was_mounted = True
-        self._on_mounted()
+        await self.showing.show(filesystem, directory)
 
     # --- beside the requests ----------------------------------------------------------------------
 
@@ -185,16 +160,6 @@ class Serving:
         if self.failure is None:
             self.failure = error
             logger.error("the mount is read-only from here on: %s", error)
-
-
-class _Mounted:
-    """Hears from `fuse.serve` that the mount answers."""
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self._call = call
-
-    def started(self, value: None = None) -> None:
-        self._call()
 
 
 def _make_read_only(filesystem: StageFilesystem, error: LockLost) -> None:

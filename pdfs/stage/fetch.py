@@ -8,6 +8,7 @@ looked up in the current tree and in what it has kept, and else ContentLost is r
 from collections.abc import Iterator
 
 from pdfs.core.content import Content, Digest, Packed, Plain, digest_of, part_size, part_spans
+from pdfs.core.ids import ObjectName
 from pdfs.errors import ContentLost, ObjectNotFound, PreconditionFailed, StoreError, UsageError
 from pdfs.stage.context import StageContext
 from pdfs.stage.load import read_tree
@@ -60,9 +61,7 @@ async def _fetch_part(
 ) -> bytes:
     found = await _from_homes(ctx, content, number, span)
     if found is None and look_up and content.digest is not None:
-        elsewhere = await _look_up(ctx, content.digest)
-        if elsewhere is not None:
-            found = await _from_homes(ctx, elsewhere, number, span)
+        found = await _from_elsewhere(ctx, content.digest, number, span)
     if found is None:
         raise ContentLost(
             f"bytes {span[0]} to {span[1]} of {_called(content)} are nowhere in the bucket",
@@ -119,12 +118,24 @@ def _is_right(content: Content, number: int, data: bytes) -> bool:
     return content.digest is None or digest_of(data) == content.digest
 
 
-async def _look_up(ctx: StageContext, digest: Digest) -> Content | None:
-    """Where the current generation knows this digest."""
-    seen = await read_root(ctx)
-    if seen is None or seen.root.tree is None:
-        return None
-    return (await read_tree(ctx, seen.root.tree)).homes_of(digest)
+async def _from_elsewhere(
+    ctx: StageContext, digest: Digest, number: int, span: tuple[int, int]
+) -> bytes | None:
+    """The part from where the current generation knows this digest.
+
+    A publish may take such a home away while it is asked for: then that publish has kept another.
+    """
+    seen: ObjectName | None = None
+    while True:
+        root = await read_root(ctx)
+        if root is None or root.root.tree in (None, seen):
+            return None
+        seen = root.root.tree
+        elsewhere = (await read_tree(ctx, seen)).homes_of(digest)
+        if elsewhere is not None:
+            found = await _from_homes(ctx, elsewhere, number, span)
+            if found is not None:
+                return found
 
 
 def _called(content: Content) -> str:

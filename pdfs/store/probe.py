@@ -44,7 +44,10 @@ _COMPLETE_ROUNDS: Final = 8
 _VALIDITY: Final = 1.0
 _CLEANUP: Final = 30.0
 _TRIES: Final = 5
-_REMEDY: Final = "use a store that keeps conditions (AWS S3, Cloudflare R2, MinIO, versitygw, …)"
+_REMEDY: Final = (
+    "use a store that keeps conditions (AWS S3, Cloudflare R2, MinIO, versitygw, …); "
+    "to look only: pdfs mount --read-only"
+)
 
 
 async def probe(store: ObjectStore, *, prefix: str, ids: Callable[[], str]) -> Traits:

@@ -57,7 +57,7 @@ def test_an_unforeseen_error_is_one_line_too(run: Run, monkeypatch: pytest.Monke
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("broken\nby a test")
 
-    monkeypatch.setattr(importlib.import_module("pdfs.cli.status"), "local_sessions", fail)
+    monkeypatch.setattr(importlib.import_module("pdfs.cli.status"), "local_mounts", fail)
     said = run("status")
     assert said.exit_code == 1
     assert said.stderr.startswith("pdfs: internal error: RuntimeError: broken by a test; ")

@@ -160,7 +160,7 @@ def test_a_directory_without_a_mount_is_called_that(
 def test_a_mount_that_is_not_of_this_environment_is_called_dead_where_it_is(
     dead: bool, words: tuple[str, ...], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mounted = Mounted("/mnt/a plant", "fuse.pdfs", "Plant/planning")
+    mounted = Mounted("/mnt/a plant", "fuse.pdfs", "Plant/planning", "0:61")
     monkeypatch.setattr(umounting, "mount_at", lambda path: mounted)
     monkeypatch.setattr(umounting, "is_dead", lambda path: dead)
     for command in ("umount", "abort"):

@@ -114,7 +114,7 @@ def test_nothing_is_open_to_others_under_umask_zero(tmp_path: Path) -> None:
     finally:
         os.umask(old)
     modes = {one.name: one.stat().st_mode & 0o777 for one in (tmp_path / "home").rglob("*")}
-    assert len(modes) == 9
+    assert len(modes) == 10
     assert all(mode & 0o77 == 0 for mode in modes.values()), modes
 
 

@@ -18,8 +18,7 @@ from pdfs.errors import DiskError, LockHeld, LockLost, MountError, PdfsError, Un
 from pdfs.fs.error import FsError
 from pdfs.local.journal_format import HEADER_SIZE
 from pdfs.local.state import StateDirectory
-from pdfs.mount import carrier as carrier_module
-from pdfs.mount import serving
+from pdfs.mount import showing
 from pdfs.mount.workspace import DiskWorkspace
 from pdfs.stage.context import StageContext
 from pdfs.stage.end import end_session
@@ -318,7 +317,7 @@ def no_detach(monkeypatch: pytest.MonkeyPatch) -> None:
         await trio.lowlevel.checkpoint()
         raise MountError("fusermount3 can't be run")
 
-    monkeypatch.setattr(serving, "detach", refuse)
+    monkeypatch.setattr(showing, "detach", refuse)
 
 
 @pytest.mark.usefixtures("no_detach")
@@ -360,8 +359,8 @@ async def test_who_waits_for_an_unmount_is_told_when_another_aborts_the_session(
         asking.start_soon(ask, "abort")
         await trio.sleep_forever()
 
-    monkeypatch.setattr(carrier_module, "unmount", hang)
-    monkeypatch.setattr(serving, "detach", hang)
+    monkeypatch.setattr(showing, "unmount", hang)
+    monkeypatch.setattr(showing, "detach", hang)
     stand_in_for_fuse(monkeypatch, work)
     async with trio.open_nursery() as asking:
         assert await desk.carry() == 0

@@ -37,13 +37,13 @@ async def test_a_missing_fusermount_is_told_in_words(call: object, tools: Path) 
     assert callable(call)
     tool(tools, "sync", "exit 0")
     with pytest.raises(MountError, match=r"fusermount3 can't be run: .*No such file"):
-        await call("/mnt/plant", "Plant/planning")
+        await call("/mnt/plant", "0:61")
 
 
 async def test_a_missing_sync_does_not_keep_a_mount(tools: Path, tmp_path: Path) -> None:
     tool(tools, "fusermount3", f"echo $* >{tmp_path}/asked")
     with pytest.raises(MountError, match="sync can't be run"):
-        await detach("/mnt/plant", "Plant/planning")
+        await detach("/mnt/plant", "0:61")
     assert (tmp_path / "asked").read_text() == "-u -z /mnt/plant\n"
 
 
@@ -56,7 +56,7 @@ async def test_a_refused_unmount_is_told_with_the_words_of_the_tool(
     tool(tools, "fusermount3", "echo 'target is busy' >&2", "exit 1")
     mounted(monkeypatch)
     with pytest.raises(MountError, match=r"/mnt/plant can't be .*: target is busy"):
-        await call("/mnt/plant", "Plant/planning")
+        await call("/mnt/plant", "0:61")
 
 
 @pytest.mark.parametrize("call", [unmount, detach])
@@ -67,7 +67,7 @@ async def test_a_refusal_counts_for_nothing_where_nothing_is_mounted(
     tool(tools, "sync", "exit 1")
     tool(tools, "fusermount3", "exit 1")
     mounted(monkeypatch, is_mounted=False)
-    await call("/mnt/plant", "Plant/planning")
+    await call("/mnt/plant", "0:61")
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ async def test_mapped_pages_that_are_not_written_are_told_and_keep_no_mount(
     monkeypatch.setattr(detach_module, "_SYNC", 0.1)
     with pytest.raises(MountError, match=f"not written all that programs have mapped.*{words}"):
         await detach_module.sync_mount("/mnt/plant")
-    await unmount("/mnt/plant", "Plant/planning")
+    await unmount("/mnt/plant", "0:61")
     expected_warnings.take("not written all that programs have mapped")
     with pytest.raises(MountError, match=words):
-        await detach("/mnt/plant", "Plant/planning")
+        await detach("/mnt/plant", "0:61")
     assert (tmp_path / "asked").read_text() == "-u /mnt/plant\n-u -z /mnt/plant\n"

@@ -13,7 +13,7 @@ from pdfs.core.lease import LockState, Unpublished
 from pdfs.core.tree import Tree
 from pdfs.errors import DiskError, DiskFull, Stopped, UnpublishedWork
 from pdfs.local.journal import Journal
-from pdfs.mount import carrier, stopping
+from pdfs.mount import showing, stopping
 from pdfs.mount.workspace import DiskWorkspace
 from pdfs.session import StageSession
 from pdfs.stage.catch_up import Standing
@@ -94,10 +94,10 @@ async def draw_and_be_told_to_stop(process: Process) -> None:
 def attached(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is nothing to be detached."""
 
-    async def detach(mountpoint: str, source: str) -> None:
+    async def detach(mountpoint: str, device: str | None) -> None:
         await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr("pdfs.mount.serving.detach", detach)
+    monkeypatch.setattr("pdfs.mount.showing.detach", detach)
 
 
 @pytest.mark.usefixtures("attached")
@@ -280,7 +280,7 @@ async def test_who_waits_for_an_unmount_is_told_when_the_daemon_fails(
         await asking.wait()
         raise MemoryError
 
-    monkeypatch.setattr(carrier, "unmount", unmount)
+    monkeypatch.setattr(showing, "unmount", unmount)
     stand_in_for_fuse(monkeypatch, work)
     async with trio.open_nursery() as nursery:
         with pytest.raises((MemoryError, BaseExceptionGroup)):
@@ -318,7 +318,7 @@ async def test_who_asks_for_an_unmount_before_there_is_a_mount_gets_one(
         await trio.sleep(0.1)  # the request is there before the mount is
         return await real(self)
 
-    monkeypatch.setattr(carrier, "unmount", unmount)
+    monkeypatch.setattr(showing, "unmount", unmount)
     monkeypatch.setattr(StageSession, "_load", load)
     stand_in_for_fuse(monkeypatch, work)
     async with trio.open_nursery() as nursery:
@@ -347,7 +347,7 @@ async def test_who_is_told_of_the_end_finds_the_session_free_and_its_log_closed(
         await unmounted.wait()
 
     unmounted = trio.Event()
-    monkeypatch.setattr(carrier, "unmount", unmount)
+    monkeypatch.setattr(showing, "unmount", unmount)
     stand_in_for_fuse(monkeypatch, work)
     async with trio.open_nursery() as nursery:
         assert await desk.carry() == 0

@@ -47,7 +47,8 @@ def entries(count: int) -> tuple[Entry, ...]:
 async def big_stage(site: Site, compute: Compute, files: int) -> Person:
     """anna on a stage of so many files."""
     ctx = replace(site.context(), compute=compute)
-    root = (await start(ctx, claimant_of(ctx))).root
+    started = await start(ctx, claimant_of(ctx))
+    root = started.root
     name = object_name(root.root.fence, ctx.new_id())
     manifest = replace(
         never_published(Top(mtime=1)),
@@ -59,7 +60,8 @@ async def big_stage(site: Site, compute: Compute, files: int) -> Person:
     root = await swap_root(ctx, root, replace(root.root, generation=1, tree=name))
     work = ledger_in_memory(ctx, tree_of(manifest, name, uid=1000, gid=1000))
     work.adopt(root.root.fence)
-    return Person(ctx, root, work, Editor(work, Diary(ctx.owner.session), random.Random(0), 0))
+    editor = Editor(work, Diary(ctx.owner.session), random.Random(0), 0)
+    return Person(ctx, root, work, editor, started.lock)
 
 
 async def longest_gap(beside: Callable[[], Awaitable[object]]) -> tuple[float, float]:

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from obstore import GetOptions, GetResult, PutMode
 
 _CONTENT_TYPE = "Content-Type"
+_WHOLE = "non-partial response"
+"""In obstore's words for the answer that `SentWhole` is about; it has no class of its own."""
+
+
+class SentWhole(Exception):
+    """The store answered with 200 and the whole object, as it may, where a span was asked for."""
 
 
 class Bulk:
@@ -61,7 +67,10 @@ class Bulk:
     def get_span(
         self, key: str, span: tuple[int, int], if_match: ETag | None, date: float
     ) -> Fetched:
-        """Bytes of the object; `date` is the store's time, which obstore does not show."""
+        """Bytes of the object; `date` is the store's time, which obstore does not show.
+
+        Raises SentWhole: obstore takes no such answer, boto3 does.
+        """
         options: GetOptions = {"range": span}
         if if_match is not None:
             options["if_match"] = quoted(if_match)
@@ -69,6 +78,8 @@ class Bulk:
             answer = obstore.get(self._store, self._settings.prefix + key, options=options)
             body = answer.bytes().to_bytes()
         except OBSTORE_ERRORS as error:
+            if _WHOLE in str(error):
+                raise SentWhole from error
             raise of_obstore(error, key, self._settings) from error
         if len(body) != span[1] - span[0]:
             raise PreconditionFailed(key)

@@ -39,7 +39,7 @@ from pdfs.store.request import (
     check_span,
 )
 from pdfs.store.s3.access import Access
-from pdfs.store.s3.bulk import Bulk
+from pdfs.store.s3.bulk import Bulk, SentWhole
 from pdfs.store.s3.clock import StoreClock, uptime
 from pdfs.store.s3.control import Control
 from pdfs.store.s3.signed import DeleteSender
@@ -85,11 +85,17 @@ class S3Store:
         if span is None or not self._is_for_bulk(key):
             fetched = await self._in_control(lambda: self._control.get(key, span, if_match))
         else:
-            date, wanted = self._clock.now(), span
-            fetched = await self._in_bulk(lambda: self._bulk.get_span(key, wanted, if_match, date))
+            fetched = await self._get_span(key, span, if_match)
         if if_match not in (None, fetched.info.etag):  # ignored by the store
             raise PreconditionFailed(key)
         return fetched
+
+    async def _get_span(self, key: str, span: tuple[int, int], if_match: ETag | None) -> Fetched:
+        date = self._clock.now()
+        try:
+            return await self._in_bulk(lambda: self._bulk.get_span(key, span, if_match, date))
+        except SentWhole:
+            return await self._in_control(lambda: self._control.get(key, span, if_match))
 
     async def head(self, key: str) -> ObjectInfo:
         self._check(key)
