@@ -1,8 +1,12 @@
 """Read-only mounts: one generation, whole, whoever has the stage and whatever he does to it."""
 
 import errno
+import gzip
+import itertools
+import json
 import os
 import stat
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,14 +14,19 @@ from functools import partial
 import pytest
 import trio
 
-from pdfs.core.ids import Path
-from pdfs.errors import ContentLost, ProjectNotFound
+from pdfs.core.ids import Inode, Path
+from pdfs.core.moving import Numbers
+from pdfs.errors import ContentLost, ObjectDamaged, ProjectNotFound
 from pdfs.fs.error import FsError
 from pdfs.fs.plan import Change
 from pdfs.mount.access import check_exists
+from pdfs.stage.present import read_present
+from pdfs.stage.root import read_root
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.memory import ALL_TRAITS, MemoryStore
 from pdfs.store.objects import Listed
+from tests.conftest import ExpectedWarnings
+from tests.core.test_document import at_most
 from tests.fs.process import Process
 from tests.stage.contexts import Site
 from tests.stage.readers import reading
@@ -252,3 +261,231 @@ async def test_an_object_that_another_tool_replaced_is_never_shown_in_place_of_t
         with pytest.raises(ContentLost, match=r"'plan.dwg' can't be read"):
             await bert.read_file(PLAN)
         assert await bert.read_file(LIST) == b"1;2"
+
+
+# --- generations gone by --------------------------------------------------------------------------
+
+
+async def _overwrite(anna: Person, site: Site) -> None:
+    for path in FIRST:
+        anna.editor.write(path, b"another " + path.encode())
+    await publish(anna)
+
+
+async def _write_into(anna: Person, site: Site) -> None:
+    for path in FIRST:
+        anna.editor.write_at(path, 1, b"PATCH")
+    await publish(anna)
+
+
+async def _swap(anna: Person, site: Site) -> None:
+    for old, new in ((PLAN, "tmp"), (LIST, PLAN), ("tmp", LIST)):
+        anna.editor.move(Path(old), Path(new))
+    await publish(anna)
+
+
+async def _delete(anna: Person, site: Site) -> None:
+    for path in FIRST:
+        anna.editor.delete(path)
+    await publish(anna)
+
+
+async def _rename_and_overwrite(anna: Person, site: Site) -> None:
+    for number, path in enumerate(FIRST):
+        anna.editor.move(path, Path(f"old {number}"))
+    await publish(anna)
+    for number, path in enumerate(FIRST):
+        anna.editor.write(path, b"in its place")
+        anna.editor.delete(Path(f"old {number}"))
+    await publish(anna)
+
+
+async def _stop_amid_the_plan(anna: Person, site: Site) -> None:
+    for path in FIRST:
+        anna.editor.write(path, b"half applied " + path.encode())
+    await anna.publish()
+    before = dict(site.store.objects)
+    await anna.catch_up()
+    assert before != site.store.objects
+
+
+WORKS = [_overwrite, _write_into, _swap, _delete, _rename_and_overwrite, _stop_amid_the_plan]
+
+
+@pytest.mark.parametrize("begins", ["drawn", "found"])
+@pytest.mark.parametrize("work", WORKS, ids=lambda work: work.__name__.strip("_"))
+async def test_every_byte_of_a_generation_can_be_read_for_days_whatever_is_published_since(
+    work: Callable[[Person, Site], Awaitable[None]], begins: str
+) -> None:
+    """Of one that another tool has put there, too: nobody has read that, so no digest is known."""
+    site = Site()
+    if begins == "drawn":
+        anna = await drawn(site)
+    else:
+        for path, data in FIRST.items():
+            await site.store.put(site.keys.plain(path), data, condition=None)
+        anna = await sit_down(site, site.context())
+    async with reading(site.context("bert")) as bert:
+        assert bert.shown.generation == (1 if begins == "drawn" else 0)
+        await work(anna, site)
+        for day in range(6):
+            anna.editor.write(Path("diary"), b"day %d" % day)
+            await publish(anna)
+            assert await bert.everything() == FIRST
+            await trio.sleep(86400)
+
+
+# --- following ------------------------------------------------------------------------------------
+
+
+async def test_who_follows_sees_each_generation_and_what_is_open_stays_as_it_was_opened() -> None:
+    site = Site()
+    anna = await drawn(site)
+    async with reading(site.context("bert"), follows=True) as bert:
+        plan, lists = bert.open(PLAN), bert.stat(LIST).ino
+        since = bert.shown.since
+        await trio.sleep(100)
+        assert bert.shown.since == since
+        anna.editor.write(PLAN, b"another plan, and a longer one")
+        anna.editor.delete(MODEL)
+        anna.editor.write(Path("models/new.ifc"), b"new")
+        await publish(anna)
+        await bert.wait_generation(2)
+        assert await bert.pread(plan, 1000, 0) == FIRST[PLAN]
+        assert await bert.everything() == {
+            PLAN: b"another plan, and a longer one",
+            LIST: FIRST[LIST],
+            "models/new.ifc": b"new",
+        }
+        assert bert.stat(LIST).ino == lists, "it has not changed"
+        assert bert.shown.since == pytest.approx(site.now(), abs=site.timing.follow)
+        names = {name for _, name in bert.names}
+        assert b"plan.dwg" in names, "the kernel has to forget it"
+        assert b"list.csv" not in names
+        bert.close(plan)
+        assert not bert.fs.tree.orphans, "what nobody uses any more goes"
+
+
+async def test_a_listing_that_has_begun_ends_in_the_generation_that_it_began_in() -> None:
+    site = Site()
+    anna = await sit_down(site, site.context())
+    old = [f"{number:02}" for number in range(20)]
+    for name in old:
+        anna.editor.write(Path(name), b"old")
+    await publish(anna)
+    async with reading(site.context("bert"), follows=True) as bert:
+        handle = bert.fs.opendir(Inode(1))
+        listed = list(itertools.islice(bert.fs.readdir(handle, 0), 8))
+        for number, name in enumerate(old):
+            anna.editor.move(Path(name), Path(f"new-{number}"))
+        await publish(anna)
+        await bert.wait_generation(2)
+        rest = list(bert.fs.readdir(handle, listed[-1].next))
+        assert sorted(os.fsdecode(each.name) for each in [*listed, *rest] if not each.is_dot) == old
+        assert not any(each.is_past for each in listed)
+        assert all(each.is_past for each in rest), "the kernel must not keep them"
+        again = [os.fsdecode(each.name) for each in bert.fs.readdir(handle, 0) if not each.is_dot]
+        assert sorted(again) == sorted(f"new-{number}" for number in range(20))
+        bert.fs.releasedir(handle)
+
+
+async def test_who_follows_shows_the_first_publish_of_a_bucket_that_had_none() -> None:
+    site = Site()
+    await site.store.put(site.keys.plain(PLAN), b"by another tool", condition=None)
+    async with reading(site.context("bert"), follows=True) as bert:
+        anna = await sit_down(site, site.context())
+        anna.editor.write(LIST, b"1")
+        await publish(anna)
+        await bert.wait_generation(1)
+        assert await bert.everything() == {PLAN: b"by another tool", LIST: b"1"}
+
+
+async def test_a_root_that_goes_back_or_is_damaged_changes_nothing_and_is_told(
+    expected_warnings: ExpectedWarnings,
+) -> None:
+    site = Site()
+    anna = await drawn(site)
+    old = site.store.objects[site.keys.root].body
+    await redraw(anna)
+    async with reading(site.context("bert"), follows=True) as bert:
+        before = await bert.everything()
+        new = site.store.objects[site.keys.root].body
+        for body, words in ((old, "generation 1"), (b"no root", "root.json"), (None, "older than")):
+            if body is None:
+                await site.store.delete(site.keys.root, condition=None)
+            else:
+                await site.store.put(site.keys.root, body, condition=None)
+            await trio.sleep(10 * site.timing.follow)
+            assert words in str(bert.reader.trouble)
+            expected_warnings.take(words)
+            assert await bert.everything() == before
+        await site.store.put(site.keys.root, new, condition=None)
+        await trio.sleep(2 * site.timing.follow)
+        assert bert.reader.trouble is None
+
+
+# --- hostile manifests ----------------------------------------------------------------------------
+
+
+def _bomb() -> bytes:
+    """256 KiB that would be 256 MiB of JSON: gzip can't do more."""
+    packer = zlib.compressobj(9, wbits=31)
+    head = packer.compress(b'{"schema":1,"entries":[') + packer.flush(zlib.Z_FULL_FLUSH)
+    block = packer.compress(bytes(4 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return head + block * 64 + packer.flush()
+
+
+def _entries(*entries: dict[str, object]) -> bytes:
+    found = {"kind": "directory", "mode": 0, "mtime": 0}
+    made: dict[str, object] = {
+        "schema": 1,
+        "generation": 2,
+        "publish": "",
+        "time": 0,
+        "predecessor": None,
+    }
+    made |= {"top": {"mode": 0, "mtime": 0, "xattrs": {}}, "kept": {}}
+    return gzip.compress(
+        json.dumps({**made, "entries": [{**found, **e} for e in entries]}).encode()
+    )
+
+
+HOSTILE = {
+    "a bomb": (_bomb, "unpacks to more than"),
+    "a cycle": (
+        lambda: _entries({"path": "a/b", "ino": 8}, {"path": "b/a", "ino": 9}),
+        "before its directory",
+    ),
+    "a missing parent": (lambda: _entries({"path": "d/a", "ino": 9}), "before its directory"),
+    "a number twice": (
+        lambda: _entries({"path": "a", "ino": 9}, {"path": "b", "ino": 9}),
+        "inode 9 stands twice",
+    ),
+    "a name twice": (
+        lambda: _entries({"path": "a", "ino": 8}, {"path": "a", "ino": 9}),
+        "stands twice",
+    ),
+}
+
+
+@pytest.mark.figure(name="H8")
+@pytest.mark.parametrize(("make", "words"), HOSTILE.values(), ids=HOSTILE)
+async def test_a_hostile_manifest_is_no_generation_and_who_follows_stays_where_he_is(
+    make: Callable[[], bytes], words: str, expected_warnings: ExpectedWarnings
+) -> None:
+    site = Site()
+    anna = await drawn(site)
+    good = site.store.objects[site.keys.root].body
+    async with reading(site.context("bert"), follows=True) as bert:
+        await redraw(anna)
+        seen = await read_root(site.context())
+        assert seen is not None
+        assert seen.root.tree is not None
+        await site.store.put(site.keys.tree(seen.root.tree), make(), condition=None)
+        with at_most(seconds=1, mebibytes=200), pytest.raises(ObjectDamaged, match=words):
+            await read_present(site.context(), Numbers().new)
+        await trio.sleep(2 * site.timing.follow)
+        expected_warnings.take(words)
+        assert words in str(bert.reader.trouble)
+        assert await bert.everything() == FIRST
+    assert good != site.store.objects[site.keys.root].body

@@ -123,6 +123,17 @@ class Reader:
                     raise Malformed(f"{name!r} holds {_shown(item)}")
         return tuple(found)
 
+    def text_pairs(self, name: str) -> tuple[tuple[str, str], ...]:
+        """A list of [string, string]."""
+        found = []
+        for item in self.items(name):
+            match item:
+                case [str(first), str(second)]:
+                    found.append((first, second))
+                case _:
+                    raise Malformed(f"{name!r} holds {_shown(item)}")
+        return tuple(found)
+
     def mapping(self, name: str) -> dict[str, Any]:
         """An object as a dict, empty where the field is missing."""
         value = self._fields.get(name, {})

@@ -4,10 +4,10 @@ manifest ──tree_of──▶ tree ──draft_of──▶ draft ──(conten
 manifest + outcomes ──settle──▶ settled manifest ──settled_record──▶ tree
 """
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 
-from pdfs.core.content import EMPTY, Content, Digest, ETag
+from pdfs.core.content import EMPTY, Content, Digest, ETag, Plain
 from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId
 from pdfs.core.keys import leaf, parent
 from pdfs.core.lease import Unpublished
@@ -181,11 +181,17 @@ def manifest_of(
 ) -> Manifest:
     """The generation that follows `before`, once every changed file has a content with a home.
 
-    A file of `draft.changed` that `staged` lacks could not be made whole: it is marked lost.
+    A file of `draft.changed` that `staged` lacks could not be made whole: it is marked lost. Of the
+    `displaced`, those whose digest nobody knew before have the plain homes that they lose.
     """
     entries = tuple(_with_staged(entry, draft.changed, staged) for entry in draft.entries)
     living = {e.content.digest for e in entries if e.content is not None and not e.lost}
-    gone = (entry.content for entry in before.entries if entry.content is not None)
+    gone = [entry.content.with_plain() for entry in before.entries if entry.content is not None]
+    young = {
+        digest: kept
+        for digest, kept in before.kept.items()
+        if kept.time >= time - kept_for and (kept.was or digest not in living)
+    }
     return Manifest(
         generation=before.generation + 1,
         publish=publish,
@@ -193,14 +199,7 @@ def manifest_of(
         predecessor=predecessor,
         top=draft.top,
         entries=entries,
-        kept={
-            **{
-                digest: kept
-                for digest, kept in before.kept.items()
-                if kept.time >= time - kept_for and digest not in living
-            },
-            **_kept_of((*gone, *displaced), living, time),
-        },
+        kept=_kept_of((*gone, *displaced), young, living, time),
     )
 
 
@@ -215,12 +214,30 @@ def _with_staged(
 
 
 def _kept_of(
-    contents: tuple[Content, ...], living: set[Digest | None], time: float
+    contents: Iterable[Content],
+    before: Mapping[Digest, Kept],
+    living: set[Digest | None],
+    time: float,
 ) -> dict[Digest, Kept]:
+    """`before`, with contents that lose a name or their plain homes now.
+
+    What a generation knows by a plain home alone is kept with it, also if its bytes go on living.
+    """
+    kept = dict(before)
+    for content in contents:
+        if content.digest is not None and content.packed:
+            known = kept[content.digest].was if content.digest in kept else ()
+            was = tuple(dict.fromkeys((*known, *content.plain)))
+            if was or content.digest not in living:
+                kept[content.digest] = Kept(content=content.with_plain(), time=time, was=was)
+    return kept
+
+
+def unread_homes(tree: Tree, inodes: Iterable[Inode]) -> dict[Inode, tuple[Plain, ...]]:
+    """Of files that are as they were mounted, and whose bytes nobody knew: the plain homes."""
+    nodes = (tree.nodes[ino] for ino in inodes)
     return {
-        content.digest: Kept(content=content.with_plain(), time=time)
-        for content in contents
-        if content.digest is not None and content.packed and content.digest not in living
+        node.ino: node.base.plain for node in nodes if node.is_clean and node.base.digest is None
     }
 
 

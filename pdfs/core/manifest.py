@@ -23,7 +23,8 @@
                   there is none: not yet applied, set aside, or a name that no key can hold
         lost      true where the content was found at none of its homes
     kept          {digest: {size, packed, time}}: contents that publishes and listings of the last
-                  days replaced or removed
+                  days replaced or removed; `was` [[path, etag]] where a generation before knows one
+                  by its plain object alone, since nobody had read it: then also of what is there
     aside         {path: ETag or ""}: steps of its publish that were set aside by a user's word. The
                   plain object there, if any, is an older one; the next publish tries again
 """
@@ -77,6 +78,8 @@ class Kept:
 
     content: Content
     time: float
+    was: tuple[Plain, ...] = ()
+    """Plain homes that it had before anybody knew its digest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +125,13 @@ class Manifest:
         """Every content that it names, what was kept included."""
         yield from (entry.content for entry in self.entries if entry.content is not None)
         yield from (kept.content for kept in self.kept.values())
+
+    def homes_of_unread(self, content: Content) -> Content | None:
+        """The same for a content without a digest, which is known by its plain homes."""
+        return next(
+            (kept.content for kept in self.kept.values() if set(kept.was) & set(content.plain)),
+            None,
+        )
 
     def homes_of(self, digest: Digest) -> Content | None:
         """A content of this digest with homes that this generation knows, if it knows any."""
@@ -177,13 +187,15 @@ def encode(manifest: Manifest) -> bytes:
             "predecessor": manifest.predecessor,
             "top": _top_out(manifest.top),
             "entries": (_entry_out(entry, seen) for entry in manifest.entries),
-            "kept": {
-                digest: {**content_out(kept.content), "time": kept.time}
-                for digest, kept in sorted(manifest.kept.items())
-            },
+            "kept": {digest: _kept_out(kept) for digest, kept in sorted(manifest.kept.items())},
             "aside": {path: etag or "" for path, etag in sorted(manifest.aside.items())},
         }
     )
+
+
+def _kept_out(kept: Kept) -> dict[str, object]:
+    out = {**content_out(kept.content), "time": kept.time}
+    return {**out, "was": [[home.path, home.etag] for home in kept.was]} if kept.was else out
 
 
 def _top_out(top: Top) -> dict[str, object]:
@@ -268,7 +280,8 @@ def _kept_in(digest: Digest, reader: Reader) -> Kept:
     content = content_in(reader)
     if content.digest != digest:
         raise Malformed(f"'kept' names {digest} but holds {content.digest}")
-    return Kept(content=content, time=reader.number("time"))
+    was = tuple(Plain(Path(path), ETag(etag)) for path, etag in reader.text_pairs("was"))
+    return Kept(content=content, time=reader.number("time"), was=was)
 
 
 class _Entries:

@@ -7,8 +7,9 @@ looked up in the current tree and in what it has kept, and else ContentLost is r
 
 from collections.abc import Iterator
 
-from pdfs.core.content import Content, Digest, Packed, Plain, digest_of, part_size, part_spans
+from pdfs.core.content import Content, Packed, Plain, digest_of, part_size, part_spans
 from pdfs.core.ids import ObjectName
+from pdfs.core.manifest import Manifest
 from pdfs.errors import ContentLost, ObjectNotFound, PreconditionFailed, StoreError, UsageError
 from pdfs.stage.context import StageContext
 from pdfs.stage.load import read_tree
@@ -60,8 +61,8 @@ async def _fetch_part(
     ctx: StageContext, content: Content, number: int, span: tuple[int, int], look_up: bool
 ) -> bytes:
     found = await _from_homes(ctx, content, number, span)
-    if found is None and look_up and content.digest is not None:
-        found = await _from_elsewhere(ctx, content.digest, number, span)
+    if found is None and look_up:
+        found = await _from_elsewhere(ctx, content, number, span)
     if found is None:
         raise ContentLost(
             f"bytes {span[0]} to {span[1]} of {_called(content)} are nowhere in the bucket",
@@ -119,9 +120,11 @@ def _is_right(content: Content, number: int, data: bytes) -> bool:
 
 
 async def _from_elsewhere(
-    ctx: StageContext, digest: Digest, number: int, span: tuple[int, int]
+    ctx: StageContext, content: Content, number: int, span: tuple[int, int]
 ) -> bytes | None:
-    """The part from where the current generation knows this digest.
+    """The part from where the current generation knows this content by its digest.
+
+    One that nobody had read yet is known by its plain home, if a publish has read it to replace it.
 
     A publish may take such a home away while it is asked for: then that publish has kept another.
     """
@@ -131,11 +134,17 @@ async def _from_elsewhere(
         if root is None or root.root.tree in (None, seen):
             return None
         seen = root.root.tree
-        elsewhere = (await read_tree(ctx, seen)).homes_of(digest)
+        elsewhere = _homes_in(await read_tree(ctx, seen), content)
         if elsewhere is not None:
             found = await _from_homes(ctx, elsewhere, number, span)
             if found is not None:
                 return found
+
+
+def _homes_in(manifest: Manifest, content: Content) -> Content | None:
+    if content.digest is None:
+        return manifest.homes_of_unread(content)
+    return manifest.homes_of(content.digest)
 
 
 def _called(content: Content) -> str:

@@ -8,12 +8,12 @@ Up to the commit point a crash leaves garbage that no generation names; after it
 the bucket, and whoever has the stage next finishes the plan.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import replace
 from functools import partial
 
-from pdfs.core.content import Content
-from pdfs.core.generation import Draft, draft_of, manifest_of, replaceable
+from pdfs.core.content import Content, Plain
+from pdfs.core.generation import Draft, draft_of, manifest_of, replaceable, unread_homes
 from pdfs.core.ids import Inode, Path, PublishId, Sequence, object_name, publish_name
 from pdfs.core.lease import Unpublished
 from pdfs.core.manifest import Manifest
@@ -24,7 +24,7 @@ from pdfs.core.tree import Tree
 from pdfs.stage.context import StageContext
 from pdfs.stage.load import read_tree, write_plan, write_tree
 from pdfs.stage.root import SeenRoot, swap_root
-from pdfs.stage.staging import Unstaged, stage_contents
+from pdfs.stage.staging import Staged, Unstaged, stage_contents
 from pdfs.stage.work import Work
 from pdfs.store import step
 from pdfs.store.step import Step
@@ -52,13 +52,14 @@ async def publish(
         draft = await ctx.compute(partial(draft_of, frozen, ctx.is_visible))
         known = replaceable(frozen, opened)
         files = _unstaged(work, frozen, draft)
+        unread = unread_homes(frozen, draft.changed)
         del frozen
         staged = await stage_contents(ctx, seen.root.fence, files, draft.displaced)
     make_manifest = partial(
         manifest_of,
         draft,
         staged.files,
-        staged.displaced,
+        (*staged.displaced, *_moved(staged, unread)),
         before=before,
         predecessor=seen.root.tree,
         publish=publish_id,
@@ -78,6 +79,13 @@ def _unstaged(work: Work, frozen: Tree, draft: Draft) -> dict[Inode, Unstaged]:
         node.ino: Unstaged(paths[node.ino], node.size, partial(work.read, node), is_kept=True)
         for node in nodes
     }
+
+
+def _moved(staged: Staged, unread: Mapping[Inode, tuple[Plain, ...]]) -> Iterator[Content]:
+    """Files whose digest nobody knew before, with the plain homes that they had."""
+    for ino, homes in unread.items():
+        if ino in staged.files:
+            yield staged.files[ino].with_plain(*homes)
 
 
 def _plan(

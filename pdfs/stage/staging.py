@@ -44,6 +44,7 @@ class Staged:
     files: dict[Inode, Content]
     """Files that could not be made whole are missing."""
     displaced: tuple[Content, ...]
+    """Those whose digest nobody knew before with the plain homes that they are about to lose."""
 
 
 async def stage_contents(
@@ -56,13 +57,18 @@ async def stage_contents(
 
     Raises StoreError; what was written by then is garbage. Memory: the parts under way.
     """
-    old = {index: _of_content(ctx, content) for index, content in enumerate(displaced)}
+    losing = list(displaced)
     with step.at(Step.STAGE_CONTENT):
         work = _Staging(ctx, fence)
-        homes = await work.stage([*files.values(), *old.values()])
+        old = [_of_content(ctx, content) for content in losing]
+        homes = await work.stage([*files.values(), *old])
     return Staged(
         files={ino: home for ino, home in zip(files, homes, strict=False) if home is not None},
-        displaced=tuple(home for home in homes[len(files) :] if home is not None),
+        displaced=tuple(
+            home.with_plain(*(content.plain if content.digest is None else ()))
+            for home, content in zip(homes[len(files) :], losing, strict=True)
+            if home is not None
+        ),
     )
 
 

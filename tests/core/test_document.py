@@ -158,6 +158,7 @@ def bomb(packed_size: int, piece: bytes) -> bytes:
     return out + block * (packed_size // len(block) + 1) + packer.compress(b"0]}") + packer.flush()
 
 
+@pytest.mark.figure(name="H8")
 @pytest.mark.parametrize("piece", [b" ", b"[],", b"{},", b'"",', b"0,"])
 @pytest.mark.parametrize("size", [6 << 10, 1 << 16, 1 << 20])
 def test_a_bomb_is_refused_fast_and_with_bounded_memory(size: int, piece: bytes) -> None:

@@ -290,11 +290,13 @@ CONTRADICTIONS: dict[str, list[dict[str, object]]] = {
 }
 
 
+@pytest.mark.figure(name="H8")
 @pytest.mark.parametrize("entries", CONTRADICTIONS.values(), ids=CONTRADICTIONS)
 def test_a_tree_is_refused_with(entries: list[dict[str, object]]) -> None:
     assert is_refused(packed(entries=entries))
 
 
+@pytest.mark.figure(name="H8")
 def test_a_long_chain_of_directories_without_an_end_is_refused_fast() -> None:
     chain = [directory("/".join(["d"] * depth), depth + 1) for depth in range(2, 1000)]
     body = packed(entries=chain)
@@ -302,6 +304,7 @@ def test_a_long_chain_of_directories_without_an_end_is_refused_fast() -> None:
         assert is_refused(body)
 
 
+@pytest.mark.figure(name="H8")
 @pytest.mark.parametrize("size", [1 << 10, 1 << 20])
 def test_a_bomb_is_refused_fast_and_with_bounded_memory(size: int) -> None:
     body = bomb(size, b"[],")

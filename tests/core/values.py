@@ -267,7 +267,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
 
 @lru_cache
 def _kept() -> st.SearchStrategy[Kept]:
-    return st.builds(Kept, content=contents(with_plain=False), time=moments)
+    was = st.lists(plain, max_size=2).map(tuple)
+    return st.builds(Kept, content=contents(with_plain=False), time=moments, was=was)
 
 
 @st.composite

@@ -1,6 +1,8 @@
 """Fetching: the right bytes from any home, or an error that names the file (figure S6)."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import trio
@@ -8,13 +10,16 @@ import trio
 from pdfs.core import manifest as core_manifest
 from pdfs.core import root as core_root
 from pdfs.core.content import EMPTY, Content, ETag, Packed, Plain, content_of, digest_of
-from pdfs.core.ids import Fence, ObjectName, Path, object_name
-from pdfs.core.manifest import Kept, Manifest, never_published
+from pdfs.core.ids import Fence, Inode, ObjectName, Path, object_name
+from pdfs.core.manifest import Entry, Kept, Manifest, never_published
+from pdfs.core.record import Kind
 from pdfs.core.root import Root
 from pdfs.errors import ContentLost, StoreError, StoreRefused, StoreUnavailable
 from pdfs.stage.context import StageContext
 from pdfs.stage.fetch import fetch_parts, fetch_span, fetch_whole
 from pdfs.store.faulty import Fate, Request
+from pdfs.store.memory import MemoryStore
+from pdfs.store.objects import Fetched
 from tests.stage.contexts import SIZES, Site, fine
 
 DATA = bytes(range(256)) + b"the rest"
@@ -183,9 +188,9 @@ async def test_a_home_that_can_not_be_is_no_home(content: Content) -> None:
 # --- where the content moved to -------------------------------------------------------------------
 
 
-async def publish(site: Site, manifest: Manifest) -> None:
+async def publish(site: Site, manifest: Manifest, tree: ObjectName | None = None) -> None:
     """Make this the stage's current generation."""
-    tree = name(9)
+    tree = tree or name(9)
     root = Root(
         id="1",
         generation=1,
@@ -213,12 +218,55 @@ async def test_what_no_home_has_is_looked_up_by_its_digest_in_the_current_genera
         await fetch_parts(site.context(), old, 0, 1, look_up=False)
 
 
-async def test_a_content_without_a_digest_can_not_be_looked_up() -> None:
+async def test_a_content_without_a_digest_is_looked_up_by_the_plain_home_that_it_had() -> None:
     site = Site()
     content = await plain(site, DATA)
     await damage(site, site.keys.plain(PATH), "missing")
     await publish(site, never_published())
     assert str(PATH) in await lost(site.context(), content)
+    kept = await packed(site, DATA, 2)
+    assert kept.digest is not None
+    other = Kept(content=kept, time=0, was=(Plain(PATH, ETag("another version")),))
+    await publish(site, replace(never_published(), kept={kept.digest: other}), name(8))
+    assert str(PATH) in await lost(site.context(), content)
+    same = replace(other, was=(*other.was, *content.plain))
+    await publish(site, replace(never_published(), kept={kept.digest: same}), name(7))
+    assert await fetch_whole(site.context(), content) == DATA
+
+
+async def test_a_home_that_a_publish_takes_away_while_it_is_asked_for_is_looked_up_again() -> None:
+    site = Site()
+    site.store = store = ChangesAtRead(now=site.now)
+    lost_home = (await packed(site, DATA, 1)).packed
+    copy = await plain(site, DATA, is_read=True)
+    kept = await packed(site, DATA, 2)
+    await damage(site, site.keys.content(name(1)), "missing")
+    assert kept.digest is not None
+    folder = Entry(path=Path("pumps"), ino=Inode(6), kind=Kind.DIRECTORY, mode=0o755, mtime=0)
+    copied = Entry(path=PATH, ino=Inode(7), kind=Kind.FILE, mode=0o644, mtime=0, content=copy)
+    await publish(site, replace(never_published(), entries=(folder, copied)))
+    after = replace(never_published(), kept={kept.digest: Kept(content=kept, time=0)})
+    store.changes[site.keys.plain(PATH)] = partial(publish, site, after, name(8))
+    assert await fetch_whole(site.context(), replace(kept, packed=lost_home)) == DATA
+    assert not store.changes, "the copy was never asked for"
+
+
+class ChangesAtRead(MemoryStore):
+    """Objects that somebody removes, with what he does then, just before they are read."""
+
+    changes: dict[str, Callable[[], Awaitable[None]]]
+
+    def __init__(self, *, now: Callable[[], float]) -> None:
+        super().__init__(now=now)
+        self.changes = {}
+
+    async def get(
+        self, key: str, *, span: tuple[int, int] | None = None, if_match: ETag | None = None
+    ) -> Fetched:
+        if key in self.changes:
+            await self.changes.pop(key)()
+            await self.delete(key, condition=None)
+        return await super().get(key, span=span, if_match=if_match)
 
 
 # --- a store that does not answer -----------------------------------------------------------------
