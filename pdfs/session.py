@@ -240,10 +240,20 @@ class StageSession:
         Raises SessionError where a publish is under way or may have been committed.
         """
         flight = None if self._work is None else self._work.tree.in_flight
-        if self.state is not State.ACTIVE or not self.is_serving or flight is not None:
+        if self.is_serving and (flight is not None or self.state is State.UPLOADING):
+            raise SessionError(
+                "a publish is under way, and may be in the bucket already: it can't be aborted, and"
+                " nothing was changed",
+                remedy="let it end (pdfs status shows how far it is), then abort what was written"
+                " since",
+            )
+        if self.state is not State.ACTIVE or not self.is_serving:
             raise SessionError(
                 f"this session is {self.state} and can't be aborted; nothing was changed",
-                remedy="let it publish; then edit again" if flight is not None else "",
+                remedy="it is mounted no more, and publishes what it has: pdfs status shows how far"
+                " it is"
+                if self.state is State.UPLOADING
+                else "",
             )
         self._is_aborted = True
 

@@ -1,12 +1,18 @@
 """Sessions whose daemon is dead: what their journals hold."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pdfs.cli.sessions import LocalSession, state_of
 from pdfs.cli.words import printable, span
 from pdfs.config import Configuration
-from pdfs.core.generation import changed_files, unpublished_of
+from pdfs.core.generation import (
+    changed_files,
+    removed_files,
+    renamed_files,
+    unpublished_of,
+)
 from pdfs.core.ids import Path
 from pdfs.core.keys import StageKeys
 from pdfs.core.operation import Operation
@@ -24,6 +30,9 @@ class Left:
     bytes: int = 0
     changed: tuple[Path, ...] = ()
     """Files with bytes that are in the journal alone."""
+    renamed: Mapping[Path, Path] = field(default_factory=dict)
+    """New names of files whose bytes are unchanged, and the old ones."""
+    removed: tuple[Path, ...] = ()
     edits: int = 0
     """Operations since the last publish, also those that concern no file's bytes."""
     last: Operation | None = None
@@ -59,11 +68,13 @@ def _left(session: LocalSession, recovered: Recovered) -> Left:
         keys = StageKeys(session.project, session.stage)
         return keys.why_invisible(path, _MOST_KEY_BYTES) is None
 
-    unpublished = unpublished_of(tree, is_visible)
+    unpublished, renamed = unpublished_of(tree, is_visible), renamed_files(tree)
     return Left(
         files=unpublished.files,
         bytes=unpublished.bytes,
         changed=tuple(changed_files(tree)),
+        renamed=renamed,
+        removed=tuple(removed_files(tree, renamed.values())),
         edits=tree.edits - tree.published_edits,
         last=recovered.last,
         damage=recovered.damage,

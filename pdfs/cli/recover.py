@@ -103,7 +103,12 @@ def show_command(configuration: Configuration, session: str, as_json: bool) -> N
     found = _crashed(configuration, session)
     left = look_at(configuration, found)
     if as_json:
-        print_json({**_fields(configuration, found, left), "changed": list(left.changed)})
+        names = {
+            "changed": left.changed,
+            "renamed": left.renamed,
+            "removed": left.removed,
+        }
+        print_json({**_fields(configuration, found, left), **names})
         return
     click.echo(f"session      {found.session}")
     click.echo(f"stage        {found.name}")
@@ -118,6 +123,8 @@ def show_command(configuration: Configuration, session: str, as_json: bool) -> N
         click.echo(printable(f"  {path}"))
     if len(left.changed) > _SHOWN:
         click.echo(f"  … and {len(left.changed) - _SHOWN} more")
+    _list("renamed", [f"{old} -> {new}" for new, old in left.renamed.items()])
+    _list("removed", left.removed)
     if left.damage:
         raise DamageFound(
             left.damage, remedy=f"pdfs recover rescue {found.short} DIR copies out what is whole"

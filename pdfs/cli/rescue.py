@@ -18,6 +18,7 @@ from itertools import count
 from typing import Final
 
 from pdfs.core.content import Content
+from pdfs.core.generation import former_name, is_in_place, removed_files
 from pdfs.core.ids import Inode, Path
 from pdfs.core.intervals import NOWHERE, Extent
 from pdfs.core.keys import COMPONENT_LIMIT, join, leaf, parent
@@ -122,7 +123,7 @@ class Rescue:
                 raise disk_error(error, f"write {path!r}") from error
         for path in sorted(self._folders, reverse=True):  # writing into them changes their times
             self._finish_folder(path)
-        self.rescued.removed = self._removed()
+        self.rescued.removed = removed_files(self._tree, self.rescued.renamed.values())
         return self.rescued
 
     async def _copy(self, path: Path, node: Node, everything: bool) -> None:
@@ -143,18 +144,12 @@ class Rescue:
 
     def _is_moved(self, path: Path, node: Node) -> bool:
         """Whether the bucket knows the bytes of a file by another name than this one."""
-        known = self._tree.known.get(path)
-        if known is not None and known.is_same(node.base):
+        if is_in_place(self._tree, path, node):
             return False
-        old = next((home.path for home in node.base.plain if home.path != path), None)
+        old = former_name(path, node)
         if old is not None:
             self.rescued.renamed[path] = old
         return True
-
-    def _removed(self) -> list[Path]:
-        old = set(self.rescued.renamed.values())
-        here = {path for path, node in self._tree.walk() if node.is_file}
-        return sorted(path for path in self._tree.known if path not in here | old)
 
     def _incomplete_name(self, path: Path) -> str:
         """A name beside `path` that nothing else has."""

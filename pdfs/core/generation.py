@@ -289,3 +289,33 @@ def holds_work(tree: Tree) -> bool:
 def changed_files(tree: Tree) -> list[Path]:
     """Files that hold bytes which are in this session's journal alone."""
     return [path for path, node in tree.walk() if node.is_file and not node.is_clean]
+
+
+# --- what a session did to names ----------------------------------------------------------------
+
+
+def is_in_place(tree: Tree, path: Path, node: Node) -> bool:
+    """Whether the bucket knows the bytes that an unchanged file had by this name, too."""
+    known = tree.known.get(path)
+    return known is not None and known.is_same(node.base)
+
+
+def former_name(path: Path, node: Node) -> Path | None:
+    """Another name by which the bucket has a file's bytes; None where there is none."""
+    return next((home.path for home in node.base.plain if home.path != path), None)
+
+
+def renamed_files(tree: Tree) -> dict[Path, Path]:
+    """New names of files whose bytes are unchanged, and the old ones."""
+    return {
+        path: old
+        for path, node in tree.walk()
+        if node.is_file and node.is_clean and not is_in_place(tree, path, node)
+        if (old := former_name(path, node)) is not None
+    }
+
+
+def removed_files(tree: Tree, old_names: Iterable[Path]) -> list[Path]:
+    """Names in the bucket that this session took away; `old_names` went with a rename."""
+    here = {path for path, node in tree.walk() if node.is_file}
+    return sorted(tree.known.keys() - here - set(old_names))

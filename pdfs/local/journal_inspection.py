@@ -116,6 +116,8 @@ def opened_place(disk: Disk, path: str) -> Iterator[Place]:
             )
         finally:
             disk.close(directory)
+    except BrokenPipeError:
+        raise  # of who reads what is told of it
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no file {path}") from error
     except OSError as error:

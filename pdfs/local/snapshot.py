@@ -117,5 +117,6 @@ def _checksum(head: bytes, content: bytes | memoryview) -> int:
 def _damaged(file: str, why: str) -> DamageFound:
     return DamageFound(
         f"the snapshot {file} is damaged: {why}",
-        remedy="leave the session's directory as it is; what it holds can still be looked at",
+        remedy="leave the session's directory as it is and bring that file back from a backup; pdfs"
+        " journal dump shows what the others hold, pdfs recover discard puts all into the trash",
     )

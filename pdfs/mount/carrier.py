@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import trio
 
@@ -112,6 +113,8 @@ class Carrier:
         """There is a mount to be taken away, or there will be none."""
         self._ended = trio.Event()
         self._error: PdfsError | None = None
+        self._told: set[Path] = set()
+        """Conflict copies that an answer to a publish has named."""
         self._unwritten: MountError | None = None
         """Why the last publish that was asked for did not begin."""
 
@@ -249,7 +252,12 @@ class Carrier:
         session = self._session
         if session.missing or session.incomplete or self._damage:
             return DamageFound.exit_code
-        return ConflictsMade.exit_code if session.conflicts else 0
+        return ConflictsMade.exit_code if self._untold else 0
+
+    @property
+    def _untold(self) -> list[Path]:
+        """Conflict copies that nobody who asked for a publish has heard of."""
+        return [path for path in self._session.conflicts if path not in self._told]
 
     @property
     def _damage(self) -> str:
@@ -263,7 +271,7 @@ class Carrier:
     def _left_behind(self) -> dict[str, object]:
         work = None if self._session.is_aborted else self._workspace.work
         return {
-            "conflicts": self._session.conflicts,
+            "conflicts": self._untold,
             "missing": self._session.missing,
             "aside": self._session.aside,
             "incomplete": self._session.incomplete,
@@ -351,6 +359,7 @@ class Carrier:
             await self._mountable.wait()
             try:
                 if self._session.is_serving and (done := await self._publisher.published()):
+                    self._told |= set(cast("list[Path]", done["conflicts"]))
                     return done
             except LockLost as error:
                 raise self._kept(error) from error

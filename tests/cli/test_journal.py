@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,16 @@ def crashed(tmp_path: Path) -> Path:
     (path / "session.json").write_text("{}")
     (path / "session.lock").touch()
     return path
+
+
+def test_who_has_read_enough_of_a_dump_sees_no_error(crashed: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    dump = "from pdfs.cli.app import main; main()"
+    command = [sys.executable, "-c", dump, "journal", "dump", str(crashed / PARTIAL)]
+    said = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert said.stderr == b""
 
 
 def test_dump_gives_a_line_for_each_record(run: Run, crashed: Path) -> None:

@@ -1,15 +1,24 @@
 """`pdfs recover` with what can't be: refused in words with a remedy, and nothing is changed."""
 
 import errno
+import json
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pdfs.cli import rescue
 from pdfs.config import Configuration
+from pdfs.core.content import ETag, Plain, content_of
+from pdfs.core.ids import TOP, Inode
+from pdfs.core.ids import Path as StagePath
+from pdfs.core.record import Kind
+from pdfs.core.tree import new_tree
 from pdfs.disk import Buffer, Disk, write_fully
+from pdfs.local.recovery import Recovered, recover
+from pdfs.local.session_directory import SessionDirectory
 from tests.cli.conftest import Run
 from tests.cli.daemons import OTHER, SESSION, description, session_of
 from tests.local.left import leave_crashed
@@ -30,6 +39,40 @@ def crashed(configuration: Configuration) -> Iterator[dict[str, bytes]]:
 def files_of(configuration: Configuration) -> dict[str, bytes]:
     path = Path(configuration.state, "sessions", SESSION)
     return {str(file): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def test_show_names_what_was_renamed_and_removed(
+    run: Run, configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_crashed(configuration.state, description(configuration), SESSION, {"new": b"drawn"})
+    unchanged = recover
+
+    def with_names(disk: Disk, directory: SessionDirectory) -> Recovered | None:
+        found = unchanged(disk, directory)
+        assert found is not None
+        published = new_tree(uid=0, gid=0)
+        for name in ("old", "gone"):
+            path = StagePath(name)
+            content = content_of(name.encode()).with_plain(Plain(path, ETag(name)))
+            found.tree.known[path] = content
+            if name == "old":
+                ino = Inode(1 << 40)
+                node = replace(published.nodes[TOP], ino=ino, kind=Kind.FILE, entries={}, links=1)
+                node.load(content)
+                found.tree.nodes[ino] = node
+                found.tree.nodes[TOP].entries["renamed"] = ino
+        return found
+
+    monkeypatch.setattr("pdfs.cli.crashed.recover", with_names)
+    said = run("recover", "show", SESSION[:8])
+    assert said.exit_code == 0
+    assert said.stdout.splitlines()[-3:] == ["  new", "renamed: old -> renamed", "removed: gone"]
+    told = json.loads(run("recover", "show", SESSION[:8], "--json").stdout)
+    assert (told["changed"], told["renamed"], told["removed"]) == (
+        ["new"],
+        {"renamed": "old"},
+        ["gone"],
+    )
 
 
 @pytest.mark.usefixtures("crashed")

@@ -69,7 +69,7 @@ async def test_a_stage_is_published_and_stays_mounted(
     assert (answer["exit_code"], answer["is_mounted"]) == (0, True)
 
 
-async def test_a_conflict_copy_is_told_by_the_publish_that_made_it_and_at_the_end(
+async def test_a_conflict_copy_is_told_once_to_who_asked_for_the_publish_that_made_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = Site()
@@ -85,11 +85,47 @@ async def test_a_conflict_copy_is_told_by_the_publish_that_made_it_and_at_the_en
         assert await process.read_file("f") == b"theirs"
 
     stand_in_for_fuse(monkeypatch, work)
-    assert await desk.carry() == 10
+    assert await desk.carry() == 0
     first, second = answers
     assert (first["exit_code"], second["exit_code"]) == (10, 0)
     assert isinstance(first["conflicts"], list)
     assert [desk.plain(copy) for copy in first["conflicts"]] == [b"ours"]
+
+
+async def test_a_conflict_copy_of_a_publish_that_nobody_asked_for_is_told_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site()
+    desk = Desk(tmp_path, site)
+
+    async def work(process: Process) -> None:
+        assert desk.carrier is not None
+        process.write_file("f", b"ours")
+        await site.store.put("Kraftwerk/planning/f", b"theirs", condition=None)
+        await desk.carrier._publish_now()
+
+    stand_in_for_fuse(monkeypatch, work)
+    assert await desk.carry() == 10
+
+
+async def test_an_abort_amid_a_publish_is_refused_and_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = Desk(tmp_path, Site())
+
+    async def work(process: Process) -> None:
+        assert desk.carrier is not None
+        process.write_file("f", b"drawn")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(desk.carrier._publish)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(SessionError, match="a publish is under way") as refused:
+                await desk.carrier._abort()
+        assert "let it end" in refused.value.remedy
+
+    stand_in_for_fuse(monkeypatch, work)
+    assert await desk.carry() == 0
+    assert desk.plain("f") == b"drawn"
 
 
 @pytest.mark.parametrize("size", [5, 600], ids=["packed", "in parts"])
