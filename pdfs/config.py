@@ -23,12 +23,14 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from pdfs.core.timing import Timing, override
 from pdfs.errors import UsageError
 
+DEFAULT_BUCKET: Final = "/pdfs/bucket"
+"""Where the bucket is below XDG_DATA_HOME that is there without a configuration."""
 KEYS = ("bucket", "endpoint", "region", "profile", "user", "machine", "stop_timeout")
 STOP_TIMEOUT = 45.0
 """With what a break-off takes at the worst (10 s, to give the stage back) it ends in the 90 s that
@@ -89,7 +91,7 @@ def configure(
     data = _home(environ, "XDG_DATA_HOME", ".local/share")
     overrides = _timing_overrides(environ)
     return Configuration(
-        bucket=chosen["bucket"] or f"file://{quote(str(data / 'pdfs' / 'bucket'))}",
+        bucket=chosen["bucket"] or f"file://{quote(str(data))}{DEFAULT_BUCKET}",
         is_default_bucket=chosen["bucket"] is None,
         endpoint=chosen["endpoint"],
         region=chosen["region"],

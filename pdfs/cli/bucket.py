@@ -8,6 +8,7 @@ from typing import cast
 
 import click
 
+from pdfs.cli.former import former_words, has_bucket
 from pdfs.cli.progress import silent_line
 from pdfs.config import Configuration
 from pdfs.core.ids import RunId, SessionId
@@ -17,7 +18,6 @@ from pdfs.mount.access import new_id, opened_store, prove, stage_context
 from pdfs.stage.context import StageContext
 from pdfs.stage.together import background
 from pdfs.store.objects import Listed
-from pdfs.store.open import is_there
 from pdfs.store.silence import Silence
 
 
@@ -75,17 +75,14 @@ async def names_below(ctx: StageContext, prefix: str) -> list[str]:
     return await ctx.patience.ask(look)
 
 
-def has_bucket(configuration: Configuration) -> bool:
-    """False while nobody has made the default bucket, which a look does not make."""
-    return not configuration.is_default_bucket or is_there(configuration.bucket)
-
-
 def check_bucket(configuration: Configuration, project: str) -> None:
     """Raises ProjectNotFound where there is no bucket for the project to be in."""
     if not has_bucket(configuration):
+        former = former_words(configuration)
         raise ProjectNotFound(
             f"there is no project {project!r}: {configuration.bucket} has not been made yet",
-            remedy="pdfs import DIRECTORY PROJECT makes it; --bucket names another bucket",
+            remedy=former
+            or "pdfs import DIRECTORY PROJECT makes it; --bucket names another bucket",
         )
 
 

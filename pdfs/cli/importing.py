@@ -19,6 +19,7 @@ import trio
 from pdfs.cli.app import is_interruption
 from pdfs.cli.bucket import has_keys, opened_stage
 from pdfs.cli.discarding import discard_session
+from pdfs.cli.former import tell_former_bucket
 from pdfs.cli.options import (
     bucket_words,
     is_interactive,
@@ -67,6 +68,7 @@ def import_command(configuration: Configuration, directory: str, project: str, s
     keys = keys_of(project, stage)
     _check_not_begun(configuration, keys)
     _discard_unfinished(configuration, keys)
+    tell_former_bucket(configuration)
     try:
         with Reading(OsDisk(), directory) as reading:
             read = trio.run(_import, configuration, keys, reading)

@@ -10,7 +10,6 @@ import trio
 
 from pdfs.cli.bucket import (
     check_bucket,
-    has_bucket,
     has_keys,
     has_stage,
     names_below,
@@ -18,6 +17,7 @@ from pdfs.cli.bucket import (
     no_such,
     opened_stage,
 )
+from pdfs.cli.former import has_bucket, tell_former_bucket
 from pdfs.cli.options import json_option, with_configuration
 from pdfs.cli.output import print_json
 from pdfs.cli.words import printable
@@ -93,6 +93,7 @@ def ls_command(
 
 async def _projects(configuration: Configuration) -> list[str]:
     if not has_bucket(configuration):
+        tell_former_bucket(configuration)
         return []
     async with opened_stage(configuration, _ANY) as ctx:
         return [name for name in await names_below(ctx, "") if _is_name("project", name)]

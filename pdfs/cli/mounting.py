@@ -1,5 +1,6 @@
 """`pdfs mount`: everything that can be checked first, questions, and the daemon."""
 
+import os
 import shlex
 import time
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ import click
 from pdfs.cli import mountpoint as mountpoints
 from pdfs.cli.control import Control, Event
 from pdfs.cli.daemon import start_daemon
+from pdfs.cli.former import check_former_bucket, tell_former_bucket
 from pdfs.cli.options import (
     DURATION,
     bucket_words,
@@ -22,14 +24,17 @@ from pdfs.cli.options import (
 )
 from pdfs.cli.progress import Lines, Progress
 from pdfs.cli.readers import check_only_read, tell_reading
-from pdfs.cli.sessions import local_sessions, sessions_of
+from pdfs.cli.sessions import full_path, local_sessions, sessions_of
 from pdfs.cli.waiting import is_draining, wait_for_publish
 from pdfs.cli.words import printable, unended
 from pdfs.config import Configuration
 from pdfs.core.ids import SessionId
 from pdfs.core.keys import StageKeys
 from pdfs.core.states import State
+from pdfs.disk import OsDisk
 from pdfs.errors import LockError, MountError, PdfsError, StartFailed, UsageError
+from pdfs.mount.mountpoint import remove_mountpoint
+from pdfs.mount.mounts import mount_at
 from pdfs.mount.request import MountRequest
 
 _ASKED: Final = ("ask", "work_waits")
@@ -126,10 +131,15 @@ def mount_command(
         raise UsageError("--resume and --discard exclude each other")
     if stop_timeout is not None:
         configuration = replace(configuration, stop_timeout=stop_timeout)
+    _remove_left_mount(configuration, mountpoint)
     place = mountpoints.check_mountpoint(mountpoint)
     mountpoints.check_fuse()
     if follow and not read_only:
         raise UsageError("--follow goes with --read-only: a stage that is edited has one editor")
+    if create:
+        tell_former_bucket(configuration)
+    else:
+        check_former_bucket(configuration)
     if read_only:
         check_only_read(
             {"--create": create, "--take-over": take_over, "--resume": resume}
@@ -174,6 +184,19 @@ def _finish(request: MountRequest, *, foreground: bool, waits: bool) -> None:
 
 
 # --- what a crash left ------------------------------------------------------------------------
+
+
+def _remove_left_mount(configuration: Configuration, mountpoint: str) -> None:
+    """A directory that was made for a mount, and outlived it, goes; this mount makes it anew.
+
+    So nothing stays of it should this mount fail.
+    """
+    path = full_path(mountpoint)
+    mountpoints.remove_dead_mount(path)
+    left = [each for each in local_sessions(configuration) if each.mountpoint == path]
+    is_made = any(each.has_made_mountpoint and not each.is_held for each in left)
+    if is_made and mount_at(path) is None and os.path.isdir(path) and not os.listdir(path):
+        remove_mountpoint(OsDisk(), path)
 
 
 def _wait_until_free(configuration: Configuration, keys: StageKeys, limit: float) -> None:

@@ -4,7 +4,6 @@ s3://{bucket}[/{prefix}]     the prefix gets one `/` at its end
 file:///{directory}          a directory that plays the bucket
 """
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -66,12 +65,6 @@ def _open_s3(location: str, options: StoreOptions) -> "S3Store":
     from pdfs.store.s3 import S3Store, open_access
 
     return S3Store(open_access(s3_settings(location, options)))
-
-
-def is_there(url: str) -> bool:
-    """False for a directory that is to play a bucket and does not exist; asks no server."""
-    parts = urlsplit(url)
-    return parts.scheme != "file" or os.path.isdir(unquote(parts.path))
 
 
 def _open_directory(url: str, options: StoreOptions) -> DirectoryStore:

@@ -274,3 +274,13 @@ def test_a_foreground_mount_names_what_its_end_left_to_look_at(
     assert capsys.readouterr().err == "look at: a\nlook at: b\npdfs: its journal is damaged\n"
     mounting._tell_event({**closed, "damage": ""})
     assert "pdfs" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_mountpoint_that_was_made_for_a_crashed_mount_goes_where_the_next_mount_fails(
+    run: Run, configuration: Configuration, place: Path, play: Play, is_ours: bool
+) -> None:
+    play({"events": [{**ASK, "refusal": None}], "code": 4})
+    with session_of(configuration, is_held=False, mountpoint=str(place), made_mountpoint=is_ours):
+        assert run("mount", "Plant", place).exit_code == 4
+    assert place.exists() != is_ours

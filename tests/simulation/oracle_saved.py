@@ -67,23 +67,25 @@ def _left_by(world: World, time: float, session: SessionId) -> tuple[State, list
     """The bucket at `time`, and the settled trees of that session's publishes by then.
 
     Another machine may have finished that publish, or published since. Of a session that comes back
-    long after the root knew it no more, the bucket while what others replace is still kept.
+    long after the root knew it no more, the bucket as it was then.
     """
     last: State = {}
     left: list[Manifest] = []
-    until = time
+    gone: tuple[float, State] | None = None
     owners = fence_owners(world)
     for change, state, root in replayed(world):
         if change.time > time:
             break
+        last = state
         if change.key == world.keys.root and root is not None and root.tree and not root.plan:
             found = tree_in(world, state, root)
             if found.publish is not None and owners[fence_in(found.publish)] == session:
                 left.append(found)
-                until = time
-            if left and root.entry(session) is None:
-                until = min(until, change.time + TIMING.kept_for)
-        last = state if change.time <= until else last
+                gone = None
+            if left and gone is None and root.entry(session) is None:
+                gone = (change.time, dict(state))
+    if gone is not None and time > gone[0] + TIMING.kept_for:
+        last = gone[1]
     return last, left
 
 
