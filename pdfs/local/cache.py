@@ -66,6 +66,11 @@ class PartCache:
         """Whether one more part would drive out another."""
         return self._total >= self._quota
 
+    @property
+    def size(self) -> int:
+        """Bytes of the disk that it takes, all of which `evict` gives back."""
+        return self._total
+
     def has(self, name: str) -> bool:
         """Whether a part is here, as far as that is known without reading it."""
         return name in self._sizes or name in self._memory

@@ -98,6 +98,20 @@ class Upkeep:
         """Bytes of the journal's records, those that no checkpoint has dropped yet."""
         return self._kept + self._journal.appended_bytes - self._since[0]
 
+    def freeable(self) -> int:
+        """Bytes that `make_room` would free, but for a few KiB of headers; it may be more.
+
+        What is dead in segments that are mostly alive stays: no more than what is alive there.
+        """
+        dead = self._dead()
+        is_worth_it = dead >= self._stuck + self._least and not self._is_inconsistent
+        return max(0, dead - _written(self._ledger)) if is_worth_it else 0
+
+    @property
+    def _least(self) -> int:
+        """So many dead bytes are worth a checkpoint on a full disk: half a segment."""
+        return max(self._journal.sizes.segment // 2, 1)
+
     async def run(self) -> None:
         """Go on until cancelled, or until the journal has failed: requests find that out too."""
         self._journal.on_roll = self._note
@@ -154,8 +168,7 @@ class Upkeep:
         What is dead in segments that are mostly alive stays, so it may have freed nothing, and the
         next one wouldn't either before more is dead.
         """
-        least = max(self._journal.sizes.segment // 2, 1)
-        if self._is_inconsistent or self._dead() < self._stuck + least:
+        if self._is_inconsistent or self._dead() < self._stuck + self._least:
             return False
         before = self.size
         try:
@@ -167,7 +180,7 @@ class Upkeep:
             self._tell(error)
             self._stuck = self._dead()
             return False
-        if before - self.size < least:
+        if before - self.size < self._least:
             self._stuck = self._dead()
         return self.size < before
 

@@ -39,6 +39,17 @@ _COARSE_CLOCK = 5
 """CLOCK_REALTIME_COARSE, which `time` does not name: the kernel's own tick, as on a local disk."""
 
 
+_AMPLE = 1 << 30
+"""Bytes: with so many free, nobody asks what else there would be, which takes 0.1 s to count."""
+
+
+def with_more(found: os.statvfs_result, more: int) -> os.statvfs_result:
+    """The same with so many more bytes free."""
+    blocks = more // found.f_frsize
+    free = found.f_bfree + blocks, found.f_bavail + blocks
+    return os.statvfs_result((*found[:3], *free, *found[5:]))
+
+
 class Serving:
     """One mount, at `mountpoint`, of the stage that `session` holds."""
 
@@ -83,7 +94,7 @@ class Serving:
         filesystem = StageFilesystem(
             work.ledger,
             now_ns=lambda: time.clock_gettime_ns(_COARSE_CLOCK),
-            room=lambda: os.statvfs(self._state_path),
+            room=self._room,
             largest=largest_on(self._ctx.store.traits),
             upward=Upward(first_write=self._first_write, failed=self._journal_failed),
             make_room=self._workspace.make_room,
@@ -144,10 +155,23 @@ class Serving:
 
     async def _evict(self, wanted: int) -> int:
         """Let go of cached parts where that makes room for the journal."""
+        return await self._cache.evict(wanted) if self._is_beside_cache() else 0
+
+    def _is_beside_cache(self) -> bool:
+        """Whether the journal and the cache share a file system; not where that was removed."""
         paths = self._request.configuration.cache, self._state_path
-        if len({os.stat(path).st_dev for path in paths}) > 1:
-            return 0
-        return await self._cache.evict(wanted)
+        try:
+            return len({os.stat(path).st_dev for path in paths}) == 1
+        except OSError:
+            return False
+
+    def _room(self) -> os.statvfs_result:
+        """What programs can still write: on a disk that is nearly full also what would be freed."""
+        found = os.statvfs(self._state_path)
+        if found.f_bavail * found.f_frsize >= _AMPLE:
+            return found
+        evictable = self._cache.size if self._is_beside_cache() else 0
+        return with_more(found, self._workspace.freeable() + evictable)
 
     def _journal_is_short(self, error: PdfsError) -> None:
         if isinstance(error, JournalFailed):

@@ -230,6 +230,10 @@ class DiskWorkspace:
         )
         await self._upkeep.run()
 
+    def freeable(self) -> int:
+        """Bytes of the journal that `make_room` would free."""
+        return 0 if self._upkeep is None else self._upkeep.freeable()
+
     async def make_room(self) -> bool:
         """A record found the disk full: whether another try is worth it. Raises JournalFailed."""
         return self._upkeep is not None and await self._upkeep.make_room()

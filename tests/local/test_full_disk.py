@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from pdfs.core.ids import Inode, PublishId
+from pdfs.core.ids import TOP, Inode, PublishId
 from pdfs.core.record import Drop, Publishing
 from pdfs.disk import Buffer, OsDisk
 from pdfs.errors import DiskFull, PdfsError
@@ -24,6 +24,8 @@ from tests.local.ledgers import create, inline, made_here, unlink, write
 MIB = 1 << 20
 SIZES = JournalSizes(segment=MIB, growth=64 << 10, reserve=128 << 10, garbage=1 << 40)
 PIECE = 64 << 10
+HEADERS = 32 << 10
+"""More than those of what a checkpoint writes."""
 
 
 class SmallDisk(OsDisk):
@@ -152,6 +154,28 @@ async def test_a_checkpoint_finds_its_room_though_others_took_all_there_was(
             write_often(opened, ino)
         assert await upkeep.make_room()
         write(opened.ledger, ino, 0, b"there is room again")
+
+
+async def test_what_would_be_freed_is_freed_when_the_disk_is_full(
+    tmp_path: Path, disk: SmallDisk
+) -> None:
+    """What was deleted counts as free, and not what would stay with what is alive."""
+    async with served(tmp_path, disk) as (opened, upkeep):
+        kept = create(opened.ledger, "kept")
+        for number in range(24):
+            write(opened.ledger, kept, number * PIECE, bytes(PIECE))
+        await fill(opened, 10)
+        assert upkeep.freeable() == 0
+        gone = opened.ledger.tree.nodes[TOP].entries["new 0"]
+        size = opened.ledger.tree.nodes[gone].size
+        unlink(opened.ledger, "new 0")
+        opened.ledger.commit(Drop(ino=gone))
+        said = upkeep.freeable()
+        assert said > size // 2 > 2 * MIB
+        before = upkeep.size
+        assert await upkeep.make_room()
+        assert before - upkeep.size > said - HEADERS
+        assert upkeep.freeable() == 0
 
 
 @pytest.mark.figure(name="H1")
