@@ -463,12 +463,14 @@ class StageSession:
         """Let go what nobody needs any more. It is short of time, and no matter where it fails."""
         call = collect if self.collects_all else collect_if_due
         limit = math.inf if self.collects_all else self._ctx.timing.collect
-        with trio.move_on_after(limit):
+        with trio.move_on_after(limit) as scope:
             try:
                 self.collected = await call(self._ctx, self._hold.root)
             except PdfsError as error:
                 self.on_note(notes.NotCollected(what=str(error)))
-        if self.collected:
+        if scope.cancelled_caught:
+            self.on_note(notes.NotCollected(what=f"it takes more than {limit:g} s"))
+        elif self.collected:
             done = self.collected
             self.on_note(notes.Collected(objects=done.objects, bytes=done.bytes))
 

@@ -107,7 +107,15 @@ async def _find_publish(
     while manifest.publish != flight.record.publish:
         if manifest.predecessor is None or manifest.generation <= tree.generation:
             return None
-        manifest = await read_tree(ctx, manifest.predecessor)
+        try:
+            manifest = await read_tree(ctx, manifest.predecessor)
+        except ObjectDamaged as error:
+            raise ObjectDamaged(
+                "whether this session's last publish was committed can't be told any more, since a"
+                f" tree that followed it is gone or damaged: {error.what}",
+                remedy="what it wrote is kept here: pdfs recover rescue copies it out; compare it"
+                " with the stage, then pdfs recover discard",
+            ) from error
     return manifest
 
 

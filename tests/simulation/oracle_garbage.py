@@ -63,7 +63,8 @@ def _needs(world: World, time: float, state: State, history: list[tuple[float, R
         manifest = tree_in(world, state, replace(root, tree=name))
         if manifest.publish is not None:
             needs.why[PLANS][publish_name(manifest.publish)] = why
-        for content in manifest.contents():
+        contents = [entry.content for entry in manifest.entries if entry.content is not None]
+        for content in (*contents, *(kept.content for kept in manifest.kept.values())):
             needs.why[CONTENTS].update({home.name: why for home in content.packed})
     if root.plan is not None:
         why = "the plan that is to be carried out"

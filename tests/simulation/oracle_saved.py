@@ -16,7 +16,6 @@ from tests.simulation.history import (
     replayed,
     tree_in,
 )
-from tests.simulation.machine import TIMING
 from tests.simulation.world import World
 
 
@@ -39,8 +38,7 @@ def check_published(world: World, time: float, session: SessionId, saved: Saved)
     told = world.missing.get(session)
     for path, data in saved.mine.items():
         entry = by_path.get(path)
-        names = [e.path for e in left[-1].entries if e.lost and CONFLICT.sub("", e.path) == path]
-        is_told = bool(names) and (told is None or not set(names).isdisjoint(told))
+        is_told = entry is not None and entry.lost and (told is None or path in told)
         if is_told and data not in diary.own:
             continue  # another tool took the bytes away that were not the user's
         if entry is None or not _holds(world, state, entry, data):
@@ -66,27 +64,24 @@ def check_nobody_forgotten(world: World) -> None:
 def _left_by(world: World, time: float, session: SessionId) -> tuple[State, list[Manifest]]:
     """The bucket at `time`, and the settled trees of that session's publishes by then.
 
-    Another machine may have finished that publish, or published since. Of a session that comes back
-    long after the root knew it no more, the bucket as it was then.
+    Another machine may have finished that publish, or published since, and collected what nobody
+    needed any more by then: it counts as there; whether it might go is not judged here.
     """
     last: State = {}
+    ours: State = {}
     left: list[Manifest] = []
-    gone: tuple[float, State] | None = None
     owners = fence_owners(world)
     for change, state, root in replayed(world):
         if change.time > time:
             break
         last = state
+        if change.stored is not None and world.keys.internal_of(change.key) is not None:
+            ours[change.key] = change.stored
         if change.key == world.keys.root and root is not None and root.tree and not root.plan:
             found = tree_in(world, state, root)
             if found.publish is not None and owners[fence_in(found.publish)] == session:
                 left.append(found)
-                gone = None
-            if left and gone is None and root.entry(session) is None:
-                gone = (change.time, dict(state))
-    if gone is not None and time > gone[0] + TIMING.kept_for:
-        last = gone[1]
-    return last, left
+    return {**ours, **last}, left
 
 
 def _holds(world: World, state: State, entry: Entry, data: bytes) -> bool:

@@ -7,10 +7,12 @@ import trio
 
 from pdfs.core import root as core_root
 from pdfs.core.ids import Path
-from pdfs.errors import UnpublishedWork
+from pdfs.errors import DamageFound, UnpublishedWork
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.step import Step
 from tests.simulation.machine import Machine
+from tests.simulation.oracle_garbage import check_garbage
+from tests.simulation.oracle_roots import check_roots
 from tests.simulation.oracle_saved import check_saved
 from tests.simulation.world import AWS, Visit, World, idle, new_world
 
@@ -110,3 +112,63 @@ async def test_a_file_that_another_machine_lost_is_published_when_its_session_re
         late.cancel_scope.cancel()
     assert plain(world) == BYTES
     assert not anna.disks
+
+
+@pytest.mark.parametrize("batch", [1, 2], ids=["before-trees", "before-contents"])
+async def test_what_a_session_that_comes_back_stands_on_is_not_collected_under_it(
+    seed: int, batch: int
+) -> None:
+    """bert's machine stands still amid a collect; anna, who had given her session up, resumes it.
+
+    What she stands on is about to go: either it stays, and she publishes; or its tree is gone by
+    then, so that she learns of it, and publishes nothing that rests on what follows.
+    """
+    world = new_world(seed, AWS)
+    checks, frozen, fates = -1000, trio.Event(), {Step.COMMIT_ROOT: Fate.CRASH_BEFORE}
+
+    def fate_of(machine: Machine, request: Request) -> Fate:
+        nonlocal checks
+        if machine.name == "ws1":
+            return fates.pop(request.step, Fate.FINE) if request.step else Fate.FINE
+        if request.step is Step.COLLECT_CHECK_ROOT and not frozen.is_set():
+            checks += 1
+            if checks == batch:
+                frozen.set()
+                return Fate.FROZEN
+        return Fate.FINE
+
+    async def draw_all(visit: Visit) -> None:
+        visit.process.session.collects_all = True  # as a repair does: no time limit ends it
+        for number in range(3):
+            visit.editor.write(Path(f"{number}.dwg"), visit.editor.fresh(50))
+        await trio.lowlevel.checkpoint()
+
+    async def rename(visit: Visit) -> None:
+        await visit.editor.rename(Path("1.dwg"), Path("renamed.dwg"))
+
+    async def stay(visit: Visit) -> None:
+        await trio.sleep(9000.0)
+
+    async with trio.open_nursery() as late:
+        anna = world.add_machine("ws1", "anna", late, fate_of)
+        bert = world.add_machine("ws2", "bert", late, fate_of)
+        bert.lateness = (7200.0,)
+        assert await world.visit(bert, draw_all)
+        assert not await world.visit(anna, rename)
+        (crashed,) = anna.crashed
+        await discard(world)
+        await world.visit_somehow(bert, draw_all, is_forceful=True)
+        await trio.sleep(9 * 86400.0)
+        checks = 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.visit, bert, draw_all)
+            await frozen.wait()
+            await trio.sleep(60.0)
+            if batch == 1:
+                assert await world.visit(anna, stay, resume=crashed, take_over=True)
+            else:
+                with pytest.raises(DamageFound, match="is gone from the bucket"):
+                    await world.visit(anna, idle, resume=crashed, take_over=True)
+        late.cancel_scope.cancel()
+    check_garbage(world)
+    check_roots(world)

@@ -223,6 +223,11 @@ def _called_lost(stage: Stage) -> None:
     _without_plain(stage)
 
 
+def new(key: str, body: bytes = b"?") -> Callable[[Stage], None]:
+    """Something that lies at a key."""
+    return _new(lambda stage: key, body)
+
+
 def _internal(folder: str, body: bytes) -> Callable[[Stage], None]:
     def inject(stage: Stage) -> None:
         suffix = "" if folder == "contents" else ".json.gz"
