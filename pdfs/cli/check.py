@@ -13,8 +13,9 @@ from pdfs.cli.repairing import repair
 from pdfs.cli.words import printable
 from pdfs.config import Configuration
 from pdfs.core.check import Finding, Level, findings, is_whole
+from pdfs.core.ids import Path
 from pdfs.core.keys import StageKeys, check_name
-from pdfs.errors import DamageFound, UsageError
+from pdfs.errors import ConflictsMade, DamageFound, UsageError
 from pdfs.stage.check import look_at
 
 _ROUNDS = 3
@@ -45,10 +46,11 @@ def check_command(
     check_bucket(configuration, keys.project)
     found = trio.run(_check, configuration, keys, reads)
     repaired: list[Finding] = []
+    copies: list[Path] = []
     for _ in range(_ROUNDS if repairs else 0):
         if not any(each.is_repairable for each in found):
             break
-        repair(configuration, keys, reads=reads)
+        copies += repair(configuration, keys, reads=reads)
         left = trio.run(_check, configuration, keys, reads)
         repaired += [each for each in found if each not in left]
         if left == found:
@@ -59,6 +61,11 @@ def check_command(
         raise DamageFound(
             f"{keys.project}/{keys.stage} is damaged: {_counted(found, Level.DAMAGE)}",
             remedy="what to do stands with each",
+        )
+    if copies:
+        raise ConflictsMade(
+            f"conflict copies were made: {', '.join(copies)}",
+            remedy="compare each with the file beside it",
         )
 
 

@@ -15,7 +15,7 @@ from pdfs.cli.importing import description_of, fetch_from, header_of
 from pdfs.cli.progress import Progress
 from pdfs.cli.sessions import sessions_of, state_of
 from pdfs.config import Configuration
-from pdfs.core.ids import SessionId
+from pdfs.core.ids import Path, SessionId
 from pdfs.core.keys import StageKeys
 from pdfs.core.lease import Claimant
 from pdfs.disk import OsDisk
@@ -32,8 +32,8 @@ from pdfs.stage.together import background
 from pdfs.stage.work import Work
 
 
-def repair(configuration: Configuration, keys: StageKeys, *, reads: bool) -> None:
-    """Take the stage, put it right, and give it back.
+def repair(configuration: Configuration, keys: StageKeys, *, reads: bool) -> list[Path]:
+    """Take the stage, put it right, and give it back; the conflict copies that were made.
 
     Raises LockHeld where somebody has it, UnpublishedWork where a session of it crashed here.
     """
@@ -43,14 +43,14 @@ def repair(configuration: Configuration, keys: StageKeys, *, reads: bool) -> Non
             f"a session of {left[0].name} crashed here, and what it did is not published wholly",
             remedy=f"first pdfs recover resume {left[0].short}, or discard; then repair",
         )
-    trio.run(partial(_repair, configuration, keys, reads=reads))
+    return trio.run(partial(_repair, configuration, keys, reads=reads))
 
 
-async def _repair(configuration: Configuration, keys: StageKeys, *, reads: bool) -> None:
+async def _repair(configuration: Configuration, keys: StageKeys, *, reads: bool) -> list[Path]:
     session = SessionId(uuid.uuid4().hex)
     async with opened_stage(configuration, keys, session=session, changes=True) as ctx:
         with state_of(configuration) as state:
-            await _Repair(configuration, ctx, state, reads).run()
+            return await _Repair(configuration, ctx, state, reads).run()
 
 
 class _Repair:
@@ -77,8 +77,8 @@ class _Repair:
         self._mending = Mending(ctx, reads=reads)
         self._session.on_note = self._mending.hear
 
-    async def run(self) -> None:
-        """Returns when all is published. Raises what went wrong."""
+    async def run(self) -> list[Path]:
+        """Returns when all is published: the conflict copies. Raises what went wrong."""
         owner = self._ctx.owner
         claimant = Claimant(user=owner.user, session=owner.session, run=owner.run)
         self._workspace.prepare()
@@ -92,6 +92,7 @@ class _Repair:
             raise
         finally:
             self._workspace.close()
+        return self._session.conflicts
 
     async def _serve(self, work: Work) -> None:
         assert isinstance(work, ServedWork)

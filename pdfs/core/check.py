@@ -91,6 +91,8 @@ class Look:
     """The plain objects."""
     echoes: Mapping[Path, Content] = field(default_factory=dict)
     uploads: Sequence[Upload] = ()
+    hides_uploads: bool = False
+    """The bucket does not let this user list uploads."""
     wrong: Set[tuple[Home, Digest | None]] = frozenset()
     """Homes that were read, and have other bytes than those of this digest."""
     broken_root: str = ""
@@ -459,6 +461,15 @@ def _leftovers(look: Look) -> Iterator[Finding]:
             yield _leftover("object", look.key(each), "nothing names it any more")
         for upload in look.uploads:
             yield _leftover("upload", upload.key, "an upload that nobody goes on with")
+    if look.hides_uploads:
+        yield Finding(
+            level=Level.LEFTOVER,
+            kind="uploads",
+            path="uploads in parts",
+            what="the bucket does not let this user list them",
+            means="some may be left over",
+            remedy="give him the right to (on AWS s3:ListBucketMultipartUploads)",
+        )
     for key in look.strange:
         yield Finding(
             level=Level.FOREIGN,

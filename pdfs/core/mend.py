@@ -14,7 +14,7 @@ from dataclasses import replace
 from pdfs.core.check import Look, Places
 from pdfs.core.content import Content, Packed, Plain
 from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId
-from pdfs.core.manifest import Entry
+from pdfs.core.merge import Row
 from pdfs.core.record import Echoed, Record, SetAttributes, Settled
 from pdfs.core.tree import Tree
 
@@ -22,7 +22,7 @@ from pdfs.core.tree import Tree
 def mending(tree: Tree, look: Look) -> list[Record]:
     """The records, for a tree that stands on the generation of `look`; none where all is well."""
     assert look.tree is not None
-    places, visible = Places(look), look.is_visible
+    places, rows = Places(look), {row.path: row for row in look.rows}
     bases: dict[Inode, Content] = {}
     echoes: list[Record] = []
     is_unput = False
@@ -37,9 +37,9 @@ def mending(tree: Tree, look: Look) -> list[Record]:
             bases[entry.ino] = _without(node.base, homes.bad)
         is_wrong = any(isinstance(home, Plain) and home.path == entry.path for home in homes.bad)
         if is_wrong:
-            echoes.append(_as_found(look, entry))
-        has_none = entry.etag is None and visible(entry.path) and bool(homes.good)
-        is_unput = is_unput or (has_none and not _is_taken(look, entry.path))
+            echoes.append(_as_found(rows[entry.path], entry.path))
+        has_none = entry.etag is None and look.is_visible(entry.path) and bool(homes.good)
+        is_unput = is_unput or (has_none and entry.path not in rows)
     if not (bases or echoes or is_unput):
         return []
     rehomed = [_rehomed(tree, bases)] if bases else []
@@ -59,15 +59,10 @@ def _without(content: Content, bad: tuple[Packed | Plain, ...]) -> Content:
     )
 
 
-def _as_found(look: Look, entry: Entry) -> Echoed:
+def _as_found(row: Row, path: Path) -> Echoed:
     """The plain object as what it is: one with the ETag of ours and bytes that nobody knows."""
-    row = next(row for row in look.rows if row.path == entry.path)
-    there = Content(size=row.size, digest=None, plain=(Plain(entry.path, row.etag),))
-    return Echoed(path=entry.path, content=there)
-
-
-def _is_taken(look: Look, path: Path) -> bool:
-    return any(row.path == path for row in look.rows)
+    there = Content(size=row.size, digest=None, plain=(Plain(path, row.etag),))
+    return Echoed(path=path, content=there)
 
 
 def _rehomed(tree: Tree, bases: dict[Inode, Content]) -> Settled:

@@ -11,6 +11,7 @@ import trio
 from pdfs.core.check import Look, Unread, Upload
 from pdfs.core.generation import tree_of
 from pdfs.core.ids import Fence
+from pdfs.core.keys import PLANS
 from pdfs.core.root import Root
 from pdfs.errors import ObjectDamaged
 from pdfs.stage.collect import dead_uploads, key_of
@@ -68,7 +69,7 @@ async def _look(ctx: StageContext, root: Root | None, broken: str) -> Look:
         tree=found.tree,
         plan=found.plan,
         named=found.named,
-        unread=[_unread(ctx, root, there, fault) for fault in found.faults],
+        unread=[_unread(ctx, fault) for fault in found.faults],
         lacking=found.lacking,
         newer=[str(name) for name in found.newer],
         objects=there.objects,
@@ -76,6 +77,7 @@ async def _look(ctx: StageContext, root: Root | None, broken: str) -> Look:
         rows=tuple(looked.rows.values()),
         echoes=looked.echoes,
         uploads=await _uploads(ctx, root, there, found),
+        hides_uploads=there.hides_uploads,
         broken_root=broken,
         broken_lock="" if lock is None or lock.fault is None else lock.fault.what,
         is_visible=ctx.is_visible,
@@ -111,7 +113,7 @@ async def _uploads(
     return [Upload(key=each.key, initiated=each.initiated) for each in dead]
 
 
-def _unread(ctx: StageContext, root: Root | None, there: Inventory, fault: Fault) -> Unread:
-    is_plan = root is not None and fault.name == root.plan and fault.needed.startswith("the pub")
+def _unread(ctx: StageContext, fault: Fault) -> Unread:
+    is_plan = fault.folder == PLANS
     key = ctx.keys.plan(fault.name) if is_plan else ctx.keys.tree(fault.name)
     return Unread(key=key, needed=fault.needed, why=fault.error.what, is_plan=is_plan)

@@ -21,7 +21,7 @@ from pdfs.core.keys import CONTENTS, PLANS, TREES
 from pdfs.core.root import Root
 from pdfs.errors import LockLost, ObjectDamaged
 from pdfs.stage.context import StageContext
-from pdfs.stage.inventory import Inventory, Survey, list_internal, survey
+from pdfs.stage.inventory import Inventory, Survey, list_internal, list_trees, survey
 from pdfs.stage.load import read_plan
 from pdfs.stage.root import SeenRoot, read_root
 from pdfs.stage.together import Call, together
@@ -51,10 +51,9 @@ async def collect_if_due(ctx: StageContext, seen: SeenRoot) -> Collected:
     Finding out what is named takes reading every tree of the last week, which is not for each end
     of a session.
     """
-    there = await list_internal(ctx)
-    if not _is_due(seen.root, there, ctx.timing.kept_for):
+    if not _is_due(seen.root, await list_trees(ctx), ctx.timing.kept_for):
         return Collected()
-    return await _collect(ctx, seen, there)
+    return await collect(ctx, seen)
 
 
 async def collect(ctx: StageContext, seen: SeenRoot) -> Collected:
@@ -63,19 +62,7 @@ async def collect(ctx: StageContext, seen: SeenRoot) -> Collected:
     Raises LockLost where it is not that any more, and StoreError; what is gone by then was garbage.
     May be cancelled.
     """
-    return await _collect(ctx, seen, await list_internal(ctx))
-
-
-def _is_due(root: Root, there: Inventory, kept_for: float) -> bool:
-    needed = {root.tree, *(entry.base for entry in root.sessions)}
-    needed |= {entry.last.tree for entry in root.sessions if entry.last is not None}
-    return any(
-        each.folder == TREES and each.name not in needed and there.now - each.written > 2 * kept_for
-        for each in there.objects
-    )
-
-
-async def _collect(ctx: StageContext, seen: SeenRoot, there: Inventory) -> Collected:
+    there = await list_internal(ctx)
     found = await survey(ctx, seen.root, there)
     done = Collected()
     if not found.is_sure or seen.root.plan is not None:
@@ -88,6 +75,15 @@ async def _collect(ctx: StageContext, seen: SeenRoot, there: Inventory) -> Colle
     if dead:
         await _carry_out(ctx, seen, [partial(_abort, ctx, upload, done) for upload in dead])
     return done
+
+
+def _is_due(root: Root, there: Inventory, kept_for: float) -> bool:
+    needed = {root.tree, *(entry.base for entry in root.sessions)}
+    needed |= {entry.last.tree for entry in root.sessions if entry.last is not None}
+    return any(
+        each.name not in needed and there.now - each.written > 2 * kept_for
+        for each in there.objects
+    )
 
 
 def _batches(objects: Sequence[Internal], ctx: StageContext) -> Iterator[Sequence[Internal]]:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pdfs.core.content import Digest
 from pdfs.core.garbage import Internal, Named, is_in_use
 from pdfs.core.ids import ObjectName, PublishId, fence_of, publish_name
-from pdfs.core.keys import CONTENTS, TREES
+from pdfs.core.keys import CONTENTS, PLANS, TREES
 from pdfs.core.manifest import Manifest
 from pdfs.core.plan import Plan
 from pdfs.core.root import Root
-from pdfs.errors import ObjectDamaged
+from pdfs.errors import ObjectDamaged, StoreRefused
 from pdfs.stage.context import StageContext
 from pdfs.stage.load import read_plan, read_tree
 from pdfs.store import step
@@ -30,6 +30,8 @@ class Inventory:
     """Keys among them that PDFS did not make."""
     uploads: list[ListedUpload] = field(default_factory=list)
     """Uploads under way, those of plain objects included."""
+    hides_uploads: bool = False
+    """The bucket does not let this user list them."""
     now: float = 0.0
     """When it was made, by the store's clock."""
 
@@ -43,14 +45,28 @@ async def list_internal(ctx: StageContext) -> Inventory:
     """What is there. The root has to be. Raises StoreError."""
     with step.at(Step.COLLECT_LIST):
         root = await ctx.patience.ask(lambda: ctx.store.head(ctx.keys.root))
-        found = await ctx.patience.ask(lambda: _listed(ctx))
+        found = await ctx.patience.ask(lambda: _listed(ctx, ctx.keys.internal_prefix))
+        found.now = root.date
+        try:
+            found.uploads = await ctx.patience.ask(lambda: _uploads(ctx))
+        except StoreRefused:  # a right of its own, which nothing else needs
+            found.hides_uploads = True
+    return found
+
+
+async def list_trees(ctx: StageContext) -> Inventory:
+    """The trees alone. Raises StoreError."""
+    with step.at(Step.COLLECT_LIST):
+        root = await ctx.patience.ask(lambda: ctx.store.head(ctx.keys.root))
+        prefix = f"{ctx.keys.internal_prefix}{TREES}/"
+        found = await ctx.patience.ask(lambda: _listed(ctx, prefix))
         found.now = root.date
     return found
 
 
-async def _listed(ctx: StageContext) -> Inventory:
+async def _listed(ctx: StageContext, prefix: str) -> Inventory:
     found = Inventory()
-    async for page in ctx.store.list(ctx.keys.internal_prefix):
+    async for page in ctx.store.list(prefix):
         for row in page:
             place = ctx.keys.internal_of(row.key)
             if place is not None:
@@ -59,9 +75,14 @@ async def _listed(ctx: StageContext) -> Inventory:
                 found.objects.append(each)
             elif row.key != ctx.keys.root:
                 found.strange.append(row.key)
+    return found
+
+
+async def _uploads(ctx: StageContext) -> list[ListedUpload]:
+    found: list[ListedUpload] = []
     for prefix in (ctx.keys.internal_prefix, ctx.keys.plain_prefix):
-        async for uploads in ctx.store.list_uploads(prefix):
-            found.uploads += uploads
+        async for page in ctx.store.list_uploads(prefix):
+            found += page
     return found
 
 
@@ -69,6 +90,7 @@ async def _listed(ctx: StageContext) -> Inventory:
 class Fault:
     """A tree or plan that somebody needs, and that can't be read."""
 
+    folder: str
     name: ObjectName
     needed: str
     """By whom, for people."""
@@ -130,7 +152,9 @@ class _Surveying:
                 self.survey.named.by_plan(root.plan, self.survey.plan)
             except ObjectDamaged as error:
                 needed = "the publish that is to be finished"
-                self.survey.faults.append(Fault(name=root.plan, needed=needed, error=error))
+                self.survey.faults.append(
+                    Fault(folder=PLANS, name=root.plan, needed=needed, error=error)
+                )
 
     async def follow_sessions(self) -> None:
         for entry in self._root.sessions:
@@ -158,7 +182,8 @@ class _Surveying:
             manifest = await read_tree(self._ctx, name)
         except ObjectDamaged as error:
             if all(fault.name != name for fault in self.survey.faults):
-                self.survey.faults.append(Fault(name=name, needed=needed, error=error))
+                fault = Fault(folder=TREES, name=name, needed=needed, error=error)
+                self.survey.faults.append(fault)
             return None
         self.survey.named.by_tree(name, manifest)
         self._note_lacking(manifest)

@@ -1,12 +1,15 @@
 """Every kind of damage is found; a repair loses no intact file, and a second one does nothing."""
 
+from collections.abc import AsyncIterator, Sequence
+
 import pytest
 import trio
 
 from pdfs.core.check import Finding, Level
 from pdfs.core.ids import Path
-from pdfs.errors import ContentLost
-from pdfs.store.objects import Traits
+from pdfs.errors import ContentLost, StoreRefused
+from pdfs.store.memory import MemoryStore
+from pdfs.store.objects import ListedUpload, Traits
 from tests.conftest import Reached
 from tests.simulation.world import AWS, POOR, R2
 from tests.stage.damages import DAMAGES, Damage, cut_short
@@ -45,6 +48,24 @@ async def test_a_sound_stage_has_no_findings() -> None:
     async with trio.open_nursery() as nursery:
         stage = await published(nursery)
         assert not await stage.check()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_bucket_that_hides_its_uploads_is_checked_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuse(_: MemoryStore, prefix: str) -> AsyncIterator[Sequence[ListedUpload]]:
+        if prefix:
+            raise StoreRefused("no right to list uploads")
+        yield []
+
+    async with trio.open_nursery() as nursery:
+        stage = await published(nursery)
+        DAMAGES["contents that nothing names"].inject(stage)
+        monkeypatch.setattr(MemoryStore, "list_uploads", refuse)
+        assert [each.kind for each in await stage.check()] == ["object", "uploads"]
+        assert await stage.repair_all() == 1
+        assert [each.kind for each in await stage.check()] == ["uploads"]
         nursery.cancel_scope.cancel()
 
 
