@@ -12,7 +12,7 @@ from pdfs.store.faulty import Fate, Request
 from pdfs.store.objects import UploadId
 from pdfs.store.step import Step
 from tests.simulation.machine import TIMING, Machine
-from tests.simulation.world import Visit
+from tests.simulation.world import Visit, idle
 from tests.stage.damages import DAMAGES, new
 from tests.stage.stages import BIG, SMALL, Stage, published
 
@@ -68,6 +68,31 @@ async def test_what_is_older_goes_about_once_a_week_with_all_that_it_alone_names
         shrunk = sum(later < earlier for earlier, later in itertools.pairwise(sizes))
         assert 1 <= shrunk <= 4
         assert max(sizes) < 120
+        nursery.cancel_scope.cancel()
+
+
+def dies_at_commit(machine: Machine, request: Request) -> Fate:
+    return Fate.CRASH_BEFORE if request.step is Step.COMMIT_ROOT else Fate.FINE
+
+
+async def test_what_a_session_that_has_not_ended_staged_stays() -> None:
+    """Its journal may know where, and need not send it again."""
+    async with trio.open_nursery() as nursery:
+        stage = await published(nursery)
+        before = internal(stage)
+        stage.fate.append(dies_at_commit)
+        assert not await stage.edit(lambda visit: visit.editor.write(SMALL, b"drawn anew"))
+        stage.fate.clear()
+        staged = internal(stage) - before
+        assert {key.split("/")[3] for key in staged} == {"contents", "trees", "plans"}
+        ORPHAN.inject(stage)
+        await stage.repair()
+        assert staged <= internal(stage)
+        (crashed,) = stage.anna.crashed
+        assert await stage.world.visit(stage.anna, idle, resume=crashed)
+        assert await stage.read(SMALL) == b"drawn anew"
+        await stage.repair_all()
+        assert not staged & internal(stage), "it has ended, and sent it again"
         nursery.cancel_scope.cancel()
 
 
