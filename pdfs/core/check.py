@@ -205,9 +205,9 @@ def _basis(look: Look) -> Iterator[Finding]:
         yield _damage(
             "old-root",
             key,
-            "it is newer than the root, which can't have led to it",
-            "an older root was put back, and later publishes are forgotten",
-            f"the root of that time: {_BACKUP}",
+            "it is of a history that the root does not continue",
+            "the root was replaced by an older one, or made anew, and publishes are forgotten",
+            f"the root of that time: {_BACKUP}; if nobody wants it, delete the object",
         )
     if look.root is not None and look.tree is not None:
         yield from _mismatches(look.root, look.tree)

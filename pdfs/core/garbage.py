@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pdfs.core.content import Content
-from pdfs.core.ids import Fence, ObjectName, fence_of, publish_name
+from pdfs.core.ids import Fence, ObjectName, PublishId, fence_of, publish_name
 from pdfs.core.keys import CONTENTS, PLANS, TREES
 from pdfs.core.manifest import Manifest
 from pdfs.core.plan import Plan
@@ -79,6 +79,45 @@ def is_in_use(
     if len(names) < 2:
         return True
     return now - written.get(names[-2], now) <= kept_for
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where in a stage's history a tree stands."""
+
+    generation: int
+    publish: PublishId | None
+
+
+def forgotten(trees: Mapping[ObjectName, Origin], root: Root) -> list[ObjectName]:
+    """Trees of a history that the root does not continue: it was brought back, or began anew.
+
+    Who takes the stage later finds at least the generation that an earlier owner made his next one
+    from: a tree that is more than one generation ahead of one of a higher fence is of another
+    history. So is one of two settled trees that are of the same generation, but of two publishes.
+    Both prove it for as long as nothing goes.
+    """
+    return [*_ahead(trees, root), *_twice(trees)]
+
+
+def _ahead(trees: Mapping[ObjectName, Origin], root: Root) -> list[ObjectName]:
+    found: list[ObjectName] = []
+    fence, lowest, seen = root.fence + 1, root.generation, root.generation
+    for name in sorted(trees, reverse=True):
+        if fence_of(name) != fence:
+            fence, lowest = fence_of(name), seen
+        if trees[name].generation > lowest + 1:
+            found.append(name)
+        seen = min(seen, trees[name].generation)
+    return found
+
+
+def _twice(trees: Mapping[ObjectName, Origin]) -> list[ObjectName]:
+    settled: dict[int, dict[PublishId, ObjectName]] = {}
+    for name, origin in sorted(trees.items()):
+        if origin.publish is not None and publish_name(origin.publish) != name:
+            settled.setdefault(origin.generation, {})[origin.publish] = name
+    return [name for names in settled.values() if len(names) > 1 for name in names.values()]
 
 
 def is_unowned(name: ObjectName, root: Root, fence: Fence) -> bool:

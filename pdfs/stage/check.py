@@ -71,7 +71,7 @@ async def _look(ctx: StageContext, root: Root | None, broken: str) -> Look:
         named=found.named,
         unread=[_unread(ctx, fault) for fault in found.faults],
         lacking=found.lacking,
-        newer=[str(name) for name in found.newer],
+        newer=sorted(key_of(ctx, each) for each in there.objects if each.name in found.newer),
         objects=there.objects,
         strange=there.strange,
         rows=tuple(looked.rows.values()),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pdfs.core.content import Digest
-from pdfs.core.garbage import Internal, Named, is_in_use
+from pdfs.core.garbage import Internal, Named, Origin, forgotten, is_in_use
 from pdfs.core.ids import ObjectName, PublishId, fence_of, publish_name
 from pdfs.core.keys import CONTENTS, PLANS, TREES
 from pdfs.core.manifest import Manifest
@@ -104,7 +104,7 @@ class Survey:
     named: Named = field(default_factory=Named)
     faults: list[Fault] = field(default_factory=list)
     newer: list[ObjectName] = field(default_factory=list)
-    """Objects that this root can't have led to: it is an older one than they are."""
+    """Objects that this root can't have led to: it is older, or began anew."""
     settled: dict[PublishId, float] = field(default_factory=dict)
     """When the plan of each publish was carried out, at the latest."""
     lacking: dict[ObjectName, set[Digest]] = field(default_factory=dict)
@@ -139,6 +139,7 @@ class _Surveying:
         self._there = there
         self._oldest = root.generation
         """The generation of the oldest base of a session."""
+        self._origins: dict[ObjectName, Origin] = {}
         self._sizes = {each.name: each.size for each in there.objects if each.folder == CONTENTS}
         self.survey = Survey()
 
@@ -186,6 +187,7 @@ class _Surveying:
                 self.survey.faults.append(fault)
             return None
         self.survey.named.by_tree(name, manifest)
+        self._origins[name] = Origin(manifest.generation, manifest.publish)
         self._note_lacking(manifest)
         if manifest.publish is not None and name != publish_name(manifest.publish):
             self.survey.settled[manifest.publish] = self._there.written.get(name, 0.0)
@@ -203,13 +205,13 @@ class _Surveying:
 
     async def look_for_newer(self) -> None:
         """A root that was brought back, or began anew, knows nothing of what came after it."""
+        root, newer = self._root, self.survey.newer
+        newer += [each.name for each in self._there.objects if fence_of(each.name) > root.fence]
         for each in self._there.objects:
-            if fence_of(each.name) > self._root.fence:
-                self.survey.newer.append(each.name)
-            elif each.folder == TREES and each not in self.survey.named:
+            if each.folder == TREES and each.name not in self._origins:
                 try:
                     manifest = await read_tree(self._ctx, each.name)
                 except ObjectDamaged:
                     continue
-                if manifest.generation > self._root.generation + 1:
-                    self.survey.newer.append(each.name)
+                self._origins[each.name] = Origin(manifest.generation, manifest.publish)
+        newer += forgotten(self._origins, root)

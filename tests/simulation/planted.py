@@ -399,6 +399,15 @@ _BUGS = (
         test="can_not_be_told",
     ),
     Planted(
+        what="what a root that began anew does not name is collected",
+        rule="of a history that the root does not continue, nothing is garbage",
+        file="pdfs/stage/inventory.py",
+        old="        newer += forgotten(self._origins, root)\n",
+        new="",
+        where="tests/stage/test_collect.py",
+        test="history",
+    ),
+    Planted(
         what="an upload of another tool is given up",
         rule="an upload is ours only if it began while a publish put that key",
         file="pdfs/stage/collect.py",

@@ -125,6 +125,33 @@ async def test_nothing_goes_where_it_can_not_be_told_what_is_needed(name: str) -
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("is_lock_gone", [True, False])
+async def test_nothing_goes_of_a_history_whose_root_is_gone(is_lock_gone: bool) -> None:
+    """Who brings the root back from a backup finds all that it names."""
+    async with trio.open_nursery() as nursery:
+        stage = await published(nursery)
+        for _ in range(3):
+            await end(stage)
+        if not is_lock_gone:
+            stage.fate.append(keeps_lock)
+            await end(stage)
+            stage.fate.clear()
+        before = internal(stage)
+        stage.remove(stage.world.keys.root)
+        for _ in range(9):
+            await trio.sleep(20 * DAY)
+            await end(stage)
+        await stage.repair()
+        assert stage.root.generation > 6, "it has more generations by now than the one before"
+        assert before <= internal(stage)
+        nursery.cancel_scope.cancel()
+
+
+def keeps_lock(machine: Machine, request: Request) -> Fate:
+    """The marker of a released lock stays, and its fence with it."""
+    return Fate.REFUSED if request.step is Step.RELEASE_DELETE else Fate.FINE
+
+
 @pytest.mark.parametrize("initiated", [-3600.0, 3600.0], ids=["before", "after"])
 async def test_an_upload_that_another_tool_may_have_under_way_stays(initiated: float) -> None:
     async with trio.open_nursery() as nursery:
