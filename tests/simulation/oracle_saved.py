@@ -38,7 +38,8 @@ def check_published(world: World, time: float, session: SessionId, saved: Saved)
     told = world.missing.get(session)
     for path, data in saved.mine.items():
         entry = by_path.get(path)
-        is_told = entry is not None and entry.lost and (told is None or path in told)
+        names = [e.path for e in left[-1].entries if e.lost and CONFLICT.sub("", e.path) == path]
+        is_told = bool(names) and (told is None or not set(names).isdisjoint(told))
         if is_told and data not in diary.own:
             continue  # another tool took the bytes away that were not the user's
         if entry is None or not _holds(world, state, entry, data):
