@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 import signal
 import subprocess
 import time
@@ -11,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from pdfs.cli.control import Control
+from pdfs.config import configure
+from pdfs.disk import read_path
+from tests.conftest import LENGTH, SEED
 from tests.e2e.conftest import MakeMachine
 from tests.e2e.machines import (
-    LIMIT,
     PROJECT,
     Bucket,
     Machine,
@@ -22,8 +26,11 @@ from tests.e2e.machines import (
     end_process,
     server_bucket,
 )
+from tests.lengths import Length
 from tests.store.servers import Server, admin_client
 
+KINDS = ["file", "moto", "seaweed"]
+SOME_KINDS = [random.Random(SEED).choice(KINDS)] if LENGTH == Length.SAMPLE else KINDS
 FOLLOW = {"follow": 0.2}
 """Seconds; the timing of who follows."""
 
@@ -43,10 +50,12 @@ def reader_at(machine: Machine, place: Path) -> dict[str, object]:
 
 
 def wait_generation(machine: Machine, place: Path, generation: int) -> None:
-    deadline = time.monotonic() + LIMIT
-    while reader_at(machine, place)["generation"] != generation:
-        assert time.monotonic() < deadline, "no newer generation is shown"
-        time.sleep(0.05)
+    """Return when a mount that follows shows it."""
+    (session,) = [each for each in machine.sessions() if each["mountpoint"] == str(place)]
+    runtime = configure(machine.environ, {}, read_path).runtime
+    with Control(runtime, session["session"]) as control:
+        while control.ask("status", timeout=None)["reader"]["generation"] != generation:
+            time.sleep(0.05)
 
 
 def wait_gone(pid: int) -> None:
@@ -66,6 +75,7 @@ def assert_unchangeable(directory: Path) -> None:
             change()
 
 
+@pytest.mark.parametrize("any_bucket", SOME_KINDS, indirect=True)
 def test_a_stage_is_read_beside_its_editor_each_mount_in_its_own_generation(
     any_bucket: Bucket, machine: MakeMachine, project: Path
 ) -> None:
@@ -173,18 +183,3 @@ def test_the_end_of_a_read_only_mount_is_immediate_however_it_comes(
     subprocess.run(["fusermount3", "-u", "-z", here.home / "left"], check=True)
     here.pdfs("umount", look(here, name="again"))
     assert here.sessions() == [], "what a crash left goes at the next mount"
-
-
-@pytest.mark.parametrize(
-    "options",
-    [["--create"], ["--take-over"], ["--resume"], ["--discard"], ["--every", "15m"]],
-    ids=lambda options: options[0],
-)
-def test_options_for_editing_are_refused_beside_read_only(
-    bucket: Bucket, machine: MakeMachine, options: list[str]
-) -> None:
-    here = machine(bucket)
-    refused = here.run("mount", PROJECT, here.mountpoint, "--read-only", *options)
-    assert (refused.code, options[0] in refused.err) == (2, True)
-    assert here.run("mount", PROJECT, here.mountpoint, "--follow").code == 2
-    assert here.run("mount", PROJECT, here.mountpoint, "--read-only").code == 3
