@@ -1,7 +1,8 @@
 """Bugs that are planted in a copy of the source, each to be noticed by tests that it names.
 
 A list of them lies beside the tests that hold what it switches off: `tests.simulation.planted` for
-the protocol, `tests.local.planted` for the journal. `tests/test_planted_bugs.py` plants some of
+the protocol, `tests.local.planted` for the journal, `tests.stage.planted` for read-only mounts.
+`tests/test_planted_bugs.py` plants some of
 them, `scripts/planted` all, and writes the table of them.
 """
 

@@ -14,8 +14,9 @@ import pytest
 from tests.local.planted import JOURNAL
 from tests.planted import ROOT, Planted, PlantedBugs, copy_source, run_tests
 from tests.simulation.planted import PROTOCOL
+from tests.stage.planted import READING
 
-LISTS = (PROTOCOL, JOURNAL)
+LISTS = (PROTOCOL, JOURNAL, READING)
 TABLE = ROOT / "docs/reference/planted-bugs.md"
 
 

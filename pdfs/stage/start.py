@@ -183,7 +183,8 @@ def _with_counters(root: Root, seen: SeenLock | None) -> Root:
 # --- words ------------------------------------------------------------------------------------
 
 _REMEDIES = {
-    Refusal.HELD: "wait, or ask them; if that machine is gone: --take-over",
+    Refusal.HELD: "wait, or ask them; to look only: --read-only; if that machine is gone: "
+    "--take-over",
     Refusal.ALIVE: "it is mounted on this machine: pdfs status shows where",
     Refusal.RECENT: "unmount it there; if that machine is gone: --take-over",
     Refusal.OFFLINE: "check it in there; if that machine is gone: --take-over",

@@ -44,11 +44,12 @@ def session_of(
     session: SessionId = SESSION,
     *,
     is_held: bool = True,
+    is_reader: bool = False,
     **fields: object,
 ) -> Iterator[None]:
     """A session in the state directory; held by this process meanwhile if `is_held`."""
     with StateDirectory(OsDisk(), configuration.state) as state:
-        directory = state.create_session(session)
+        directory = (state.create_reader if is_reader else state.create_session)(session)
         directory.describe(description(configuration, **fields))
         if not is_held:
             directory.close()
@@ -59,12 +60,15 @@ def session_of(
 
 
 @contextmanager
-def daemon(configuration: Configuration, answers: Answers) -> Iterator[list[str]]:
+def daemon(
+    configuration: Configuration, answers: Answers, *, is_reader: bool = False
+) -> Iterator[list[str]]:
     """A held session whose daemon answers so; yields the requests that came."""
     runtime = Path(configuration.runtime)
     runtime.mkdir(parents=True, exist_ok=True)
     asked: list[str] = []
-    with session_of(configuration), socket.socket(socket.AF_UNIX) as listening:
+    held = session_of(configuration, is_reader=is_reader)
+    with held, socket.socket(socket.AF_UNIX) as listening:
         directory = os.open(runtime, os.O_RDONLY)  # a socket's own path may be too long
         listening.bind(f"/proc/self/fd/{directory}/{SESSION}.sock")
         os.close(directory)

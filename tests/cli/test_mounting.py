@@ -284,3 +284,39 @@ def test_a_mountpoint_that_was_made_for_a_crashed_mount_goes_where_the_next_moun
     with session_of(configuration, is_held=False, mountpoint=str(place), made_mountpoint=is_ours):
         assert run("mount", "Plant", place).exit_code == 4
     assert place.exists() != is_ours
+
+
+# --- read-only --------------------------------------------------------------------------------
+
+
+def test_a_read_only_mount_says_which_generation_it_shows_and_asks_nothing(
+    play: Play, place: Path, run: Run, configuration: Configuration
+) -> None:
+    reader = {"follows": True, "generation": 7}
+    requests = play({"events": [{**MOUNTED, "reader": reader}]})
+    with session_of(configuration):  # the stage is mounted here, and being edited
+        said = run("mount", "Plant", place, "--read-only", "--follow")
+    assert said.exit_code == 0
+    assert f"Plant/planning is mounted read-only at {place}" in said.stdout
+    assert "generation 7, and newer ones as they come" in said.stdout
+    (request,) = requests()
+    assert (request["read_only"], request["follows"], request["crashed"]) == (True, True, None)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--create"], ["--take-over"], ["--resume"], ["--discard"], ["--every", "15m"]],
+    ids=lambda options: options[0],
+)
+def test_options_for_editing_are_refused_beside_read_only(
+    play: Play, place: Path, run: Run, options: list[str]
+) -> None:
+    play()
+    refused = run("mount", "Plant", place, "--read-only", *options)
+    assert (refused.exit_code, options[0] in refused.stderr) == (2, True)
+
+
+def test_who_edits_can_not_follow(play: Play, place: Path, run: Run) -> None:
+    play()
+    refused = run("mount", "Plant", place, "--follow")
+    assert (refused.exit_code, "--read-only" in refused.stderr) == (2, True)

@@ -5,7 +5,7 @@ import json
 from pdfs.config import Configuration
 from pdfs.core.moments import local_moment
 from tests.cli.conftest import Run
-from tests.cli.daemons import SESSION, STATUS, daemon, result, session_of
+from tests.cli.daemons import OTHER, SESSION, STATUS, daemon, result, session_of
 
 
 def test_status_of_nothing_says_so(run: Run) -> None:
@@ -118,3 +118,34 @@ def test_a_daemon_that_does_not_answer_is_trouble_not_an_error(
         said = run("status")
     assert said.exit_code == 0
     assert "does not answer" in said.output
+
+
+def test_a_read_only_mount_shows_its_generation_and_what_can_not_be_read(
+    run: Run, configuration: Configuration
+) -> None:
+    moment = "2027-01-15T08:00:00.000Z"
+    reader = {"follows": True, "generation": 7, "published": moment, "since": moment}
+    shown = {**STATUS, "lock": None, "unpublished": None, "reader": reader}
+    shown |= {"unreadable": {"pumps/P-101.dwg": "bytes 0 to 3 are nowhere in the bucket"}}
+    with daemon(configuration, {"status": result(**shown)}, is_reader=True):
+        said = run("status").output
+        assert json.loads(run("status", "--json").output)["sessions"][0]["reader"] == reader
+        assert run("publish", "/mnt/plant").exit_code == 2
+        assert run("abort", "/mnt/plant", "--yes").exit_code == 2
+        assert run("recover", "list").output.count("Plant") == 0
+    assert said.startswith("Plant/planning  read-only  /mnt/plant\n")
+    when = local_moment(1_800_000_000)
+    assert f"7, published {when}, shown since {when}; it follows newer ones" in said
+    assert "unreadable  pumps/P-101.dwg" in said
+    assert "pdfs umount /mnt/plant ends it" in said
+
+
+def test_a_stage_means_its_session_and_not_who_looks_at_it(
+    run: Run, configuration: Configuration
+) -> None:
+    with session_of(configuration, OTHER, is_reader=True, mountpoint="/mnt/look"):
+        with daemon(configuration, {"status": result(**STATUS)}):
+            said = run("status", "Plant").output
+            assert said.startswith("Plant/planning  ACTIVE  /mnt/plant\n")
+        said = run("status", "Plant").output
+        assert said.startswith("Plant/planning  read-only  /mnt/look\n")
