@@ -111,8 +111,9 @@ async def serve(
             remedy="FUSE said why on the standard error",
         ) from error
     upward = filesystem.upward
-    unheard = upward.invalidate, upward.changed
+    unheard = upward.invalidate, upward.changed, upward.when_told
     upward.invalidate, upward.changed = notices.add, notices.add_changed
+    upward.when_told = notices.add_call
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(notices.tell)
@@ -120,33 +121,48 @@ async def serve(
             await pyfuse3.main(min_tasks=FEWEST_TASKS, max_tasks=MOST_TASKS)
             nursery.cancel_scope.cancel()
     finally:
-        upward.invalidate, upward.changed = unheard
+        upward.invalidate, upward.changed, upward.when_told = unheard
         pyfuse3.close(unmount=True)
         filesystem.end()
+
+
+class _Notice(NamedTuple):
+    """One of the two: what to tell the kernel, or what to call here."""
+
+    tell: Callable[[], None] | None = None
+    call: Callable[[], None] | None = None
 
 
 class _Notices:
     """Names and attributes that the kernel has to forget, on their way to it."""
 
     def __init__(self) -> None:
-        self._add, self._changes = trio.open_memory_channel[Callable[[], None]](math.inf)
+        self._add, self._changes = trio.open_memory_channel[_Notice](math.inf)
         self._thread = trio.CapacityLimiter(1)
 
     def add(self, parent: Inode, name: bytes) -> None:
         """Never waits."""
-        self._add.send_nowait(functools.partial(pyfuse3.invalidate_entry, parent, name))
+        tell = functools.partial(pyfuse3.invalidate_entry, parent, name)
+        self._add.send_nowait(_Notice(tell=tell))
 
     def add_changed(self, ino: Inode) -> None:
         """Never waits."""
-        forget = functools.partial(pyfuse3.invalidate_inode, ino, attr_only=True)
-        self._add.send_nowait(forget)
+        tell = functools.partial(pyfuse3.invalidate_inode, ino, attr_only=True)
+        self._add.send_nowait(_Notice(tell=tell))
+
+    def add_call(self, call: Callable[[], None]) -> None:
+        """Call it when all before is told. Never waits."""
+        self._add.send_nowait(_Notice(call=call))
 
     async def tell(self) -> None:
         """Tell the kernel, one by one: a name may have to wait for requests of its directory."""
-        async for change in self._changes:
-            await trio.to_thread.run_sync(
-                _tell, change, limiter=self._thread, abandon_on_cancel=True
-            )
+        async for notice in self._changes:
+            if notice.tell is not None:
+                await trio.to_thread.run_sync(
+                    _tell, notice.tell, limiter=self._thread, abandon_on_cancel=True
+                )
+            if notice.call is not None:
+                notice.call()
 
 
 def _tell(change: Callable[[], None]) -> None:

@@ -9,6 +9,7 @@ again, and goes over to the generation that it names then, in one step.
 import logging
 from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -55,6 +56,8 @@ class StageReader:
         self.follows = follows
         self.is_serving = False
         """Processes see the stage."""
+        self._turned_to: Shown | None = None
+        """What is shown, or about to be: the kernel may not have been told all of it."""
         self.shown: Shown | None = None
         """None until there is something to show."""
         self.warnings: tuple[Warned, ...] = ()
@@ -62,8 +65,9 @@ class StageReader:
         """Why the last look at the root led nowhere; None while it did."""
         self.in_use: Callable[[], Set[Inode]] = frozenset
         """Nodes that are open, or that the kernel knows; set by whoever serves."""
-        self.move_to: Callable[[Tree], None] = _unheard
-        """Called with the tree of a newer generation, to be shown at once; likewise."""
+        self.move_to: Callable[[Tree, Callable[[], None]], None] = _unheard
+        """Called with the tree of a newer generation, to be shown at once, and what to call when
+        nothing of an older one can be seen any more; likewise."""
 
     @property
     def state(self) -> State:
@@ -75,6 +79,7 @@ class StageReader:
     async def run(self, serve: Serve) -> None:
         """Open the current generation and serve it. Raises StoreError, DamageFound, MountError."""
         tree = self._turn_to(await read_present(self._ctx, self._numbers.new))
+        self.shown = self._turned_to
         async with background(self._follow):
             self.is_serving = True
             try:
@@ -83,7 +88,7 @@ class StageReader:
                 self.is_serving = False
 
     def _turn_to(self, present: Present) -> Tree:
-        manifest, before = present.manifest, self.shown
+        manifest, before = present.manifest, self._turned_to
         is_new = before is None or before.generation != manifest.generation  # else it was settled
         self._tree = self._numbers.tree_of(
             manifest,
@@ -94,7 +99,7 @@ class StageReader:
             gid=self._ctx.gid,
         )
         self.warnings = present.warnings
-        self.shown = Shown(
+        self._turned_to = Shown(
             name=present.name,
             generation=manifest.generation,
             published=manifest.time,
@@ -115,16 +120,20 @@ class StageReader:
                 self.trouble = error
 
     async def _look(self) -> None:
-        assert self.shown is not None
+        assert self._turned_to is not None
         name = await current_tree(self._ctx)
-        if name == self.shown.name:
+        if name == self._turned_to.name:
             return
         manifest = await read_tree(self._ctx, name)
-        if manifest.generation < self.shown.generation:
+        if manifest.generation < self._turned_to.generation:
             raise ObjectDamaged(
                 f"the bucket names generation {manifest.generation} as the current one, which is "
-                f"older than the {self.shown.generation} that is shown",
+                f"older than the {self._turned_to.generation} that is shown",
                 remedy="if the bucket was restored from a backup, unmount and mount again",
             )
         # No await between: what is in use when nodes are numbered is so when they are shown.
-        self.move_to(self._turn_to(Present(name=name, manifest=manifest)))
+        tree = self._turn_to(Present(name=name, manifest=manifest))
+        self.move_to(tree, partial(self._show, self._turned_to))
+
+    def _show(self, turned_to: Shown) -> None:
+        self.shown = turned_to

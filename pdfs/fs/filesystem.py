@@ -350,10 +350,11 @@ class StageFilesystem:
             self.upward.invalidate(parent, raw_of(name))
         return sequence
 
-    def move_to(self, tree: Tree) -> None:
+    def move_to(self, tree: Tree, told: Callable[[], None]) -> None:
         """Show another generation from now on, whose nodes are numbered by `core.moving`.
 
-        What is open stays as it was opened, a listing that has begun ends as it began.
+        What is open stays as it was opened, a listing that has begun ends as it began. `told` is
+        called when the kernel has forgotten what it knew otherwise.
         """
         moved = move(self.tree, tree, self.in_use())
         self._ledger.tree = tree
@@ -362,6 +363,7 @@ class StageFilesystem:
             self.upward.invalidate(parent, raw_of(name))
         for ino in moved.attributes:
             self.upward.changed(ino)
+        self.upward.when_told(told)
 
     async def sync(self) -> None:
         """Return when all that was acknowledged survives a power cut. Raises JournalFailed."""

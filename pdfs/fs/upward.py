@@ -12,6 +12,10 @@ def _unheard(*_: object) -> None:
     pass
 
 
+def _at_once(call: Callable[[], None]) -> None:
+    call()
+
+
 @dataclass(slots=True, kw_only=True)
 class Upward:
     """Calls that are made from within a request: none may wait, raise, or touch the mount."""
@@ -22,6 +26,8 @@ class Upward:
     The one who hears it tells the kernel outside of any request."""
     changed: Callable[[Inode], None] = _unheard
     """A node has other attributes, by no process; the kernel must forget those that it has."""
+    when_told: Callable[[Callable[[], None]], None] = _at_once
+    """Call it once the kernel has been told all that went up before."""
     first_write: Callable[[Node], None] = _unheard
     """A clean file that has bytes of its base is about to be changed: fetch the rest of them.
 

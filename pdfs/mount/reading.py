@@ -139,8 +139,8 @@ class ReaderCarrier:
         async with background(partial(self._prefetch, filesystem)):
             await self._showing.show(filesystem, place)
 
-    def _move_to(self, filesystem: StageFilesystem, tree: Tree) -> None:
-        filesystem.move_to(tree)
+    def _move_to(self, filesystem: StageFilesystem, tree: Tree, told: Callable[[], None]) -> None:
+        filesystem.move_to(tree, told)
         self._moved.set()
 
     async def _prefetch(self, filesystem: StageFilesystem) -> None:

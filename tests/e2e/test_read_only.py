@@ -92,6 +92,7 @@ def test_a_stage_is_read_beside_its_editor_each_mount_in_its_own_generation(
     with open(followed / "lists/lines.csv", "rb") as opened:
         before = opened.read(4)
         (edited / "lists/lines.csv").write_bytes(b"another text\n")
+        (edited / "scripts/export.sh").chmod(0o700)
         (edited / "later").mkdir()
         (edited / "later/new.dxf").write_bytes(b"new")
         anna.pdfs("publish", edited)

@@ -124,7 +124,7 @@ _BUGS = (
         what="who follows goes back to an older generation",
         rule="a mount that follows goes over to newer generations only",
         file="pdfs/reader.py",
-        old="        if manifest.generation < self.shown.generation:\n",
+        old="        if manifest.generation < self._turned_to.generation:\n",
         new="        if False:\n",
         test="goes_back",
     ),

@@ -1,7 +1,7 @@
 """Who looks at a stage through a read-only mount, without FUSE: as one process sees it."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -49,8 +49,8 @@ class Onlooker(Process):
             await self.moved.wait()
             self.moved = trio.Event()
 
-    def move_to(self, tree: Tree) -> None:
-        self.fs.move_to(tree)
+    def move_to(self, tree: Tree, told: Callable[[], None]) -> None:
+        self.fs.move_to(tree, told)
         self.moved.set()
 
 
