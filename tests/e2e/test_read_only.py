@@ -89,6 +89,7 @@ def test_a_stage_is_read_beside_its_editor_each_mount_in_its_own_generation(
     assert describe(held) == describe(followed) == describe(beside) == first
     assert_unchangeable(held)
 
+    assert not (followed / "later").exists()
     with open(followed / "lists/lines.csv", "rb") as opened:
         before = opened.read(4)
         (edited / "lists/lines.csv").write_bytes(b"another text\n")
@@ -97,6 +98,9 @@ def test_a_stage_is_read_beside_its_editor_each_mount_in_its_own_generation(
         (edited / "later/new.dxf").write_bytes(b"new")
         anna.pdfs("publish", edited)
         wait_generation(bert, followed, 2)
+        # By name alone: a listing would make the kernel look again.
+        assert (followed / "later/new.dxf").read_bytes() == b"new"
+        assert (followed / "lists/lines.csv").read_bytes() == b"another text\n"
         assert before + opened.read() == (held / "lists/lines.csv").read_bytes()
         assert os.stat(opened.fileno()).st_size == (held / "lists/lines.csv").stat().st_size
     assert describe(followed) == describe(edited)
