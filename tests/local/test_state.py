@@ -632,3 +632,35 @@ def test_the_pid_of_a_session_decides_nothing(state: StateDirectory) -> None:
         held.describe({"pid": os.getpid()})
     assert [listed.is_held for listed in state.sessions()] == [False]
     state.open_session(SESSION).close()
+
+
+# --- read-only mounts -----------------------------------------------------------------------------
+
+
+def test_a_read_only_mount_is_no_session_and_goes_without_a_trace(
+    state: StateDirectory, tmp_path: Path
+) -> None:
+    with state.create_reader(SESSION) as reader:
+        reader.describe({"mountpoint": "/mnt/look"})
+        assert state.sessions() == []
+        (listed,) = state.readers()
+        assert (listed.session, listed.is_held) == (SESSION, True)
+        with pytest.raises(LockError):
+            state.open_reader(SESSION)
+        with pytest.raises(SessionNotFound):
+            state.open_session(SESSION)
+        state.remove_reader(reader)
+    assert state.readers() == []
+    assert list((tmp_path / "pdfs" / "readers").iterdir()) == []
+    assert list((tmp_path / "pdfs" / "trash").iterdir()) == []
+
+
+def test_what_a_crash_left_of_a_read_only_mount_is_listed_and_can_be_removed(
+    state: StateDirectory,
+) -> None:
+    state.create_reader(SESSION).close()
+    (listed,) = state.readers()
+    assert not listed.is_held
+    state.remove_reader(state.open_reader(SESSION))
+    with pytest.raises(SessionNotFound):
+        state.open_reader(SESSION)
