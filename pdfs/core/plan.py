@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pdfs.core import document
-from pdfs.core.content import Content, ETag
+from pdfs.core.content import Content, ETag, Plain
 from pdfs.core.document import Malformed, Reader
 from pdfs.core.ids import Path, PublishId, RunId, SessionId
 from pdfs.core.keys import COMPONENT_LIMIT, ancestors, join, leaf, parent, why_no_file
@@ -168,8 +168,13 @@ def plan_steps(
     """What makes the plain objects, of which `known` is known, those of `entries`.
 
     An entry that has an ETag is in place already. `known` holds, for each path, the content of its
-    plain object as this session was served or put it.
+    plain object as this session was served or put it. An object that may be all that is left of an
+    entry which could not be made whole is not deleted.
     """
+    entries = tuple(entries)
+    left = {
+        home for entry in entries if entry.lost and entry.content for home in entry.content.plain
+    }
     files = {entry.path: entry for entry in entries if entry.content is not None}
     puts = tuple(
         Put(
@@ -186,7 +191,9 @@ def plan_steps(
     deletes = tuple(
         Delete(path=path, expect=etag)
         for path, content in sorted(known.items())
-        if path not in files and (etag := content.etag_at(path)) is not None
+        if path not in files
+        and (etag := content.etag_at(path)) is not None
+        and Plain(path, etag) not in left
     )
     return puts, deletes
 

@@ -17,6 +17,7 @@ from pdfs.stage.root import read_root
 from pdfs.store import step
 from pdfs.store.step import Step
 
+_LOOKS = 2
 _NOT_THERE = (ObjectNotFound, PreconditionFailed, UsageError)
 
 
@@ -77,19 +78,24 @@ async def _from_homes(
     """The part from the first home that has it; None where none has.
 
     A store that refuses or stays silent about one home may still give another; its error is raised
-    only when no other home had the bytes.
+    only when no other home had the bytes. One answer that a home has them not, or wrong ones, is
+    not believed: what counts as lost here is published as lost.
     """
     silent: StoreError | None = None
-    for home in _homes(content):
-        try:
-            data = await _read(ctx, home, span)
-        except _NOT_THERE:
-            continue
-        except StoreError as error:
-            silent = error
-            continue
-        if _is_right(content, number, data):
-            return data
+    doubtful = list(_homes(content))
+    for _ in range(_LOOKS):
+        homes, doubtful = doubtful, []
+        for home in homes:
+            try:
+                data = await _read(ctx, home, span)
+            except _NOT_THERE:
+                doubtful.append(home)
+            except StoreError as error:
+                silent = error
+            else:
+                if _is_right(content, number, data):
+                    return data
+                doubtful.append(home)
     if silent is not None:
         raise silent
     return None

@@ -236,6 +236,13 @@ def test_a_file_that_could_not_be_made_whole_is_neither_put_nor_deleted() -> Non
     assert steps_of([entry("a", 9, lost=True)], known("a", "e1")) == ((), ())
 
 
+def test_an_object_that_may_be_all_that_is_left_of_a_moved_file_is_not_deleted() -> None:
+    moved = entry("b", 9, known("a", "e1")[1], lost=True)
+    assert steps_of([moved], known("a", "e1")) == ((), ())
+    _, deletes = steps_of([moved], known("a", "e2"))
+    assert [step.path for step in deletes] == ["a"]
+
+
 def test_a_name_that_no_key_can_hold_has_no_step() -> None:
     assert steps_of([entry("a", 9)], invisible="a") == ((), ())
 

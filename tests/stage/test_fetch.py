@@ -14,7 +14,14 @@ from pdfs.core.ids import Fence, Inode, ObjectName, Path, object_name
 from pdfs.core.manifest import Entry, Kept, Manifest, never_published
 from pdfs.core.record import Kind
 from pdfs.core.root import Root
-from pdfs.errors import ContentLost, StoreError, StoreRefused, StoreUnavailable
+from pdfs.errors import (
+    ContentLost,
+    ObjectNotFound,
+    PreconditionFailed,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+)
 from pdfs.stage.context import StageContext
 from pdfs.stage.fetch import fetch_parts, fetch_span, fetch_whole
 from pdfs.store.faulty import Fate, Request
@@ -305,3 +312,28 @@ async def test_a_home_that_is_refused_does_not_hide_another_that_answers() -> No
     async with trio.open_nursery() as nursery:
         assert await fetch_whole(site.context(store=site.behind(nursery, fate_of)), both) == DATA
         assert await fetch_whole(site.context(store=site.behind(nursery, fine)), both) == DATA
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+@pytest.mark.parametrize("wrong", [PreconditionFailed("a"), ObjectNotFound("a"), None])
+async def test_one_wrong_answer_is_not_believed(wrong: StoreError | None, is_read: bool) -> None:
+    """What counts as lost is published as lost, and its object deleted."""
+
+    class Lying(MemoryStore):
+        is_honest = False
+
+        async def get(
+            self, key: str, *, span: tuple[int, int] | None = None, if_match: ETag | None = None
+        ) -> Fetched:
+            fetched = await super().get(key, span=span, if_match=if_match)
+            was_honest, self.is_honest = self.is_honest or key == site.keys.root, True
+            if was_honest:
+                return fetched
+            if wrong is not None:
+                raise wrong
+            return replace(fetched, body=bytes(len(fetched.body)))
+
+    site = Site()
+    site.store = Lying(now=site.now)
+    content = await plain(site, SMALL, is_read=is_read or wrong is None)
+    assert await fetch_whole(site.context(), content) == SMALL
