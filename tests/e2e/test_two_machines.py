@@ -13,8 +13,9 @@ import pytest
 from tests.conftest import Reached
 from tests.e2e.conftest import MakeMachine
 from tests.e2e.machines import LIMIT, PDFS, PROJECT, Bucket, Machine, server_bucket, stopped
-from tests.e2e.races import AtRequest, Held, killing, relayed_bucket
+from tests.e2e.races import relayed_bucket
 from tests.lengths import Length
+from tests.store.moments import AtRequest, Held, killing
 from tests.store.relay import Asked, Relay
 from tests.store.running import sampled_server
 from tests.store.servers import Server
@@ -70,12 +71,7 @@ class Scene:
     @property
     def has_committed(self) -> bool:
         """Whether the server has taken a root since the work."""
-        return any(
-            each.status == 200
-            and each.asked.method == "PUT"
-            and each.asked.key.endswith("/root.json")
-            for each in self.relay.exchanges
-        )
+        return any(each.was_carried_out and is_of_root(each.asked) for each in self.relay.exchanges)
 
 
 @contextmanager
@@ -128,8 +124,13 @@ def test_a_publisher_killed_at_any_request_is_finished_by_a_machine_with_an_empt
                 assert ended.code == 0, ended
                 check_everywhere(here, machine(here.bucket, "ws9", user="carl"), AFTER)
                 break
+            met, is_committed = here.moment.met, here.has_committed
             here.moment.arm(0, here.moment.happen)
-            finish_and_resume(here, machine, is_committed=here.has_committed)
+            try:
+                finish_and_resume(here, machine, is_committed=is_committed)
+            except BaseException as error:
+                error.add_note(f"killed at {number}, {is_carried_out=}: {met}")
+                raise
             kills += 1
     reached(kills, f"kills of a publisher on {server.kind}")
     assert kills >= length.pick(sample=1, full=2 * FEWEST_CHANGES, long=2 * FEWEST_CHANGES)
@@ -199,7 +200,7 @@ def freeze_and_take_over(here: Scene, machine: MakeMachine, number: int) -> None
         assert here.bucket.plain_texts() == expected
         return
     shown = here.anna.pdfs("recover", "show", PROJECT)
-    assert all(name in shown for name in ("model.bak", "list.csv", "new.dxf"))
+    assert all(name in shown for name in ("model.dwg", "list.csv", "new.dxf")), shown
     assert here.anna.run("recover", "resume", PROJECT).code == 10
     found = here.bucket.plain_texts()
     (copy,) = (name for name in found if "(conflict anna ws7" in name)
