@@ -16,7 +16,7 @@ from tests.e2e.conftest import MakeMachine
 from tests.e2e.machines import PDFS, PROJECT, ROOT, Machine
 from tests.e2e.races import Meeting, is_overlapping, late, relayed_bucket
 from tests.lengths import Length
-from tests.store.running import sampled_server
+from tests.store.running import in_turn, sampled_server
 from tests.store.servers import Server, admin_client
 
 USERS = ["anna", "bert", "carl", "dora", "emil", "fred", "gina", "hans"]
@@ -72,6 +72,7 @@ def race(contenders: list[Contender]) -> tuple[Contender, dict[str, Any]]:
     return won[0]
 
 
+@in_turn(0, of=8)
 @pytest.mark.figure(name="L1")
 def test_of_processes_that_race_for_a_lock_one_wins_and_the_others_are_told_who(
     server: Server, machine: MakeMachine, seed: int, length: Length, reached: Reached
@@ -119,6 +120,7 @@ def mounting(here: Machine) -> "subprocess.Popen[str]":
     )
 
 
+@in_turn(1, of=8)
 @pytest.mark.figure(name="L1")
 def test_of_daemons_that_race_for_a_lock_one_mounts_and_the_other_is_told_who_did(
     server: Server, machine: MakeMachine, length: Length, reached: Reached

@@ -17,7 +17,7 @@ from tests.e2e.races import relayed_bucket
 from tests.lengths import Length
 from tests.store.moments import AtRequest, Held, killing
 from tests.store.relay import Asked, Relay
-from tests.store.running import sampled_server
+from tests.store.running import in_turn, sampled_server
 from tests.store.servers import Server
 
 BEFORE = {"model.dwg": "model of the first day", "list.csv": "1;2;3", "old.dxf": "old"}
@@ -31,7 +31,7 @@ FEWEST_CHANGES = 9
 """Requests that change something, which the publish of AFTER takes at least."""
 
 
-@pytest.fixture(params=sampled_server("moto", "seaweed"))
+@pytest.fixture(params=sampled_server("moto", "seaweed", full=False))
 def server(request: pytest.FixtureRequest) -> Server:
     found: Server = request.getfixturevalue(request.param)
     return found
@@ -101,6 +101,7 @@ def check_everywhere(here: Scene, newcomer: Machine, expected: dict[str, str]) -
     assert here.bucket.plain_texts() == expected
 
 
+@in_turn(2, of=8)
 @pytest.mark.figure(name="S5")
 @pytest.mark.timeout(3600)
 def test_a_publisher_killed_at_any_request_is_finished_by_a_machine_with_an_empty_cache(
@@ -149,6 +150,7 @@ def finish_and_resume(here: Scene, machine: MakeMachine, *, is_committed: bool) 
     check_everywhere(here, machine(here.bucket, "ws9", user="carl"), AFTER)
 
 
+@in_turn(3, of=8)
 @pytest.mark.figure(name="L2")
 @pytest.mark.timeout(3600)
 def test_a_frozen_owner_that_goes_on_after_a_take_over_changes_nothing_and_keeps_its_work(

@@ -30,6 +30,8 @@ from tests.store.servers import (
 )
 
 _BUILT = os.environ.get("PDFS_TEST_SERVERS")
+_SEED = int(os.environ.get("PDFS_TEST_SEED", "0"))
+_LENGTH = Length(os.environ.get("PDFS_TEST_LENGTH", Length.SAMPLE))
 
 
 def each_server(*names: str) -> list[object]:
@@ -38,11 +40,20 @@ def each_server(*names: str) -> list[object]:
     return [*names, *(pytest.param(name, marks=pytest.mark.built_server) for name in built)]
 
 
-def sampled_server(*names: str) -> list[object]:
-    """The same; of those named only one, another with each commit, where a sample will do."""
-    one = names[int(os.environ.get("PDFS_TEST_SEED", "0")) % len(names)]
-    is_sample = os.environ.get("PDFS_TEST_LENGTH", Length.SAMPLE) == Length.SAMPLE
-    return each_server(*((one,) if is_sample else names))
+def sampled_server(*names: str, full: bool = True) -> list[object]:
+    """The same; but of those named only one, another with each commit, where a sample will do.
+
+    Without `full` it does for all but the longest runs.
+    """
+    one = names[_SEED % len(names)]
+    takes_all = _LENGTH == Length.LONG or (full and _LENGTH == Length.FULL)
+    return each_server(*(names if takes_all else (one,)))
+
+
+def in_turn(number: int, of: int) -> pytest.MarkDecorator:
+    """Of so many tests that a sample can't afford, it has one, another with each commit."""
+    is_on = _LENGTH != Length.SAMPLE or _SEED % of == number or bool(_BUILT)
+    return pytest.mark.skipif(not is_on, reason="a sample has one of these, in turn")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,136 @@
+"""kill -9 at any request that takes, renews, gives back or breaks a lock (L5)."""
+
+import json
+import random
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.conftest import Reached
+from tests.e2e.conftest import MakeMachine
+from tests.e2e.machines import LIMIT, PROJECT, Bucket, Machine, server_bucket
+from tests.e2e.races import is_of_lock, relayed_bucket
+from tests.lengths import Length
+from tests.store.moments import AtRequest, killing
+from tests.store.running import in_turn, sampled_server
+from tests.store.servers import Server
+
+MOST = {"acquire": 6, "renew": 1, "release": 8, "break": 7}
+"""Requests of each, of which every one may be the last; what comes later is no part of it."""
+
+
+@pytest.fixture(params=sampled_server("moto", "seaweed", full=False))
+def server(request: pytest.FixtureRequest) -> Server:
+    found: Server = request.getfixturevalue(request.param)
+    return found
+
+
+@contextmanager
+def cut_off(server: Server, machine: MakeMachine) -> Iterator[tuple[Machine, AtRequest, Bucket]]:
+    """anna's machine behind a relay, with a stage of one file; and the bucket itself."""
+    prefix = uuid.uuid4().hex
+    moment = AtRequest(lambda asked: True)
+    with relayed_bucket(server, prefix, moment) as (bucket, _):
+        anna = machine(bucket)
+        (anna.mount("--create") / "drawing.dxf").write_text("drawn\n")
+        anna.pdfs("umount", PROJECT)
+        yield anna, moment, server_bucket(server, prefix)
+
+
+def lock_of(machine: Machine) -> dict[str, str] | None:
+    """What anybody sees of the lock."""
+    found: dict[str, str] | None = json.loads(machine.pdfs("lock", "show", PROJECT, "--json"))[
+        "lock"
+    ]
+    return found
+
+
+def begin(phase: str, anna: Machine, moment: AtRequest, number: int, *, carried: bool) -> bool:
+    """Let anna's machine die amid that phase; False where it was over before."""
+    happen = killing(anna.die, is_carried_out=carried)
+    if phase == "acquire":
+        moment.arm(number, happen)
+        anna.run("mount", PROJECT, anna.mountpoint)
+    elif phase == "break":
+        moment.arm(number, happen)
+        anna.run("lock", "break", PROJECT, "--yes", "--reason", "a test")
+    else:
+        anna.mount()
+        if phase == "renew":
+            moment.counts = is_of_lock
+            moment.arm(number, happen)
+            deadline = time.monotonic() + LIMIT
+            while moment.met is None:
+                assert time.monotonic() < deadline, "the lock is not renewed"
+                time.sleep(0.05)
+        else:
+            moment.arm(number, happen)
+            anna.run("umount", PROJECT)
+    was_met = moment.met is not None
+    moment.arm(0, happen)
+    return was_met
+
+
+@pytest.mark.figure(name="L5")
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    "phase",
+    [
+        pytest.param(phase, marks=in_turn(number, of=8))
+        for number, phase in enumerate(["acquire", "renew", "release"], 4)
+    ],
+)
+def test_who_dies_amid_any_request_about_a_lock_has_it_again_at_once_and_another_by_rule(
+    phase: str,
+    server: Server,
+    machine: MakeMachine,
+    seed: int,
+    length: Length,
+    reached: Reached,
+) -> None:
+    rng = random.Random(f"{seed} {phase}")
+    every = [(number + 1, carried) for number in range(MOST[phase]) for carried in (False, True)]
+    kills = 0
+    for number, carried in length.pick(sample=[rng.choice(every)], full=every, long=every):
+        with cut_off(server, machine) as (anna, moment, bucket):
+            if not begin(phase, anna, moment, number, carried=carried):
+                anna.die()
+            kills += 1
+            bert = machine(bucket, "ws8", user="bert")
+            lock = lock_of(bert)
+            if lock is not None and lock["state"] != "released":
+                assert lock["user"] == "anna"
+                refused = bert.run("mount", PROJECT, bert.mountpoint)
+                assert (refused.code, "locked by anna on ws7" in refused.err) == (4, True)
+            mounted = anna.mount()
+            assert (mounted / "drawing.dxf").read_text() == "drawn\n"
+            anna.pdfs("umount", PROJECT)
+            bert.mount()
+            bert.pdfs("umount", PROJECT)
+    reached(kills, f"kills amid a lock's {phase}")
+
+
+@in_turn(7, of=8)
+@pytest.mark.figure(name="L6")
+@pytest.mark.timeout(3600)
+def test_a_lock_that_was_broken_with_interruptions_is_free_and_its_owner_publishes_nothing(
+    server: Server, machine: MakeMachine, seed: int, length: Length, reached: Reached
+) -> None:
+    every = [(number + 1, carried) for number in range(MOST["break"]) for carried in (False, True)]
+    points = length.pick(sample=[random.Random(seed).choice(every)], full=every, long=every)
+    for number, carried in points:
+        with cut_off(server, machine) as (breaker, moment, bucket):
+            bert = machine(bucket, "ws8", user="bert")
+            (bert.mount() / "late.dxf").write_text("late\n")
+            begin("break", breaker, moment, number, carried=carried)
+            breaker.pdfs("lock", "break", PROJECT, "--yes", "--reason", "again")
+            lock = lock_of(breaker)
+            assert lock is None or lock["state"] == "released"
+            ended = bert.run("umount", PROJECT)
+            assert ended.code == 9, ended
+            assert set(bucket.plain_texts()) == {"drawing.dxf"}
+            assert "late.dxf" in bert.pdfs("recover", "show", PROJECT)
+    reached(len(points), "locks broken with interruptions")
