@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from tests.store.relay import Answered, Asked, Forward, Rule, through
+from tests.store.relay import GIVE_UP, Answered, Asked, Forward, Rule, through
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Held:
 
     def __call__(self, asked: Asked, forward: Forward) -> Answered:
         self.is_held.set()
-        self.go_on.wait()
+        self.go_on.wait(GIVE_UP)
         try:
             self.answer = forward(asked)
         finally:
