@@ -103,11 +103,13 @@ def test_locks_of_two_ids_never_have_equal_bytes(lock: Lock) -> None:
 BAD = documents_that_are_none(encode(LOCK), is_packed=False)
 
 
+@pytest.mark.figure(name="L4")
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD)
 def test_it_is_refused_in_clear_text(body: bytes) -> None:
     assert is_refused(body)
 
 
+@pytest.mark.figure(name="L4")
 def test_a_lock_cut_at_any_byte_is_refused() -> None:
     text = encode(LOCK).rstrip()
     assert all(is_refused(text[:stop]) for stop in range(len(text)))

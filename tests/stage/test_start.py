@@ -171,7 +171,8 @@ async def test_an_expired_lock_is_taken_and_the_earlier_owner_can_not_commit() -
         await anna.lock.renew()
 
 
-@pytest.mark.parametrize("clock", [0.1, 30.0, 300.0, 86_400.0, 3.2e8])
+@pytest.mark.figure(name="L3")
+@pytest.mark.parametrize("clock", [0.1, 1.0, 30.0, 300.0, 86_400.0, 3.2e8])
 @pytest.mark.parametrize("sign", [-1, 1])
 async def test_wrong_clocks_give_nobody_a_lock_too_early_or_too_late(
     clock: float, sign: int
@@ -221,6 +222,7 @@ async def test_starting_again_from_ones_own_lock_is_always_right() -> None:
 BAD = documents_that_are_none(lease.encode(LOCK), is_packed=False)
 
 
+@pytest.mark.figure(name="L4")
 @pytest.mark.parametrize("body", BAD.values(), ids=BAD)
 async def test_a_lock_that_can_not_be_read_is_never_free(body: bytes) -> None:
     site = Site()
@@ -338,6 +340,7 @@ async def test_exactly_one_wins_on_a_bad_network_too(
         await swap_root(site.context(), started.root, started.root.root)
 
 
+@pytest.mark.figure(name="L6")
 async def test_of_many_that_take_over_only_the_last_one_can_commit(seed: int) -> None:
     for number in range(60):
         site = Site(seed=seed + number)

@@ -176,6 +176,7 @@ async def test_each_trait_is_proved_by_itself(trait: str) -> None:
     assert await probed(MemoryStore(now=trio.current_time, traits=expected)) == expected
 
 
+@pytest.mark.figure(name="S7")
 @pytest.mark.parametrize(
     ("ignored", "words"), [(IfAbsent, "If-None-Match: \\*"), (IfMatch, "If-Match")]
 )
@@ -263,6 +264,7 @@ async def test_the_directory_keeps_its_promises(tmp_path: Path) -> None:
     await store.aclose()
 
 
+@pytest.mark.figure(name="S7")
 @pytest.mark.real_clock
 async def test_rclone_serve_s3_is_refused_in_words(credentials: None, rclone: Server) -> None:
     store = S3Store(open_access(settings_of(rclone)))
