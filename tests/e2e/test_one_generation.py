@@ -17,7 +17,7 @@ from pdfs.core.moving import Numbers
 from pdfs.disk import read_path
 from pdfs.stage.context import StageContext
 from pdfs.stage.fetch import fetch_whole
-from pdfs.stage.reading import read_present
+from pdfs.stage.present import read_present
 from tests.conftest import Reached
 from tests.e2e.conftest import MakeMachine
 from tests.e2e.machines import PROJECT, Bucket, Machine

@@ -81,7 +81,7 @@ async def test_a_reader_tells_its_generation_and_what_it_could_not_read(
         assert (status["state"], status["lock"], status["trouble"]) == ("ACTIVE", None, None)
         for refused in (carrier._control._calls["publish"], carrier._control._calls["abort"]):
             with pytest.raises(SessionError, match="mounted read-only"):
-                await refused()
+                await refused({})
         assert [each.is_held for each in state.readers()] == [True]
 
     events = await carried(site, tmp_path, state, monkeypatch, story)
