@@ -37,8 +37,8 @@ def check_everything(world: World) -> None:
     check_locks(world)
     for time, session in world.completed:
         check_saved(world, time, session)
-    for time, session, saved in world.published:
-        check_published(world, time, session, saved)
+    for time, session, saved, told in world.published:
+        check_published(world, time, session, saved, told)
     check_nobody_forgotten(world)
     check_foreign_survive(world)
     check_conflicts(world)

@@ -1,6 +1,8 @@
 """Judges what sessions were told: called saved means that it is in the bucket."""
 
-from pdfs.core.ids import SessionId
+from collections.abc import Collection
+
+from pdfs.core.ids import Path, SessionId
 from pdfs.core.manifest import Entry, Manifest
 from pdfs.core.record import Kind
 from tests.simulation.diary import Saved
@@ -23,11 +25,18 @@ def check_saved(world: World, time: float, session: SessionId) -> None:
     """Whatever a session that was called saved had written is in the generation that it left."""
     diary = world.diaries.get(session)
     if diary is not None:
-        check_published(world, time, session, diary.untouched_since(diary.operations))
+        saved = diary.untouched_since(diary.operations)
+        check_published(world, time, session, saved, world.missing.get(session))
 
 
-def check_published(world: World, time: float, session: SessionId, saved: Saved) -> None:
-    """What was called saved, at the end of a session or amid it, is in the generation it left."""
+def check_published(
+    world: World, time: float, session: SessionId, saved: Saved, told: Collection[Path] | None
+) -> None:
+    """What was called saved, at the end of a session or amid it, is in the generation it left.
+
+    `told` are the files of which its user was told then that their bytes are nowhere, if he was
+    told anything.
+    """
     diary = world.diaries[session]
     state, left = _left_by(world, time, session)
     if not left:
@@ -35,7 +44,6 @@ def check_published(world: World, time: float, session: SessionId, saved: Saved)
         assert not saved.deleted, f"{session} was called saved, but never committed"
         return
     by_path = left[-1].by_path()
-    told = world.missing.get(session)
     for path, data in saved.mine.items():
         entry = by_path.get(path)
         names = [e.path for e in left[-1].entries if e.lost and CONFLICT.sub("", e.path) == path]

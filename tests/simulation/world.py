@@ -70,7 +70,8 @@ class Visit:
         finally:
             self.world.asides.append((self.diary.session, time, self.world.time()))
         saved = self.diary.untouched_since(begun)
-        self.world.published.append((self.world.time(), self.diary.session, saved))
+        told = tuple(self.process.session.missing)
+        self.world.published.append((self.world.time(), self.diary.session, saved, told))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class World:
     """What any file was ever made to hold."""
     completed: list[tuple[float, SessionId]] = field(default_factory=list)
     """Sessions whose `run` returned: called saved, and when."""
-    published: list[tuple[float, SessionId, Saved]] = field(default_factory=list)
+    published: list[tuple[float, SessionId, Saved, tuple[Path, ...]]] = field(default_factory=list)
     """Publishes of sessions that went on: when they were over, and what they called saved."""
     asides: list[tuple[SessionId, float, float]] = field(default_factory=list)
     """When sessions that went on were publishing: what was done meanwhile may have been too late
