@@ -532,6 +532,25 @@ _BUGS = (
         where="tests/stage/test_publish_beside.py",
         test="beside_the_computing",
     ),
+    Planted(
+        what="a lock that was released is renewed",
+        rule="the release is the last word of a session on its lock",
+        file="pdfs/stage/hold.py",
+        old="            if self._held.lock.state is not LockState.RELEASED:\n",
+        new="            if True:\n",
+        where="tests/stage/test_hold.py",
+        test="never_renewed",
+    ),
+    Planted(
+        what="a renewal comes between the steps of a release",
+        rule="the release is the last word of a session on its lock",
+        file="pdfs/stage/hold.py",
+        old="        async with self._lock_turn:  # a renewal under way would undo it\n"
+        "            await self._held.release(pending)\n",
+        new="        await self._held.release(pending)\n",
+        where="tests/stage/test_hold.py",
+        test="between_the_steps",
+    ),
     _bug(
         what="a publish goes on from a root that a cancelled one may still change",
         rule="after a write whose answer nobody heard, the way on leads through a Start",

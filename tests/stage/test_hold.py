@@ -51,17 +51,19 @@ async def test_a_lock_that_was_released_is_never_renewed(pending: Unpublished) -
     assert hold.trouble is None
 
 
-async def test_no_renewal_comes_between_the_steps_of_a_release() -> None:
+@pytest.mark.parametrize("operation", ["put", "delete"])
+async def test_no_renewal_comes_between_the_steps_of_a_release(operation: str) -> None:
     site = Site()
     begun = trio.Event()
 
     def fate_of(request: Request) -> Fate:
-        if request.operation == "delete":
+        if request.operation == operation:
             begun.set()
         return Fate.FINE
 
     async with trio.open_nursery() as late:
         hold = await taken(site.context(store=site.behind(late, fate_of)), Unpublished())
+        begun = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(hold.leave)
             await begun.wait()
