@@ -359,8 +359,7 @@ class Carrier:
             await self._mountable.wait()
             try:
                 if self._session.is_serving and (done := await self._publisher.published()):
-                    self._told |= set(cast("list[Path]", done["conflicts"]))
-                    return done
+                    return self._told_of(done)
             except LockLost as error:
                 raise self._kept(error) from error
         return await self._published()
@@ -378,8 +377,13 @@ class Carrier:
         before = len(self._session.conflicts)
         await self._session.set_aside(paths)
         if self._session.is_serving:
-            return self._published_so_far(before)
+            return self._told_of(self._published_so_far(before))
         return await self._published()
+
+    def _told_of(self, done: Result) -> Result:
+        """An answer that names conflict copies: nobody is told of them again."""
+        self._told |= set(cast("list[Path]", done["conflicts"]))
+        return done
 
     def _published_so_far(self, before: int) -> Result:
         """What came of a publish of a stage that stays mounted; there were `before` conflicts."""
