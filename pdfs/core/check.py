@@ -1,8 +1,8 @@
 """What a look at a whole stage means: every deviation from what was written, one by one.
 
-A *look* is what root, trees, plan, listings and, if asked for, the bytes themselves said. A
-*finding* is one deviation of one thing, with its consequence and the remedy. Its level says of
-which sort it is:
+A *look* (`core.look`) is what root, trees, plan, listings and, if asked for, the bytes themselves
+said. A *finding* is one deviation of one thing, with its consequence and the remedy. Its level
+says of which sort it is:
 
     damage     bytes or names that are not what was written, or are nowhere to be found
     foreign    what another tool did to the plain objects, as it may: the next mount takes it in
@@ -10,22 +10,19 @@ which sort it is:
     leftover   objects and uploads that nobody can need any more
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 
-from pdfs.core.content import Content, Digest, Packed, Plain
-from pdfs.core.garbage import Internal, Named, garbage
+from pdfs.core.content import Content, Packed
+from pdfs.core.garbage import garbage
 from pdfs.core.generation import tree_of
-from pdfs.core.ids import Fence, Inode, ObjectName, Path
-from pdfs.core.keys import CONTENTS
+from pdfs.core.ids import Fence, Inode, Path
+from pdfs.core.look import Homes, Look, Places
 from pdfs.core.manifest import Entry, Manifest
-from pdfs.core.merge import Merged, Row, merge_listing
-from pdfs.core.plan import Plan
+from pdfs.core.merge import Merged, merge_listing
 from pdfs.core.record import Echoed, Found, Gone
 from pdfs.core.root import Root
-
-Home = Packed | Plain
 
 
 class Level(StrEnum):
@@ -51,105 +48,6 @@ class Finding:
     remedy: str
     is_repairable: bool = False
     """Whether a repair has something to do about it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unread:
-    """A tree or plan that is named and can't be read."""
-
-    key: str
-    needed: str
-    why: str
-    is_plan: bool = False
-    """The root's plan: it can be made anew from the two trees that it lies between."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upload:
-    """An upload that nobody goes on with."""
-
-    key: str
-    initiated: float
-
-
-@dataclass(slots=True, kw_only=True)
-class Look:
-    """Everything that was seen of a stage while its root did not change."""
-
-    root: Root | None
-    tree: Manifest | None
-    plan: Plan | None
-    named: Named
-    unread: Sequence[Unread] = ()
-    lacking: Mapping[ObjectName, Set[Digest]] = field(default_factory=dict)
-    """Contents that a contents object should have, by some tree, and by the listing has not."""
-    newer: Sequence[str] = ()
-    """Keys of objects that are newer than the root can know."""
-    objects: Sequence[Internal] = ()
-    strange: Sequence[str] = ()
-    rows: Sequence[Row] = ()
-    """The plain objects."""
-    echoes: Mapping[Path, Content] = field(default_factory=dict)
-    uploads: Sequence[Upload] = ()
-    hides_uploads: bool = False
-    """The bucket does not let this user list uploads."""
-    wrong: Set[tuple[Home, Digest | None]] = frozenset()
-    """Homes that were read, and have other bytes than those of this digest."""
-    broken_root: str = ""
-    """Why there is no root that can be read, where there should be one."""
-    broken_lock: str = ""
-    is_visible: Callable[[Path], bool]
-    key: Callable[[Internal], str]
-    lock_session: str = ""
-    """Of the session that has the lock."""
-
-
-@dataclass(frozen=True, slots=True)
-class Homes:
-    """Where a file's bytes are said to be, told apart by whether they are there."""
-
-    good: tuple[Home, ...]
-    bad: tuple[Home, ...]
-
-
-class Places:
-    """Which homes have what they should, by the listings and by what was read."""
-
-    def __init__(self, look: Look) -> None:
-        self._sizes = {each.name: each.size for each in look.objects if each.folder == CONTENTS}
-        self._rows = {row.path: row for row in look.rows}
-        self._wrong = look.wrong
-
-    def of(self, content: Content) -> Homes:
-        """The homes of a content; one that another tool has taken away counts as neither."""
-        good: list[Home] = []
-        bad: list[Home] = []
-        for packed in content.packed:
-            is_there = self._sizes.get(packed.name, -1) >= packed.offset + content.size
-            is_right = is_there and (packed, content.digest) not in self._wrong
-            (good if is_right else bad).append(packed)
-        for plain in content.plain:
-            row = self._rows.get(plain.path)
-            if row is not None and row.etag == plain.etag:
-                is_right = row.size == content.size and (plain, content.digest) not in self._wrong
-                (good if is_right else bad).append(plain)
-        return Homes(tuple(good), tuple(bad))
-
-    def why(self, home: Home, content: Content) -> str:
-        """What is the matter with a bad home."""
-        match home:
-            case Packed(name=name, offset=offset):
-                size = self._sizes.get(name)
-                if size is None:
-                    return f"the contents object {name} is gone"
-                if size < offset + content.size:
-                    return f"the contents object {name} has only {size} bytes"
-                return f"the contents object {name} has other bytes"
-            case Plain(path=path):
-                row = self._rows[path]
-                if row.size != content.size:
-                    return f"the plain object has {row.size} bytes, not {content.size}"
-                return "the plain object has other bytes"
 
 
 def findings(look: Look) -> list[Finding]:

@@ -11,9 +11,9 @@ No byte of a file is changed by this, and no name is taken away.
 
 from dataclasses import replace
 
-from pdfs.core.check import Look, Places
 from pdfs.core.content import Content, Packed, Plain
 from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId
+from pdfs.core.look import Look, Places
 from pdfs.core.merge import Row
 from pdfs.core.record import Echoed, Record, SetAttributes, Settled
 from pdfs.core.tree import Tree

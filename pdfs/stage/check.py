@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import trio
 
-from pdfs.core.check import Look, Unread, Upload
 from pdfs.core.generation import tree_of
 from pdfs.core.ids import Fence
 from pdfs.core.keys import PLANS
+from pdfs.core.look import Look, Unread, Upload
 from pdfs.core.root import Root
 from pdfs.errors import ObjectDamaged
 from pdfs.stage.collect import dead_uploads, key_of

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from pdfs.core.check import Home, Look
 from pdfs.core.content import Content, Digest, Packed, Plain, digest_of, part_spans
 from pdfs.core.ids import ObjectName
+from pdfs.core.look import Home, Look
 from pdfs.errors import ContentLost, ObjectNotFound
 from pdfs.stage.context import StageContext
 from pdfs.stage.fetch import fetch_parts

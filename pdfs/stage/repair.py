@@ -8,8 +8,9 @@ import trio
 
 from pdfs.core import notes
 from pdfs.core import plan as core_plan
-from pdfs.core.check import Level, Look, findings, is_judgeable
+from pdfs.core.check import Level, findings, is_judgeable
 from pdfs.core.ids import ObjectName, PublishId, RunId, publish_name
+from pdfs.core.look import Look
 from pdfs.core.mend import mending, touched
 from pdfs.core.plan import ConflictNames, Plan, plan_steps
 from pdfs.core.root import Root

@@ -420,7 +420,7 @@ _BUGS = (
     Planted(
         what="a check does not see that a contents object is too short",
         rule="check finds every kind of damage",
-        file="pdfs/core/check.py",
+        file="pdfs/core/look.py",
         old="            is_there = self._sizes.get(packed.name, -1) >=",
         new="            is_there = (packed.name in self._sizes) * 2**63 >=",
         where="tests/stage/test_check.py",
