@@ -11,7 +11,7 @@ says of which sort it is:
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pdfs.core.content import Content, Packed
@@ -21,6 +21,7 @@ from pdfs.core.ids import Fence, Inode, Path
 from pdfs.core.look import Homes, Look, Places
 from pdfs.core.manifest import Entry, Manifest
 from pdfs.core.merge import Merged, merge_listing
+from pdfs.core.plan import Plan
 from pdfs.core.record import Echoed, Found, Gone
 from pdfs.core.root import Root
 
@@ -201,7 +202,7 @@ def _unput(look: Look) -> Iterator[Finding]:
     for entry in look.tree.entries:
         if entry.content is None or entry.lost or entry.etag is not None:
             continue
-        if not look.is_visible(entry.path):
+        if not look.is_visible(entry.path) or entry.path in look.tree.aside:
             continue
         if entry.path not in there:
             yield _damage(
@@ -325,31 +326,42 @@ def merged_of(look: Look) -> Merged:
 
 
 def _waiting(look: Look) -> Iterator[Finding]:
-    if look.root is None:
-        return
-    if look.plan is not None:
-        steps = len(look.plan.puts) + len(look.plan.deletes)
-        yield Finding(
-            level=Level.WAITING,
-            kind="plan",
-            path=str(look.root.plan),
-            what=f"a publish of {look.plan.user} on {look.plan.machine} is not finished: "
-            f"{steps} plain objects are to be brought up to date",
-            means="PDFS shows the new generation, other tools don't see all of it yet",
-            remedy="the next mount finishes it; or pdfs check --repair",
-            is_repairable=is_judgeable(look),
+    if look.root is not None and look.plan is not None:
+        yield _unfinished(look.plan, is_repairable=is_judgeable(look))
+    for path in () if look.tree is None else look.tree.aside:
+        yield _told(
+            "aside",
+            path,
+            "a publish was ended without it, by its user's word",
+            "PDFS shows the new generation, other tools see what was there before",
+            "the next publish tries it again",
         )
-    for entry in look.root.sessions:
-        if entry.session == look.lock_session:
-            continue
-        yield Finding(
-            level=Level.WAITING,
-            kind="session",
-            path=entry.session,
-            what=f"a session of {entry.user} on {entry.machine} has not ended",
-            means="what it has not published, if anything, waits there",
-            remedy="on that machine: pdfs recover list",
-        )
+    for entry in () if look.root is None else look.root.sessions:
+        if entry.session != look.lock_session:
+            yield _told(
+                "session",
+                entry.session,
+                f"a session of {entry.user} on {entry.machine} has not ended",
+                "what it has not published, if anything, waits there",
+                "on that machine: pdfs recover list",
+            )
+
+
+def _unfinished(plan: Plan, *, is_repairable: bool) -> Finding:
+    steps = len(plan.puts) + len(plan.deletes)
+    found = _told(
+        "plan",
+        plan.publish,
+        f"a publish of {plan.user} on {plan.machine} is not finished: "
+        f"{steps} plain objects are to be brought up to date",
+        "PDFS shows the new generation, other tools don't see all of it yet",
+        "the next mount finishes it; or pdfs check --repair",
+    )
+    return replace(found, is_repairable=is_repairable)
+
+
+def _told(kind: str, path: str, what: str, means: str, remedy: str) -> Finding:
+    return Finding(level=Level.WAITING, kind=kind, path=path, what=what, means=means, remedy=remedy)
 
 
 def _leftovers(look: Look) -> Iterator[Finding]:

@@ -39,7 +39,8 @@ def mending(tree: Tree, look: Look) -> list[Record]:
         if is_wrong:
             echoes.append(_as_found(rows[entry.path], entry.path))
         has_none = entry.etag is None and look.is_visible(entry.path) and bool(homes.good)
-        is_unput = is_unput or (has_none and entry.path not in rows)
+        is_aside = entry.path in look.tree.aside
+        is_unput = is_unput or (has_none and not is_aside and entry.path not in rows)
     if not (bases or echoes or is_unput):
         return []
     rehomed = [_rehomed(tree, bases)] if bases else []

@@ -210,6 +210,14 @@ def _without_plain(stage: Stage) -> None:
     stage.remove(stage.world.keys.plain(OTHER))
 
 
+def _set_aside(stage: Stage) -> None:
+    """A publish was ended without the file: an older object is still in its place."""
+    _without_plain(stage)
+    older = _stored(b"as it was")
+    _new(lambda stage: stage.world.keys.plain(OTHER), older.body)(stage)
+    stage.rewrite_tree(lambda tree: replace(tree, aside={OTHER: older.etag}))
+
+
 def _theirs_in_place(stage: Stage) -> None:
     _without_plain(stage)
     _new(lambda stage: stage.world.keys.plain(OTHER), b"theirs")(stage)
@@ -427,6 +435,13 @@ DAMAGES = {
     # --- unfinished work
     "a publish was cut short": Damage(
         inject=lambda stage: None, kind="plan", level=WAITING, is_amid_publish=True
+    ),
+    "a publish was ended without a file": Damage(
+        inject=_set_aside,
+        kind="aside",
+        level=WAITING,
+        named=OTHER,
+        is_repairable=False,
     ),
     "a session has not ended": Damage(
         inject=_session(base=None, committed=None),
