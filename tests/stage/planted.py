@@ -16,8 +16,8 @@ _BUGS = (
         what="bytes are served whatever their digest says",
         rule="a content that is found nowhere is an error that names the file, never other bytes",
         file="pdfs/stage/fetch.py",
-        old="        if _is_right(content, number, data):\n            return data\n",
-        new="        return data\n",
+        old="if _is_right(content, number, data):\n                    return data\n",
+        new="return data\n",
         test="not_those_published",
     ),
     _bug(
@@ -64,7 +64,7 @@ _BUGS = (
     _bug(
         what="a listing is shown though a publish came into it",
         rule="a listing is judged only if nothing was published before it was complete",
-        file="pdfs/stage/reading.py",
+        file="pdfs/stage/present.py",
         old="        if name is None:\n            return listed\n",
         new="        return listed\n",
         test="during_which",
