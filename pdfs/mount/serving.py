@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import PurePath
 
@@ -84,8 +84,8 @@ class Serving:
             on_mounted=on_mounted,
         )
         self._to_fetch, self._fetches = trio.open_memory_channel[Content](math.inf)
-        self.filesystem: StageFilesystem | None = None
-        """None until it is served."""
+        self.unreadable: Mapping[str, str] = {}
+        """Files that a program asked for, and whose bytes are nowhere: by path, why."""
         self.failure: PdfsError | None = None
         """Why the journal takes nothing any more."""
 
@@ -100,7 +100,7 @@ class Serving:
             make_room=self._workspace.make_room,
         )
         settle_memory()
-        self.filesystem = filesystem
+        self.unreadable = filesystem.unreadable
         self._session.busy = filesystem.busy
         self._session.opened = filesystem.seen
         self._session.hear_of_loss(partial(_make_read_only, filesystem))

@@ -1,6 +1,7 @@
 """What a daemon says of its session when it is asked: the fields of `pdfs status --json`."""
 
 import os
+from collections.abc import Mapping
 
 from pdfs.core.generation import invisible_files, unpublished_of
 from pdfs.core.lease import Lock, Unpublished, moment
@@ -24,10 +25,12 @@ def status_of(
     prefetched: Prefetch,
     trouble: str | None,
     failure: PdfsError | None,
+    unreadable: Mapping[str, str],
 ) -> dict[str, object]:
     """The session as it is now; `tree` is None before there is one.
 
-    `failure` is why the journal takes nothing any more.
+    `failure` is why the journal takes nothing any more; `unreadable` are files whose bytes were
+    asked for and are nowhere.
     """
     owner, progress = ctx.owner, ctx.uploads.progress
     unpublished = Unpublished() if tree is None else unpublished_of(tree, ctx.is_visible)
@@ -52,6 +55,7 @@ def status_of(
         "conflicts": session.conflicts,
         "aside": session.aside,
         "warnings": [[warned.path, warned.why] for warned in session.warnings],
+        "unreadable": dict(unreadable),
         "invisible": invisible_fields(ctx, tree),
         "prefetch": {**fetch_fields(prefetched), "is_over": prefetched.is_over},
         "upload": None if progress is None else upload_fields(progress),

@@ -186,6 +186,7 @@ async def test_a_file_whose_bytes_are_nowhere_is_eio_and_named(stage: Stage) -> 
         with pytest.raises(ContentLost, match=r"^'pumps/P-101\.dwg' can't be read") as lost:
             await stage.read_file("pumps/P-101.dwg")
         assert lost.value.errno == EIO
+    assert list(stage.fs.unreadable) == ["pumps/P-101.dwg"]
 
 
 async def test_what_is_written_to_a_file_whose_bytes_are_nowhere_can_be_read(stage: Stage) -> None:
