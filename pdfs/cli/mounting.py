@@ -23,7 +23,7 @@ from pdfs.cli.options import (
     yes_option,
 )
 from pdfs.cli.progress import Lines, Progress
-from pdfs.cli.readers import check_only_read, tell_reading
+from pdfs.cli.readers import check_only_read, check_readable, tell_reading
 from pdfs.cli.sessions import full_path, local_sessions, sessions_of
 from pdfs.cli.waiting import is_draining, wait_for_publish
 from pdfs.cli.words import printable, unended
@@ -145,6 +145,7 @@ def mount_command(
             {"--create": create, "--take-over": take_over, "--resume": resume}
             | {"--discard": discard, "--every": every}
         )
+        check_readable(configuration, keys.project)
         request = MountRequest(
             configuration=configuration,
             project=keys.project,

@@ -24,6 +24,13 @@ def check_only_read(options: Mapping[str, object]) -> None:
         )
 
 
+def check_readable(configuration: Configuration, project: str) -> None:
+    """Raise ProjectNotFound where there is no bucket yet: who only looks makes none."""
+    from pdfs.cli.bucket import check_bucket  # a store, which no help page needs
+
+    check_bucket(configuration, project)
+
+
 def tell_reading(request: MountRequest, mounted: Event, where: str) -> None:
     """What is mounted now."""
     reader, place = mounted["reader"], str(request.mountpoint)

@@ -292,6 +292,7 @@ def test_a_mountpoint_that_was_made_for_a_crashed_mount_goes_where_the_next_moun
 def test_a_read_only_mount_says_which_generation_it_shows_and_asks_nothing(
     play: Play, place: Path, run: Run, configuration: Configuration
 ) -> None:
+    Path(configuration.bucket.removeprefix("file://")).mkdir(parents=True)
     reader = {"follows": True, "generation": 7}
     requests = play({"events": [{**MOUNTED, "reader": reader}]})
     with session_of(configuration):  # the stage is mounted here, and being edited
@@ -320,3 +321,9 @@ def test_who_edits_can_not_follow(play: Play, place: Path, run: Run) -> None:
     play()
     refused = run("mount", "Plant", place, "--follow")
     assert (refused.exit_code, "--read-only" in refused.stderr) == (2, True)
+
+
+def test_who_only_looks_makes_no_bucket(play: Play, place: Path, run: Run) -> None:
+    play()
+    said = run("mount", "Plant", place, "--read-only")
+    assert (said.exit_code, "has not been made yet" in said.stderr) == (3, True)
