@@ -14,6 +14,7 @@ from functools import partial
 import pytest
 import trio
 
+from pdfs.core import manifest as core_manifest
 from pdfs.core.ids import Inode, Path
 from pdfs.core.moving import Numbers
 from pdfs.errors import ContentLost, ObjectDamaged, ProjectNotFound
@@ -430,7 +431,8 @@ async def test_a_root_that_goes_back_or_is_damaged_changes_nothing_and_is_told(
 def _bomb() -> bytes:
     """256 KiB that would be 256 MiB of JSON: gzip can't do more."""
     packer = zlib.compressobj(9, wbits=31)
-    head = packer.compress(b'{"schema":1,"entries":[') + packer.flush(zlib.Z_FULL_FLUSH)
+    begin = f'{{"schema":{core_manifest.SCHEMA},"entries":['.encode()
+    head = packer.compress(begin) + packer.flush(zlib.Z_FULL_FLUSH)
     block = packer.compress(bytes(4 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
     return head + block * 64 + packer.flush()
 
@@ -438,7 +440,7 @@ def _bomb() -> bytes:
 def _entries(*entries: dict[str, object]) -> bytes:
     found = {"kind": "directory", "mode": 0, "mtime": 0}
     made: dict[str, object] = {
-        "schema": 1,
+        "schema": core_manifest.SCHEMA,
         "generation": 2,
         "publish": "",
         "time": 0,

@@ -16,8 +16,9 @@ _BUGS = (
         what="bytes are served whatever their digest says",
         rule="a content that is found nowhere is an error that names the file, never other bytes",
         file="pdfs/stage/fetch.py",
-        old="if _is_right(content, number, data):\n                    return data\n",
-        new="return data\n",
+        old="                if _is_right(content, number, data):\n"
+        "                    return data\n",
+        new="                return data\n",
         test="not_those_published",
     ),
     _bug(
