@@ -56,16 +56,18 @@ def too_long(asked: Asked, forward: Forward) -> Iterator[bytes]:
 
 
 def flipped(asked: Asked, forward: Forward) -> Answered:
-    """A bit of the bytes that are sent, or else of those that come back, is another one."""
+    """A bit of the bytes that are sent, or else of those that come back, is another one.
+
+    Of a listing it is one of its markup: nobody can tell a name from another.
+    """
     if asked.body:
-        return forward(replace(asked, body=_flip(asked.body)))
+        return forward(replace(asked, body=_flip(asked.body, len(asked.body) // 2)))
     answer = forward(asked)
-    return replace(answer, body=_flip(answer.body))
+    return replace(answer, body=_flip(answer.body, len(answer.body) // 2 if asked.key else 0))
 
 
-def _flip(body: bytes) -> bytes:
-    middle = len(body) // 2
-    return body[:middle] + bytes([body[middle] ^ 4]) + body[middle + 1 :] if body else body
+def _flip(body: bytes, at: int) -> bytes:
+    return body[:at] + bytes([body[at] ^ 4]) + body[at + 1 :] if body else body
 
 
 def trickle(asked: Asked, forward: Forward) -> Iterator[bytes]:
