@@ -100,7 +100,7 @@ def test_buckets_that_can_not_be_used_are_refused(
     stranger = server_bucket(seaweed, "x")
     stranger = replace(stranger, environ={**stranger.environ, "AWS_SECRET_ACCESS_KEY": "wrong"})
     refused(stranger, 5, "check the access key")
-    refused(server_bucket(rclone, "x"), 6, "If-None-Match")
+    refused(server_bucket(rclone, "x"), 6, "If-None-Match", "--read-only")
     gone = directory_bucket(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     refused(gone, 5, str(tmp_path / "gone"))
