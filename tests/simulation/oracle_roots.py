@@ -57,20 +57,26 @@ class _Judged:
                 since = self.committed.get(root.session, 0.0)
                 check_nothing_vanished(self.world, state, before, root, since)
                 check_kept(self.world, state, root)
-                self.committed[root.session] = self._surely_in(root.session, time)
+                self.committed[root.session] = self._surely_in(root)
         if root.tree is not None:
             manifest = tree_in(self.world, state, root)
             check_readable(self.world, state, root, manifest)
         self.now = root
 
-    def _surely_in(self, session: SessionId, time: float) -> float:
-        """What the user did before then was in what his session committed at `time`."""
+    def _surely_in(self, root: Root) -> float:
+        """What the user did before then was in what his session committed with this root.
+
+        The root may be written when the publish is over: it was cancelled with that on its way.
+        """
+        assert root.tree is not None
+        key = self.world.keys.tree(root.tree)
+        written = next(change.time for change in self.world.store.history if change.key == key)
         begun = [
             begin
             for who, begin, end in self.world.asides
-            if who == session and begin <= time <= end
+            if who == root.session and begin <= written <= end
         ]
-        return min(begun, default=time)
+        return min(begun, default=written)
 
     def _check_fence(self, time: float, before: Root, root: Root) -> None:
         if root.run == before.run:
