@@ -41,8 +41,14 @@ class Crashed:
         return self.own.parents[1] / "logs" / f"{self.session}.jsonl.__partial__"
 
     def document(self, pattern: str) -> Path:
-        """The newest one of that name in the bucket."""
-        return max(self.bucket.glob(f"{PROJECT}/{pattern}"))
+        """The one of that name in the bucket."""
+        (found,) = self.bucket.glob(f"{PROJECT}/{pattern}")
+        return found
+
+    def manifest(self) -> Path:
+        """The one that the root names."""
+        tree = json.loads(self.document(".pdfs/planning/root.json").read_text())["tree"]
+        return self.document(f".pdfs/planning/trees/{tree}.json.gz")
 
     def files(self) -> dict[str, bytes]:
         """All that must not change: logs tell of each try."""
@@ -107,7 +113,7 @@ EDITS: dict[str, Callable[[Crashed, int], int]] = {
     "log": edit_log,
     "lock": lambda crashed, by: edit_json(crashed.document("planning.lock.json"), by),
     "root": lambda crashed, by: edit_json(crashed.document(".pdfs/planning/root.json"), by),
-    "manifest": lambda crashed, by: edit_packed(crashed.document(".pdfs/planning/trees/*"), by),
+    "manifest": lambda crashed, by: edit_packed(crashed.manifest(), by),
 }
 REFUSED = {"snapshot": 2, "segment": 2, "lock": 4, "root": 11, "manifest": 11}
 """The exit code; a description or a log of another schema keeps nobody from mounting."""

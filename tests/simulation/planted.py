@@ -109,7 +109,8 @@ _BUGS = (
         file="pdfs/stage/fetch.py",
         old="key, at, etag = ctx.keys.plain(path), span, plain_etag",
         new="key, at, etag = ctx.keys.plain(path), span, None and plain_etag",
-        test="handed",
+        where="tests/stage/test_fetch.py",
+        test="another_by_now",
     ),
     _bug(
         what="a publish whose commit answer was lost is committed twice",
