@@ -109,6 +109,7 @@ async def test_every_life_begins_with_what_the_one_before_was_promised(
         choice, memory = random.Random(seed * 1000 + number), Memory()
         root = tmp_path / str(number)
         root.mkdir()
+        has_begun = False
         for depth in range(lives):
             life = await live(root, memory, choice, depth, count)
             operations += count
@@ -117,8 +118,10 @@ async def test_every_life_begins_with_what_the_one_before_was_promised(
             root = at
             left = left_in(root, memory.bucket)
             if left is None:
-                assert depth == least == 0, (number, depth)
+                assert least == 0, (number, depth)
+                assert not has_begun, (number, depth)
                 continue
+            has_begun = True
             assert not left.recovered.damage, (number, depth)
             assert left.last >= least, (number, depth)
             assert left.shown == memory.history[left.last], (number, depth)

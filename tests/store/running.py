@@ -133,10 +133,10 @@ def s3_store(credentials: None, opened: dict[str, Opened]) -> Callable[[Server],
     """Makes a store on a prefix of its own, with the traits that its server proved."""
 
     def make(server: Server) -> S3Store:
-        if server.kind not in opened:
+        if server.endpoint not in opened:
             access = open_access(settings_of(server))
-            opened[server.kind] = Opened(access, trio.run(_traits, S3Store(access)))
-        known = opened[server.kind]
+            opened[server.endpoint] = Opened(access, trio.run(_traits, S3Store(access)))
+        known = opened[server.endpoint]
         settings = settings_of(server, prefix=f"{uuid.uuid4().hex}/")
         store = S3Store(replace(known.access, settings=settings))
         store.believe(known.traits)
