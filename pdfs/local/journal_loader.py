@@ -155,12 +155,9 @@ class Loaded:
     def expect(self, first: int | None, *, is_end_known: bool) -> None:
         """No segment is missing between the first and the last; `first` is a number, if known.
 
-        With `is_end_known`, none is missing behind the last file either. Segment 1 is there before
-        its snapshot; a later one may not have come to be when a recovery died.
+        With `is_end_known`, none is missing behind the last file either.
         """
         self._is_end_known = is_end_known
-        if first == 1 and is_end_known and not self._files:
-            self._gone = _Gone(first, _Place(0, -1))
         expected = first
         for index, file in enumerate(self._files):
             if expected is not None and file.number > expected:

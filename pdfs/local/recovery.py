@@ -45,7 +45,7 @@ from pdfs.local.journal_loader import load
 from pdfs.local.journal_segment import fsync
 from pdfs.local.kept import lose_damaged, read_extent
 from pdfs.local.ledger import Fetch, Ledger, RunBlocking
-from pdfs.local.session_directory import SessionDirectory
+from pdfs.local.session_directory import SessionDirectory, words
 from pdfs.local.sizes import ALONE, JournalSizes, free_bytes
 from pdfs.local.snapshot import SNAPSHOT
 
@@ -91,7 +91,7 @@ def recover(disk: Disk, directory: SessionDirectory) -> Recovered | None:
     """
     found = read_snapshot_state(disk, directory.descriptor, directory.session)
     if found is None:
-        _check_unused(disk, directory)
+        _check_unused(directory)
         return None
     loaded = load(
         disk,
@@ -114,16 +114,11 @@ def recover(disk: Disk, directory: SessionDirectory) -> Recovered | None:
     )
 
 
-def _check_unused(disk: Disk, directory: SessionDirectory) -> None:
-    """There is no snapshot. It is there before the first record is: so there must be none."""
-    segments = list_segments(directory.descriptor)
-    if not segments:
-        return
-    loaded = load(disk, directory.descriptor, session=directory.session)
-    is_used = sum(1 for _ in loaded.records()) > 0
-    tail = loaded.end.torn_tail
-    has_written = tail is not None and tail.offset > 0  # else its header was being made
-    if is_used or has_written or loaded.end.damage is not None:
+def _check_unused(directory: SessionDirectory) -> None:
+    """There is no snapshot. It is there before any segment is: so there must be none of these."""
+    with words(f"look at {directory.path}"):
+        segments = list_segments(directory.descriptor)
+    if segments:
         raise JournalDamaged(
             f"{directory.path / SNAPSHOT} is gone, and with it the names of the files whose bytes "
             f"are in {len(segments)} segments of the journal",
@@ -142,16 +137,9 @@ def begin(
     run_blocking: RunBlocking,
     sizes: JournalSizes = ALONE,
 ) -> tuple[Ledger, Journal]:
-    """A new session's ledger, which starts from `tree`; that survives a power cut. DiskError.
-
-    The first segment is there before the snapshot: so a snapshot without any has lost them.
-    """
+    """A new session's ledger, which starts from `tree`; that survives a power cut. DiskError."""
+    _write_snapshot(directory, SnapshotState(tree=tree, after=0, through=0))
     journal = Journal.create(disk, directory.descriptor, header, sizes=sizes)
-    try:
-        _write_snapshot(directory, SnapshotState(tree=tree, after=0, through=0))
-    except BaseException:
-        journal.abandon()
-        raise
     return _ledger(tree, journal, fetch, run_blocking, sizes), journal
 
 

@@ -96,15 +96,6 @@ _BUGS = (
         test="only_segment_with_records or torn_bytes_before_a_segment",
     ),
     Planted(
-        what="a session begins with its snapshot, and may have no segment at all",
-        rule="damage is detected, and never resumed as if nothing had been written",
-        file="pdfs/local/journal_loader.py",
-        old="        if first == 1 and is_end_known and not self._files:",
-        new="        if first == 0 and is_end_known and not self._files:",
-        where=_RECOVERY,
-        test="only_used_segment_is_gone",
-    ),
-    Planted(
         what="a segment does not tell that another one goes on",
         rule="damage is detected, and never resumed as if nothing had been written",
         file="pdfs/local/journal.py",

@@ -139,28 +139,6 @@ async def test_a_recovery_keeps_every_byte_and_what_the_publish_includes(tmp_pat
     assert not found.orphans
 
 
-async def test_a_session_that_dies_at_any_call_of_its_beginning_is_no_damage(
-    tmp_path: Path,
-) -> None:
-    """Nothing was written: it is begun anew."""
-    disk = FaultyDisk()
-    with ledger_of(tmp_path / "counted", empty_tree, run_blocking=inline, disk=disk):
-        calls = len(disk.made)
-    begun = 0
-    for at in range(1, calls + 1):
-        path = tmp_path / f"{at}"
-        fault = Fault(at=at, error=errno.EIO, for_ever=True, takes=60)
-        await fails(path, fault)
-        with StateDirectory(OsDisk(), path) as state:
-            if not state.sessions():
-                continue
-            with state.open_session(SESSION) as directory:
-                found = recover(OsDisk(), directory)
-        assert found is None or not found.damage, at
-        begun += found is not None
-    assert 0 < begun < calls
-
-
 async def test_a_journal_whose_snapshot_is_gone_is_damage_and_stays(tmp_path: Path) -> None:
     path = tmp_path / "state"
     await crash(path)
@@ -174,9 +152,8 @@ async def test_a_journal_whose_snapshot_is_gone_is_damage_and_stays(tmp_path: Pa
     assert files_of(path) == before
 
 
-@pytest.mark.parametrize("is_prepared", [True, False])
 async def test_a_session_whose_only_used_segment_is_gone_is_not_resumed_as_one_that_wrote_nothing(
-    tmp_path: Path, is_prepared: bool
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "state"
     with ledger_of(path, empty_tree, run_blocking=inline) as ledger:
@@ -184,8 +161,7 @@ async def test_a_session_whose_only_used_segment_is_gone_is_not_resumed_as_one_t
     session = path / "sessions" / SESSION
     (used,) = session.glob("journal-*")
     used.unlink()
-    if is_prepared:
-        (session / "journal-3.wal.__partial__").write_bytes(encode_header(HEADER, 3))
+    (session / "journal-3.wal.__partial__").write_bytes(encode_header(HEADER, 3))
     with StateDirectory(OsDisk(), path) as state, state.open_session(SESSION) as directory:
         found = recover(OsDisk(), directory)
     assert found is not None
