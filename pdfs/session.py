@@ -231,6 +231,7 @@ class StageSession:
         self._ctx.aside.setdefault(plan.publish, set()).update(wanted)
         for path in sorted(wanted):
             self.on_note(notes.PutAside(path=path))
+        self._hold.hurry()
         async with self._hold.root_turn:
             pass
 

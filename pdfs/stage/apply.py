@@ -107,6 +107,10 @@ class _Applying:
     async def _carry_out(self, step: Step) -> None:
         try:
             self.outcomes[step.path] = await self._outcome_of(step)
+        except StoreRefused as error:
+            refused = StoreRefused(f"{step.path!r}: {error.what}", remedy=error.remedy)
+            refused.__cause__ = error
+            self._errors.append(refused)
         except StoreError as error:
             self._errors.append(error)
 

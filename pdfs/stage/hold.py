@@ -62,6 +62,8 @@ class Hold:
         self._is_root_doubtful = False
         """A write to the root may be under way that nobody waits for any more."""
         self._is_lost_said = False
+        self._hurried = trio.Event()
+        """Ends the wait for the next try."""
 
     @property
     def lock(self) -> Lock | None:
@@ -216,10 +218,16 @@ class Hold:
                 self.meet(error)
                 self._ctx.uploads.failed(error)
                 number += 1
-                await trio.sleep(self._ctx.timing.wait_before_try(number))
+                with trio.move_on_after(self._ctx.timing.wait_before_try(number)):
+                    await self._hurried.wait()
             else:
                 self.meet(None)
                 return
+
+    def hurry(self) -> None:
+        """Something has changed: what waits for its next try has it now."""
+        self._hurried.set()
+        self._hurried = trio.Event()
 
     def meet(self, error: PdfsError | None) -> None:
         """Let the trouble be known, or its end."""

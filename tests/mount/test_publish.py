@@ -405,6 +405,7 @@ async def test_a_publish_ends_without_what_is_set_aside_and_the_next_one_tries_a
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(carrier._publish)
                 await refused(desk)
+                assert "'f'" in str((await carrier._status())["trouble"])
                 answer = await carrier._publish({"set_aside": ["f", "gone"]})
             assert (answer["exit_code"], answer["aside"]) == (0, ("f", "gone"))
         assert (await carrier._status())["aside"] == ("f", "gone")

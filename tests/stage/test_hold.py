@@ -9,7 +9,7 @@ import trio.testing
 from pdfs.core import lease
 from pdfs.core.lease import Lock, Unpublished
 from pdfs.core.notes import Note
-from pdfs.errors import LockLost
+from pdfs.errors import LockLost, StoreRefused
 from pdfs.stage.context import StageContext
 from pdfs.stage.hold import Hold
 from pdfs.store.faulty import Fate, Request
@@ -80,3 +80,22 @@ async def test_a_lost_stage_is_not_renewed_when_the_next_renewal_is_due() -> Non
         await trio.testing.wait_all_tasks_blocked()
         hold.lose(LockLost("somebody else has published", remedy=""))
     assert stored(site) == before
+
+
+async def test_who_waits_for_his_next_try_has_it_at_once_when_something_has_changed() -> None:
+    hold = await taken(Site().context(), WAITING)
+    tries: list[float] = []
+
+    async def attempt() -> None:
+        tries.append(trio.current_time())
+        if len(tries) == 1:
+            raise StoreRefused("not this one")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(hold.insist, attempt)
+        await trio.lowlevel.checkpoint()
+        while hold.trouble is None:
+            await trio.lowlevel.checkpoint()
+        hold.hurry()
+    assert len(tries) == 2
+    assert tries[0] == tries[1]
