@@ -12,7 +12,6 @@ from pdfs.disk import Disk, OsDisk
 from pdfs.local.journal import Journal
 from pdfs.local.journal_end import End
 from pdfs.local.journal_format import Header
-from pdfs.local.journal_listing import list_segments
 from pdfs.local.journal_loader import load
 
 SESSION = SessionId("5e55105e55105e55105e55105e551000")
@@ -63,9 +62,7 @@ class Replayed:
     highest_segment: int
 
 
-def replay(
-    path: Path, *, after: int | None = 0, through: int = 0, disk: Disk | None = None
-) -> Replayed:
+def replay(path: Path, *, after: int = 0, through: int = 0, disk: Disk | None = None) -> Replayed:
     """Load the journal in that directory, with the data of its records."""
     records, sequences = [], []
     with directory_of(path) as directory:
@@ -81,16 +78,6 @@ def replay(
             records.append((record.kind, record.body, data))
             sequences.append(record.sequence)
         return Replayed(records, sequences, loaded.end, loaded.highest_segment)
-
-
-def replay_begun(path: Path) -> Replayed:
-    """Load the journal of a session that may have died while its first segment was being made.
-
-    That is there before the snapshot, so a session without any was never begun.
-    """
-    with directory_of(path) as directory:
-        has_begun = bool(list_segments(directory))
-    return replay(path, after=0 if has_begun else None)
 
 
 def append_all(journal: Journal, records: Sequence[Written]) -> None:

@@ -9,7 +9,7 @@ from pdfs.errors import DiskFull, JournalFailed
 from pdfs.local.sizes import ALONE, JournalSizes
 from tests.local.crashing_disk import CrashingDisk, PowerCuts, SyncFailed, materialize
 from tests.local.faulty_disk import Fault
-from tests.local.journals import replay_begun
+from tests.local.journals import replay
 from tests.local.witness import SMALL, Witness
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -95,7 +95,7 @@ def check_errors(witness: Witness, error: int, call: str) -> None:
 
 def check_process_death(witness: Witness, root: Path) -> None:
     """What is in the files when the process is gone is what was acknowledged, no more, no less."""
-    result = replay_begun(root)
+    result = replay(root)
     assert result.records == witness.acknowledged
     assert result.end.damage is None
     assert result.end.is_whole or not witness.is_closed
@@ -119,7 +119,7 @@ def test_a_failed_sync_is_never_later_reported_as_success(
         cuts = PowerCuts(witness.disk, seed, tears=2)
         for cut, state in cuts.states(per_cut=3, since=failed):
             materialize(state, tmp_path / "cut")
-            result = replay_begun(tmp_path / "cut")
+            result = replay(tmp_path / "cut")
             assert result.records == witness.acknowledged[: len(result.records)]
             assert len(result.records) >= witness.promised(cut)
             assert result.end.damage is None

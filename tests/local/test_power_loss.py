@@ -9,7 +9,7 @@ from pdfs.local.sizes import ALONE
 from tests.conftest import Reached
 from tests.lengths import Length
 from tests.local.crashing_disk import CrashingDisk, PowerCuts, State, materialize, pending
-from tests.local.journals import replay, replay_begun
+from tests.local.journals import replay
 from tests.local.witness import SMALL, Witness, random_steps
 
 
@@ -29,7 +29,7 @@ def test_after_any_power_cut_the_journal_is_a_prefix_with_all_that_was_synced(
         cuts = PowerCuts(witness.disk, seed)
         for cut, state in cuts.states(per_cut=length.pick(sample=12, full=None, long=None)):
             materialize(state, tmp_path / "cut")
-            result = replay_begun(tmp_path / "cut")
+            result = replay(tmp_path / "cut")
             count = len(result.records)
             assert result.records == witness.acknowledged[:count], (number, cut)
             assert count >= witness.promised(cut), (number, cut)
