@@ -11,7 +11,7 @@ says of which sort it is:
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from pdfs.core.content import Content, Packed
@@ -348,20 +348,21 @@ def _waiting(look: Look) -> Iterator[Finding]:
 
 
 def _unfinished(plan: Plan, *, is_repairable: bool) -> Finding:
-    steps = len(plan.puts) + len(plan.deletes)
-    found = _told(
+    return _told(
         "plan",
         plan.publish,
         f"a publish of {plan.user} on {plan.machine} is not finished: "
-        f"{steps} plain objects are to be brought up to date",
+        f"{len(plan.steps)} plain objects are to be brought up to date",
         "PDFS shows the new generation, other tools don't see all of it yet",
         "the next mount finishes it; or pdfs check --repair",
+        is_repairable=is_repairable,
     )
-    return replace(found, is_repairable=is_repairable)
 
 
-def _told(kind: str, path: str, what: str, means: str, remedy: str) -> Finding:
-    return Finding(level=Level.WAITING, kind=kind, path=path, what=what, means=means, remedy=remedy)
+def _told(kind: str, path: str, what: str, means: str, remedy: str, **more: bool) -> Finding:
+    return Finding(
+        level=Level.WAITING, kind=kind, path=path, what=what, means=means, remedy=remedy, **more
+    )
 
 
 def _leftovers(look: Look) -> Iterator[Finding]:

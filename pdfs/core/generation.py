@@ -36,9 +36,7 @@ def tree_of(manifest: Manifest, name: ObjectName | None, *, uid: int, gid: int) 
             holder.links += 1
         else:
             node.links += 1
-        if entry.content is not None and entry.etag is not None:
-            tree.known[entry.path] = node.base
-    tree.known.update(manifest.aside_contents())
+    tree.known = manifest.known()
     return tree
 
 

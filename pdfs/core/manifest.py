@@ -110,28 +110,26 @@ class Manifest:
         """The entries by path."""
         return {entry.path: entry for entry in self.entries}
 
-    def aside_contents(self) -> dict[Path, Content]:
-        """What is known of the plain objects that steps set aside were to replace or delete.
+    def known(self) -> dict[Path, Content]:
+        """What the plain objects hold that this generation answers for.
 
-        That is their ETag alone: an older generation's `kept` has their bytes.
+        Of one that a step set aside was to replace or delete, only the ETag is known: an older
+        generation's `kept` has its bytes.
         """
-        return {
-            path: Content(size=0, digest=None, plain=(Plain(path, etag),))
-            for path, etag in self.aside.items()
-            if etag is not None
+        known = {
+            entry.path: entry.content
+            for entry in self.entries
+            if entry.content is not None and entry.etag is not None
         }
+        for path, etag in self.aside.items():
+            if etag is not None:
+                known[path] = Content(size=0, digest=None, plain=(Plain(path, etag),))
+        return known
 
     def contents(self) -> Iterator[Content]:
         """Every content that it names, what was kept included."""
         yield from (entry.content for entry in self.entries if entry.content is not None)
         yield from (kept.content for kept in self.kept.values())
-
-    def homes_of_unread(self, content: Content) -> Content | None:
-        """The same for a content without a digest, which is known by its plain homes."""
-        return next(
-            (kept.content for kept in self.kept.values() if set(kept.was) & set(content.plain)),
-            None,
-        )
 
     def homes_of(self, digest: Digest) -> Content | None:
         """A content of this digest with homes that this generation knows, if it knows any."""
@@ -141,6 +139,13 @@ class Manifest:
                 return content
         kept = self.kept.get(digest)
         return None if kept is None else kept.content
+
+    def homes_of_unread(self, content: Content) -> Content | None:
+        """The same for a content without a digest, which is known by its plain homes."""
+        return next(
+            (kept.content for kept in self.kept.values() if set(kept.was) & set(content.plain)),
+            None,
+        )
 
 
 def never_published(top: Top | None = None) -> Manifest:

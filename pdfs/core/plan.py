@@ -29,7 +29,7 @@ from pdfs.core.content import Content, ETag, Plain
 from pdfs.core.document import Malformed, Reader
 from pdfs.core.ids import Path, PublishId, RunId, SessionId
 from pdfs.core.keys import COMPONENT_LIMIT, ancestors, join, leaf, parent, why_no_file
-from pdfs.core.manifest import Entry, content_in, content_out
+from pdfs.core.manifest import Entry, Manifest, content_in, content_out
 
 SCHEMA = 1
 _WHO_LIMIT = 64
@@ -156,6 +156,38 @@ def _cut(text: str, limit: int) -> str:
     if len(encoded) <= limit:
         return text
     return encoded[:limit].decode("utf-8", "ignore")
+
+
+def plan_of(
+    manifest: Manifest,
+    known: Mapping[Path, Content],
+    *,
+    publish: PublishId,
+    session: SessionId,
+    run: RunId,
+    user: str,
+    machine: str,
+    is_visible: Callable[[Path], bool],
+) -> Plan:
+    """The plan of the publish that made `manifest`; `known` as for `plan_steps`."""
+    names = ConflictNames(
+        user=user,
+        machine=machine,
+        time=manifest.time,
+        taken={entry.path for entry in manifest.entries} | set(known),
+        is_visible=is_visible,
+    )
+    puts, deletes = plan_steps(manifest.entries, known, names=names, is_visible=is_visible)
+    return Plan(
+        publish=publish,
+        session=session,
+        run=run,
+        user=user,
+        machine=machine,
+        time=manifest.time,
+        puts=puts,
+        deletes=deletes,
+    )
 
 
 def plan_steps(

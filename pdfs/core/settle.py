@@ -191,10 +191,7 @@ def settlement_of(committed: Manifest, settled: Manifest) -> Settlement:
     return Settlement(
         generation=settled.generation,
         contents={e.ino: e.content for e in files if e.content is not None and not e.lost},
-        known={
-            **{e.path: e.content for e in files if e.content is not None and e.etag is not None},
-            **settled.aside_contents(),
-        },
+        known=settled.known(),
         moved=tuple(
             (ino, old, new)
             for ino, paths in was_at.items()

@@ -17,7 +17,7 @@ from pdfs.core.generation import Draft, draft_of, manifest_of, replaceable, unre
 from pdfs.core.ids import Inode, Path, PublishId, Sequence, object_name, publish_name
 from pdfs.core.lease import Unpublished
 from pdfs.core.manifest import Manifest
-from pdfs.core.plan import ConflictNames, Plan, plan_steps
+from pdfs.core.plan import Plan, plan_of
 from pdfs.core.record import Publishing
 from pdfs.core.root import LastPublish, Root
 from pdfs.core.tree import Tree
@@ -92,23 +92,15 @@ def _plan(
     ctx: StageContext, known: Mapping[Path, Content], manifest: Manifest, publish_id: PublishId
 ) -> Plan:
     owner = ctx.owner
-    names = ConflictNames(
-        user=owner.user,
-        machine=owner.machine,
-        time=manifest.time,
-        taken={entry.path for entry in manifest.entries} | set(known),
-        is_visible=ctx.is_visible,
-    )
-    puts, deletes = plan_steps(manifest.entries, known, names=names, is_visible=ctx.is_visible)
-    return Plan(
+    return plan_of(
+        manifest,
+        known,
         publish=publish_id,
         session=owner.session,
         run=owner.run,
         user=owner.user,
         machine=owner.machine,
-        time=manifest.time,
-        puts=puts,
-        deletes=deletes,
+        is_visible=ctx.is_visible,
     )
 
 

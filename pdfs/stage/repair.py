@@ -12,7 +12,7 @@ from pdfs.core.check import Level, findings, is_judgeable
 from pdfs.core.ids import ObjectName, PublishId, RunId, publish_name
 from pdfs.core.look import Look
 from pdfs.core.mend import mending, touched
-from pdfs.core.plan import ConflictNames, Plan, plan_steps
+from pdfs.core.plan import Plan, plan_of
 from pdfs.core.root import Root
 from pdfs.errors import ContentLost, ObjectDamaged
 from pdfs.stage.check import look_at
@@ -63,28 +63,15 @@ async def _plan_of(ctx: StageContext, root: Root, name: ObjectName) -> Plan:
     committed = await read_tree(ctx, root.tree)
     before = await read_tree(ctx, committed.predecessor)
     user, machine = _whose(root, name)
-    known = {
-        entry.path: entry.content
-        for entry in before.entries
-        if entry.content is not None and entry.etag is not None
-    }
-    names = ConflictNames(
-        user=user,
-        machine=machine,
-        time=committed.time,
-        taken={entry.path for entry in committed.entries} | set(known),
-        is_visible=ctx.is_visible,
-    )
-    puts, deletes = plan_steps(committed.entries, known, names=names, is_visible=ctx.is_visible)
-    return Plan(
+    return plan_of(
+        committed,
+        before.known(),
         publish=PublishId(name),
         session=ctx.owner.session,
         run=RunId(""),
         user=user,
         machine=machine,
-        time=committed.time,
-        puts=puts,
-        deletes=deletes,
+        is_visible=ctx.is_visible,
     )
 
 

@@ -11,7 +11,7 @@ from pdfs.core.ids import Fence, Inode, ObjectName, Path, PublishId, RunId, Sess
 from pdfs.core.keys import ancestors
 from pdfs.core.manifest import Manifest
 from pdfs.core.merge import Row
-from pdfs.core.plan import ConflictNames, Plan, Put, Step, plan_steps
+from pdfs.core.plan import Plan, Put, Step, plan_of
 from pdfs.core.settle import Deleted, Done, Moved, Outcome, SetAside, SourceLost, Stays, Theirs
 from pdfs.core.tree import Tree
 
@@ -111,23 +111,15 @@ class Bucket:
             time=float(self.count),
             kept_for=1e9,
         )
-        names = ConflictNames(
-            user="anna",
-            machine="ws7",
-            time=float(self.count),
-            taken={entry.path for entry in manifest.entries} | set(tree.known),
-            is_visible=is_visible,
-        )
-        puts, deletes = plan_steps(manifest.entries, tree.known, names=names, is_visible=is_visible)
-        plan = Plan(
+        plan = plan_of(
+            manifest,
+            tree.known,
             publish=publish,
             session=SessionId("a"),
             run=RunId("a"),
             user="anna",
             machine="ws7",
-            time=float(self.count),
-            puts=puts,
-            deletes=deletes,
+            is_visible=is_visible,
         )
         return Committed(manifest=manifest, name=ObjectName(publish), plan=plan)
 

@@ -6,14 +6,18 @@ import pytest
 import trio
 
 from pdfs.core.check import Finding, Level
-from pdfs.core.ids import Path
+from pdfs.core.ids import Path, PublishId
 from pdfs.errors import ContentLost, StoreRefused
+from pdfs.stage.load import read_plan
+from pdfs.stage.repair import remake_plan
 from pdfs.store.memory import MemoryStore
 from pdfs.store.objects import ListedUpload, Traits
 from tests.conftest import Reached
 from tests.simulation.world import AWS, POOR, R2
+from tests.stage.contexts import Site
 from tests.stage.damages import DAMAGES, Damage, cut_short
 from tests.stage.stages import BIG, FILES, HIDDEN, SMALL, Stage, published
+from tests.stage.works import sit_down
 
 EVERY_DAMAGE = pytest.mark.parametrize("name", DAMAGES)
 REDRAWN = b"drawn by anna, and again"
@@ -120,3 +124,28 @@ async def check_files(stage: Stage, damage: Damage, found: list[Finding]) -> Non
             key = stage.world.keys.plain(path)
             assert path == HIDDEN or stage.world.store.objects[key].body == data
     assert stage.entry(BIG).content is not None
+
+
+async def test_a_plan_made_anew_expects_what_the_lost_one_did_also_after_a_set_aside() -> None:
+    site, path = Site(), Path("f.dwg")
+    anna = await sit_down(site, site.context())
+    anna.editor.write(path, b"first")
+    await anna.publish()
+    await anna.catch_up()
+    anna.editor.write(path, b"second")
+    await anna.publish()
+    plan = anna.root.root.plan
+    assert plan is not None
+    anna.ctx.aside[PublishId(plan)] = {path}
+    assert (await anna.catch_up()).aside == (path,)
+    anna.editor.write(path, b"third")
+    await anna.publish()
+    root = anna.root.root
+    assert root.plan is not None
+    lost = await read_plan(anna.ctx, root.plan)
+    await site.store.delete(site.keys.plan(root.plan), condition=None)
+    anna.ctx.plans.clear()
+    await remake_plan(anna.ctx, root)
+    made = await read_plan(anna.ctx, root.plan)
+    assert (made.puts, made.deletes) == (lost.puts, lost.deletes)
+    assert made.puts[0].expect == site.store.objects[site.keys.plain(path)].etag
