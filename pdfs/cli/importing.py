@@ -27,26 +27,18 @@ from pdfs.cli.options import (
     stage_option,
     with_configuration,
 )
-from pdfs.cli.progress import Progress
 from pdfs.cli.reading import Read, Reading
 from pdfs.cli.sessions import LocalSession, sessions_of, state_of
+from pdfs.cli.unmounted import UnmountedSession
 from pdfs.cli.words import amount
 from pdfs.config import Configuration
-from pdfs.core.content import Content
 from pdfs.core.ids import SessionId
 from pdfs.core.keys import StageKeys
-from pdfs.core.lease import Claimant
 from pdfs.disk import OsDisk
-from pdfs.errors import ConflictsMade, LockError, PdfsError, UnpublishedWork, UsageError
-from pdfs.local.journal_format import Header
+from pdfs.errors import ConflictsMade, PdfsError, UnpublishedWork, UsageError
 from pdfs.local.state import StateDirectory
-from pdfs.local.upkeep import evict_nothing
-from pdfs.mount.progress import ProgressTeller
 from pdfs.mount.workspace import DiskWorkspace, ServedWork
-from pdfs.session import StageSession
-from pdfs.stage.contents import Prefetch
 from pdfs.stage.context import StageContext
-from pdfs.stage.fetch import fetch_span
 from pdfs.stage.root import read_root
 from pdfs.stage.together import background
 from pdfs.stage.work import Work
@@ -147,59 +139,36 @@ class _Import:
         self._ctx = ctx
         self._reading = reading
         self._error: BaseException | None = None
-        self._workspace = _Scratch(
-            OsDisk(),
-            state,
-            header_of(configuration, ctx, reading.path),
-            description_of(configuration, ctx, reading.path),
-            fetch_from(ctx),
-            fetch_from(ctx),
+        self._unmounted = UnmountedSession(
+            configuration, ctx, state, reading=reading.path, workspace=_Scratch
         )
-        self._session = StageSession(ctx, self._workspace)
 
     async def run(self) -> None:
         """Returns when all is published. Raises what went wrong; nothing is published then."""
-        owner = self._ctx.owner
-        claimant = Claimant(user=owner.user, session=owner.session, run=owner.run)
-        self._workspace.prepare()
-        try:
-            with Progress() as progress:
-                teller = ProgressTeller(Prefetch, self._ctx.uploads, progress.show)
-                async with background(teller.run):
-                    await self._session.run(claimant, self._read)
-        except LockError:
-            self._workspace.forget()
-            raise
-        finally:
-            self._workspace.close()
+        await self._unmounted.run(self._read)
         if self._error is not None:
             raise self._error
-        if self._session.conflicts:
+        if conflicts := self._unmounted.session.conflicts:
             raise ConflictsMade(
                 f"somebody wrote to {self._ctx.keys.project!r} meanwhile: "
-                f"{', '.join(self._session.conflicts)} are kept beside it"
+                f"{', '.join(conflicts)} are kept beside it"
             )
 
     async def _read(self, work: Work) -> None:
         """Fill the tree. An error, or Ctrl-C, ends the session without a publish."""
         assert isinstance(work, ServedWork)
         try:
-            async with background(partial(self._workspace.keep, _warn, evict_nothing)):
-                await _unless_interrupted(lambda: self._reading.copy(work.ledger, self._ctx))
+            copy = partial(self._reading.copy, work.ledger, self._ctx)
+            await self._unmounted.kept(partial(_unless_interrupted, copy))
             await work.sync()
-            self._workspace.describe(reading="")
+            self._unmounted.workspace.describe(reading="")
         except (PdfsError, KeyboardInterrupt) as error:
             self._error = error
-            self._session.abort()
+            self._unmounted.session.abort()
             return
         if is_interactive():
             read = self._reading.read
             click.echo(f"publishing {amount(read.files, read.bytes)} …", err=True)
-
-
-def _warn(error: PdfsError) -> None:
-    """What the journal's upkeep could not do; reading goes on."""
-    click.echo(str(error), err=True)
 
 
 async def _unless_interrupted(copy: Callable[[], Awaitable[None]]) -> None:
@@ -222,44 +191,3 @@ class _Scratch(DiskWorkspace):
 
     async def discard(self) -> None:
         await self.retire()
-
-
-def header_of(configuration: Configuration, ctx: StageContext, reading: str = "") -> Header:
-    """What the journal of a session without a mount says of it."""
-    return Header(
-        session=ctx.owner.session,
-        run=ctx.owner.run,
-        project=ctx.keys.project,
-        stage=ctx.keys.stage,
-        user=ctx.owner.user,
-        machine=ctx.owner.machine,
-        base={
-            "bucket": configuration.bucket,
-            "endpoint": configuration.endpoint or "",
-            "reading": reading,
-        },
-    )
-
-
-def description_of(
-    configuration: Configuration, ctx: StageContext, reading: str = ""
-) -> dict[str, object]:
-    """What people want to know of it."""
-    return {
-        "project": ctx.keys.project,
-        "stage": ctx.keys.stage,
-        "user": ctx.owner.user,
-        "machine": ctx.owner.machine,
-        "bucket": configuration.bucket,
-        "endpoint": configuration.endpoint or "",
-        "mountpoint": "",
-        "reading": reading,
-        "run": ctx.owner.run,
-    }
-
-
-def fetch_from(ctx: StageContext) -> Callable[[Content, int, int], Awaitable[bytes]]:
-    async def fetch(content: Content, start: int, stop: int) -> bytes:
-        return await fetch_span(ctx, content, start, stop)
-
-    return fetch

@@ -38,9 +38,9 @@ from pdfs.errors import (
     UsageError,
 )
 from pdfs.local.cache import PartCache
-from pdfs.local.journal_format import Header
 from pdfs.local.state import StateDirectory
 from pdfs.mount.control import NOTHING, ControlServer, Result
+from pdfs.mount.description import description_of, header_of
 from pdfs.mount.detach import sync_mount
 from pdfs.mount.logbook import Logbook
 from pdfs.mount.progress import ProgressTeller
@@ -81,8 +81,8 @@ class Carrier:
         self._workspace = DiskWorkspace(
             OsDisk(),
             state,
-            self._header(),
-            self._description(),
+            header_of(request.configuration, ctx),
+            description_of(request.configuration, ctx, request.mountpoint or "", run=ctx.owner.run),
             self._contents.read,
             self._contents.read_patiently,
         )
@@ -458,33 +458,6 @@ class Carrier:
     def _tell(self, event: Mapping[str, object]) -> None:
         self._report(event)
         self._control.tell(event)
-
-    # --- what others may know ---------------------------------------------------------------------
-
-    def _header(self) -> Header:
-        owner, configuration = self._ctx.owner, self._request.configuration
-        return Header(
-            session=owner.session,
-            run=owner.run,
-            project=self._ctx.keys.project,
-            stage=self._ctx.keys.stage,
-            user=owner.user,
-            machine=owner.machine,
-            base={"bucket": configuration.bucket, "endpoint": configuration.endpoint or ""},
-        )
-
-    def _description(self) -> dict[str, object]:
-        configuration = self._request.configuration
-        return {
-            "project": self._ctx.keys.project,
-            "stage": self._ctx.keys.stage,
-            "user": configuration.user,
-            "machine": configuration.machine,
-            "bucket": configuration.bucket,
-            "endpoint": configuration.endpoint or "",
-            "mountpoint": self._request.mountpoint or "",
-            "run": self._ctx.owner.run,
-        }
 
 
 def _paths_in(value: object) -> list[Path]:

@@ -29,6 +29,7 @@ from pdfs.local.session_directory import SessionDirectory
 from pdfs.local.state import Listed, StateDirectory
 from pdfs.local.unjournaled import NoJournal
 from pdfs.mount.control import NOTHING, ControlServer, Result
+from pdfs.mount.description import description_of
 from pdfs.mount.memory import settle_memory
 from pdfs.mount.mountpoint import made_for_mount
 from pdfs.mount.mounts import mount_at
@@ -228,18 +229,13 @@ class ReaderCarrier:
         self._control.tell(event)
 
     def _description(self) -> dict[str, object]:
-        configuration = self._request.configuration
-        return {
-            "project": self._ctx.keys.project,
-            "stage": self._ctx.keys.stage,
-            "user": configuration.user,
-            "machine": configuration.machine,
-            "bucket": configuration.bucket,
-            "endpoint": configuration.endpoint or "",
-            "mountpoint": self._showing.mountpoint,
-            "pid": os.getpid(),
-            "started": self._ctx.now(),
-        }
+        return description_of(
+            self._request.configuration,
+            self._ctx,
+            self._showing.mountpoint,
+            pid=os.getpid(),
+            started=self._ctx.now(),
+        )
 
 
 def remove_ended_readers(state: StateDirectory) -> None:
