@@ -88,7 +88,9 @@ class StageSession:
         self._workspace = workspace
         self._resumed = resumed
         self._work: Work | None = resumed
-        self._hold = Hold(ctx, unpublished=self._unpublished, on_start=self._adopt, note=self._note)
+        self._hold = Hold(
+            ctx, unpublished=lambda: self.unpublished, on_start=self._adopt, note=self._note
+        )
         self._listing = trio.CancelScope()
         self._is_aborted = False
         self.state = State.IDLE
@@ -284,6 +286,19 @@ class StageSession:
         return self._hold.trouble
 
     @property
+    def unpublished(self) -> Unpublished:
+        """What of this session is in no generation.
+
+        Counted anew only after another record: that takes 0.4 s for 100,000 files.
+        """
+        if self._work is None:
+            return Unpublished()
+        last = self._work.last
+        if self._counted is None or self._counted[0] != last:
+            self._counted = last, unpublished_of(self._work.tree, self._ctx.is_visible)
+        return self._counted[1]
+
+    @property
     def unended(self) -> list[SessionEntry]:
         """Other sessions that had not ended when this one took the stage: work may wait there."""
         return self._hold.others
@@ -402,15 +417,6 @@ class StageSession:
         self.warnings = merged.warnings
         self.on_note(notes.TakenIn(changes=len(merged.records), skipped=len(merged.warnings)))
 
-    def _unpublished(self) -> Unpublished:
-        """Counted anew only after another record: that takes 0.4 s for 100,000 files."""
-        if self._work is None:
-            return Unpublished()
-        last = self._work.last
-        if self._counted is None or self._counted[0] != last:
-            self._counted = last, unpublished_of(self._work.tree, self._ctx.is_visible)
-        return self._counted[1]
-
     # --- publish and release ----------------------------------------------------------------------
 
     async def _drain(self) -> None:
@@ -428,7 +434,7 @@ class StageSession:
     @contextmanager
     def _sending(self) -> Iterator[None]:
         """A block that sends what is unpublished, until that is done or the stage is lost."""
-        left = self._unpublished()
+        left = self.unpublished
         self._ctx.uploads.begin(Phase.UPLOAD, files=left.files, size=left.bytes, is_first=True)
         with self._hold.sending():
             yield
@@ -499,7 +505,7 @@ class StageSession:
 
     async def _commit(self, work: Work) -> None:
         self._is_aside_tried = False
-        begun = self._publishing = self._unpublished()
+        begun = self._publishing = self.unpublished
         self.on_note(notes.PublishBegun(files=begun.files, bytes=begun.bytes))
         self._hold.root = await publish(self._ctx, self._hold.root, work, opened=self.opened())
         self.on_note(notes.Committed(generation=self._hold.root.root.generation))

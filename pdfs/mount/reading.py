@@ -33,9 +33,10 @@ from pdfs.mount.description import description_of
 from pdfs.mount.memory import settle_memory
 from pdfs.mount.mountpoint import made_for_mount
 from pdfs.mount.mounts import mount_at
-from pdfs.mount.progress import ProgressTeller, fetch_fields
+from pdfs.mount.progress import ProgressTeller
 from pdfs.mount.request import MountRequest
 from pdfs.mount.showing import Showing
+from pdfs.mount.status import mount_fields
 from pdfs.mount.stopping import Stopping
 from pdfs.mount.workspace import MADE
 from pdfs.reader import StageReader
@@ -168,33 +169,18 @@ class ReaderCarrier:
     # --- control ----------------------------------------------------------------------------------
 
     async def _status(self, _: Result = NOTHING) -> Result:
-        owner, reader, filesystem = self._ctx.owner, self._reader, self._filesystem
-        prefetched = self._contents.prefetched
+        reader, filesystem = self._reader, self._filesystem
         return {
-            "schema": 1,
-            "session": owner.session,
-            "run": owner.run,
-            "project": self._ctx.keys.project,
-            "stage": self._ctx.keys.stage,
-            "mountpoint": self._showing.mountpoint,
-            "pid": os.getpid(),
-            "state": reader.state,
-            "is_mounted": reader.is_serving,
-            "bucket": self._ctx.store.name,
-            "user": owner.user,
-            "machine": owner.machine,
+            **mount_fields(self._request, self._ctx, reader, self._contents.prefetched),
             "reader": self._reader_fields(),
             "lock": None,
             "trouble": None if reader.trouble is None else str(reader.trouble),
             "read_only": None,
             "lost": None,
             "conflicts": [],
-            "warnings": [[warned.path, warned.why] for warned in reader.warnings],
             "unreadable": {} if filesystem is None else filesystem.unreadable,
             "invisible": None,
-            "prefetch": {**fetch_fields(prefetched), "is_over": prefetched.is_over},
             "upload": None,
-            "timing": dict(self._request.configuration.timing_overrides),
         }
 
     def _reader_fields(self) -> dict[str, object]:

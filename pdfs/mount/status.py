@@ -1,10 +1,13 @@
 """What a daemon says of its session when it is asked: the fields of `pdfs status --json`."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from pdfs.core.generation import invisible_files, unpublished_of
+from pdfs.core.generation import invisible_files
 from pdfs.core.lease import Lock, Unpublished, moment
+from pdfs.core.merge import Warned
+from pdfs.core.states import State
 from pdfs.core.tree import Tree
 from pdfs.errors import PdfsError
 from pdfs.mount.progress import fetch_fields, upload_fields
@@ -32,8 +35,38 @@ def status_of(
     `failure` is why the journal takes nothing any more; `unreadable` are files whose bytes were
     asked for and are nowhere.
     """
-    owner, progress = ctx.owner, ctx.uploads.progress
-    unpublished = Unpublished() if tree is None else unpublished_of(tree, ctx.is_visible)
+    progress = ctx.uploads.progress
+    return {
+        **mount_fields(request, ctx, session, prefetched),
+        "unpublished": _amount(session.unpublished),
+        "lock": None if session.lock is None else _lock_fields(session.lock),
+        "trouble": trouble,
+        "read_only": None if failure is None else str(failure),
+        "lost": None if session.lost is None else str(session.lost),
+        "conflicts": session.conflicts,
+        "aside": session.aside,
+        "unreadable": dict(unreadable),
+        "invisible": invisible_fields(ctx, tree),
+        "upload": None if progress is None else upload_fields(progress),
+    }
+
+
+class Life(Protocol):
+    """What a session and a reader have in common."""
+
+    @property
+    def state(self) -> State: ...
+    @property
+    def is_serving(self) -> bool: ...
+    @property
+    def warnings(self) -> Sequence[Warned]: ...
+
+
+def mount_fields(
+    request: MountRequest, ctx: StageContext, life: Life, prefetched: Prefetch
+) -> dict[str, object]:
+    """What is told of every mount, whether it is edited or only read."""
+    owner = ctx.owner
     return {
         "schema": 1,
         "session": owner.session,
@@ -42,23 +75,13 @@ def status_of(
         "stage": ctx.keys.stage,
         "mountpoint": request.mountpoint,
         "pid": os.getpid(),
-        "state": session.state,
-        "is_mounted": session.is_serving,
+        "state": life.state,
+        "is_mounted": life.is_serving,
         "bucket": ctx.store.name,
         "user": owner.user,
         "machine": owner.machine,
-        "unpublished": _amount(unpublished),
-        "lock": None if session.lock is None else _lock_fields(session.lock),
-        "trouble": trouble,
-        "read_only": None if failure is None else str(failure),
-        "lost": None if session.lost is None else str(session.lost),
-        "conflicts": session.conflicts,
-        "aside": session.aside,
-        "warnings": [[warned.path, warned.why] for warned in session.warnings],
-        "unreadable": dict(unreadable),
-        "invisible": invisible_fields(ctx, tree),
+        "warnings": [[warned.path, warned.why] for warned in life.warnings],
         "prefetch": {**fetch_fields(prefetched), "is_over": prefetched.is_over},
-        "upload": None if progress is None else upload_fields(progress),
         "timing": dict(request.configuration.timing_overrides),
     }
 
