@@ -84,7 +84,7 @@ def list_command(configuration: Configuration, as_json: bool) -> None:
     for each in crashed:
         click.echo(
             f"{each.short}  {each.name}  {condition_of(each)} {_ago(each)}  "
-            f"{_amount(configuration, each)}"
+            f"{_amount(configuration, each, says_damage=True)}"
         )
     for each in discarded:
         click.echo(
@@ -331,12 +331,15 @@ def _ago(session: LocalSession) -> str:
     return f"{span(time.time() - session.changed)} ago"
 
 
-def _amount(configuration: Configuration, session: LocalSession) -> str:
+def _amount(
+    configuration: Configuration, session: LocalSession, *, says_damage: bool = False
+) -> str:
     try:
         left = look_at(configuration, session)
     except PdfsError as error:
         return f"can't be read: {error.what}"
-    return f"{amount(left.files, left.bytes)} unpublished"
+    said = f"{amount(left.files, left.bytes)} unpublished"
+    return printable(f"{said}; damage: {left.damage}") if says_damage and left.damage else said
 
 
 def _identity(session: LocalSession) -> dict[str, object]:

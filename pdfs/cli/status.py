@@ -78,7 +78,7 @@ def status_of(configuration: Configuration, session: LocalSession) -> Event:
         **_known(session),
         "alive": False,
         "unpublished": {"files": left.files, "bytes": left.bytes},
-        "trouble": left.damage or None,
+        "damage": left.damage or None,
     }
 
 
@@ -98,6 +98,7 @@ def _known(session: LocalSession) -> dict[str, Any]:
         "lock": None,
         "reader": {} if session.is_reader else None,
         "read_only": None,
+        "damage": None,
         "lost": None,
         "conflicts": [],
         "aside": [],
@@ -122,6 +123,7 @@ def _lines(configuration: Configuration, session: LocalSession, status: Event) -
         ("lock", _lock(status)),
         ("lost", status.get("lost")),
         ("read-only", status.get("read_only")),
+        ("damage", status.get("damage")),
         ("trouble", status.get("trouble")),
         ("conflicts", ", ".join(status.get("conflicts") or ())),
         ("set aside", ", ".join(status.get("aside") or ())),

@@ -336,6 +336,7 @@ class Carrier:
             self._contents.prefetched,
             self._trouble(),
             None if self._serving is None else self._serving.failure,
+            self._damage,
             {} if self._serving is None else self._serving.unreadable,
         )
 

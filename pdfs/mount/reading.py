@@ -176,6 +176,7 @@ class ReaderCarrier:
             "lock": None,
             "trouble": None if reader.trouble is None else str(reader.trouble),
             "read_only": None,
+            "damage": None,
             "lost": None,
             "conflicts": [],
             "unreadable": {} if filesystem is None else filesystem.unreadable,

@@ -28,12 +28,14 @@ def status_of(
     prefetched: Prefetch,
     trouble: str | None,
     failure: PdfsError | None,
+    damage: str,
     unreadable: Mapping[str, str],
 ) -> dict[str, object]:
     """The session as it is now; `tree` is None before there is one.
 
-    `failure` is why the journal takes nothing any more; `unreadable` are files whose bytes were
-    asked for and are nowhere.
+    `failure` is why the journal takes nothing any more; `damage` is what was found of an earlier
+    run or in the bucket, empty for nothing; `unreadable` are files whose bytes were asked for and
+    are nowhere.
     """
     progress = ctx.uploads.progress
     return {
@@ -42,6 +44,7 @@ def status_of(
         "lock": None if session.lock is None else _lock_fields(session.lock),
         "trouble": trouble,
         "read_only": None if failure is None else str(failure),
+        "damage": damage or None,
         "lost": None if session.lost is None else str(session.lost),
         "conflicts": session.conflicts,
         "aside": session.aside,

@@ -17,6 +17,7 @@ from pdfs.core.ids import Path as StagePath
 from pdfs.core.record import Kind
 from pdfs.core.tree import new_tree
 from pdfs.disk import Buffer, Disk, write_fully
+from pdfs.local.journal_format import HEADER_SIZE
 from pdfs.local.recovery import Recovered, recover
 from pdfs.local.session_directory import SessionDirectory
 from tests.cli.conftest import Run
@@ -73,6 +74,22 @@ def test_show_names_what_was_renamed_and_removed(
         {"renamed": "old"},
         ["gone"],
     )
+
+
+def test_damage_in_a_journal_is_told_wherever_its_session_is(
+    run: Run, configuration: Configuration
+) -> None:
+    leave_crashed(configuration.state, description(configuration), SESSION, FILES)
+    (segment,) = Path(configuration.state, "sessions", SESSION).glob("journal-*.wal*")
+    raw = bytearray(segment.read_bytes())
+    raw[HEADER_SIZE + 50] ^= 0xFF  # in the first record
+    segment.write_bytes(raw)
+    said = run("recover", "list")
+    assert (said.exit_code, said.stdout.count("unpublished; damage: ")) == (0, 1)
+    damage = said.stdout.partition("damage: ")[2].strip()
+    assert f"  damage      {damage}\n" in run("status").stdout
+    shown = run("recover", "show", SESSION[:8])
+    assert (shown.exit_code, damage in shown.stderr) == (11, True)
 
 
 @pytest.mark.usefixtures("crashed")

@@ -70,6 +70,7 @@ def test_status_shows_what_is_wrong(run: Run, configuration: Configuration) -> N
     troubled = {
         **STATUS,
         "lost": "the stage was taken by berta",
+        "damage": "its journal is damaged",
         "trouble": "the bucket does not answer",
         "conflicts": ["a (conflict).dxf"],
         "warnings": [["a//b", "it has '' between slashes"], ["\x1b[2J/../b", "it has '..'"]],
@@ -79,6 +80,7 @@ def test_status_shows_what_is_wrong(run: Run, configuration: Configuration) -> N
         said = run("status").output
     for words in ("taken by berta", "does not answer", "a (conflict).dxf", "a//b: it has"):
         assert words in said
+    assert "  damage      its journal is damaged\n" in said
     assert "unmount, then pdfs recover resume 5e55105e merges" in said
     assert "renewal" in said
     assert "\x1b" not in said

@@ -23,7 +23,7 @@ def leave_crashed(
     session: SessionId,
     files: Mapping[str, bytes],
 ) -> None:
-    """A session that wrote `files`, and whose process is gone."""
+    """A session that wrote and synced `files`, and whose process is gone."""
     trio.run(_leave, state_path, description, session, files)
 
 
@@ -45,7 +45,7 @@ async def _leave(
         process = Process(StageFilesystem(work.ledger, now_ns=_now, room=lambda: None))  # type: ignore[arg-type, return-value]  # nobody asks for room
         for name, data in files.items():
             process.write_file(name, data)
-        await work.sync()
+            await work.sync()
         workspace.close()
 
 

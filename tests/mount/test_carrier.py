@@ -224,9 +224,15 @@ async def test_a_damaged_journal_ends_with_11_and_goes_to_the_trash(
     monkeypatch: pytest.MonkeyPatch,
     expected_warnings: ExpectedWarnings,
 ) -> None:
+    asked: list[Mapping[str, object]] = []
+
+    async def ask(_: Process) -> None:
+        async with peer_at(desk.socket()) as peer:
+            asked.append(await peer.ask("status"))
+
     desk = desk_of(tmp_path)
     raw = await leave_damaged(desk)
-    stand_in_for_fuse(monkeypatch, idle)
+    stand_in_for_fuse(monkeypatch, ask)
     ctx = desk.site.context(session=HEADER.session)
     assert await desk.carry(ctx, resumes=True, mountpoint=mountpoint) == 11
     expected_warnings.take("the journal is damaged")
@@ -235,6 +241,10 @@ async def test_a_damaged_journal_ends_with_11_and_goes_to_the_trash(
     closed = desk.carrier.closed()
     assert closed["exit_code"] == 11
     assert "its journal is damaged" in str(closed["damage"])
+    for answer in asked:
+        assert isinstance(answer["result"], dict)
+        assert answer["result"]["damage"] == closed["damage"]
+    assert len(asked) == (mountpoint is not None)
     assert desk.plain("a") == b"a"
     assert not desk.sessions()
     trashed = desk.sessions("trash")[HEADER.session]
