@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -13,8 +14,8 @@ from pdfs.cli.sessions import (
     LocalSession,
     find_last,
     find_session,
+    local_readers,
     local_sessions,
-    not_found,
     state_of,
 )
 from pdfs.cli.words import amount, printable, size
@@ -70,7 +71,7 @@ def log_command(configuration: Configuration, target: str, follow: bool, as_json
     is mounted or crashed goes before those that are over; of these it is the last that ended.
     """
     if not os.path.isdir(configuration.state / "logs"):
-        raise not_found(target)  # who only looks makes nothing
+        raise _no_log(configuration, target)  # who only looks makes nothing
     with state_of(configuration) as state:
         session = _find(configuration, state, target)
 
@@ -86,12 +87,22 @@ def log_command(configuration: Configuration, target: str, follow: bool, as_json
 
 def _find(configuration: Configuration, state: StateDirectory, target: str) -> SessionId:
     here = local_sessions(configuration)
-    try:
+    with suppress(SessionNotFound):
         return find_session(here, target).session
-    except SessionNotFound:
-        known = {each.session for each in here}
-        logs = list_logs(OsDisk(), state.logs)
-        return find_last([_of(log) for log in logs if log.session not in known], target).session
+    known = {each.session for each in here}
+    over = [_of(log) for log in list_logs(OsDisk(), state.logs) if log.session not in known]
+    with suppress(SessionNotFound):
+        return find_last(over, target).session
+    raise _no_log(configuration, target)
+
+
+def _no_log(configuration: Configuration, target: str) -> SessionNotFound:
+    """What to say where nothing with a log is called so."""
+    reader = find_session(local_readers(configuration), target)
+    return SessionNotFound(
+        f"{reader.name} is mounted read-only at {reader.mountpoint}; such a mount keeps no log",
+        remedy="pdfs status shows what it does",
+    )
 
 
 def _of(log: FoundLog) -> LocalSession:

@@ -179,7 +179,7 @@ def find_session(sessions: list[LocalSession], target: str) -> LocalSession:
         if chosen:
             several = ", ".join(f"{each.name} ({each.short})" for each in chosen)
             raise UsageError(f"{target!r} names several sessions: {several}", remedy="name one")
-    raise not_found(target)
+    raise _not_found(target)
 
 
 def find_last(sessions: list[LocalSession], target: str) -> LocalSession:
@@ -189,7 +189,7 @@ def find_last(sessions: list[LocalSession], target: str) -> LocalSession:
         return find_session(by_id, target)
     found = by_place or by_stage
     if not found:
-        raise not_found(target)
+        raise _not_found(target)
     return max(found, key=lambda each: each.changed)
 
 
@@ -216,8 +216,7 @@ def _innermost(around: list[LocalSession], target: str) -> list[LocalSession]:
     return [each for each in around if len(each.mountpoint) == deepest]
 
 
-def not_found(target: str) -> SessionNotFound:
-    """The error for a name that no session has."""
+def _not_found(target: str) -> SessionNotFound:
     return SessionNotFound(
         f"no session on this machine is called {target!r}", remedy="pdfs status shows what there is"
     )

@@ -125,6 +125,20 @@ def test_a_session_is_found_in_every_condition(
         log.abandon()
 
 
+@pytest.mark.parametrize("has_logs", [True, False])
+def test_of_a_read_only_mount_it_is_said_that_it_keeps_none(
+    run: Run, configuration: Configuration, has_logs: bool
+) -> None:
+    if has_logs:
+        begin(configuration).close()
+    with session_of(configuration, OTHER, is_reader=True, mountpoint="/mnt/look", project="Mill"):
+        said = run("log", "/mnt/look")
+    assert said.exit_code == 3
+    assert (
+        "Mill/planning is mounted read-only at /mnt/look; such a mount keeps no log" in said.stderr
+    )
+
+
 def test_of_sessions_that_are_over_the_last_that_ended_is_shown(
     run: Run, configuration: Configuration
 ) -> None:
