@@ -255,6 +255,11 @@ class Journal:
             return None
         return self._preparation(self.segment + 2, self.sizes.segment if size is None else size)
 
+    @property
+    def unprepared(self) -> int:
+        """Bytes that the next segment will take, 0 where it is there."""
+        return self.sizes.segment if self._prepared is None else 0
+
     def sealing(self) -> Sealing | None:
         """How to seal the segments that take no more records and are synced: trailer, sync, rename.
 

@@ -108,6 +108,11 @@ class Upkeep:
         return max(0, dead - _written(self._ledger)) if is_worth_it else 0
 
     @property
+    def unprepared(self) -> int:
+        """Bytes that will be taken as soon as there is room, 0 where they are."""
+        return self._journal.unprepared
+
+    @property
     def _least(self) -> int:
         """So many dead bytes are worth a checkpoint on a full disk: half a segment."""
         return max(self._journal.sizes.segment // 2, 1)

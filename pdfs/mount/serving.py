@@ -44,9 +44,9 @@ _AMPLE = 1 << 30
 
 
 def with_more(found: os.statvfs_result, more: int) -> os.statvfs_result:
-    """The same with so many more bytes free."""
+    """The same with so many more bytes free, or less; not below zero."""
     blocks = more // found.f_frsize
-    free = found.f_bfree + blocks, found.f_bavail + blocks
+    free = (max(0, each + blocks) for each in (found.f_bfree, found.f_bavail))
     return os.statvfs_result((*found[:3], *free, *found[5:]))
 
 
@@ -166,12 +166,14 @@ class Serving:
             return False
 
     def _room(self) -> os.statvfs_result:
-        """What programs can still write: on a disk that is nearly full also what would be freed."""
+        """What programs can still write: on a disk that is nearly full what would be freed counts,
+        and what the journal is about to take does not."""
         found = os.statvfs(self._state_path)
         if found.f_bavail * found.f_frsize >= _AMPLE:
             return found
         evictable = self._cache.size if self._is_beside_cache() else 0
-        return with_more(found, self._workspace.freeable() + evictable)
+        journal = self._workspace.freeable() - self._workspace.unprepared()
+        return with_more(found, journal + evictable)
 
     def _journal_is_short(self, error: PdfsError) -> None:
         if isinstance(error, JournalFailed):

@@ -234,6 +234,10 @@ class DiskWorkspace:
         """Bytes of the journal that `make_room` would free."""
         return 0 if self._upkeep is None else self._upkeep.freeable()
 
+    def unprepared(self) -> int:
+        """Bytes that the journal will take as soon as there is room, before any write gets them."""
+        return 0 if self._upkeep is None else self._upkeep.unprepared
+
     async def make_room(self) -> bool:
         """A record found the disk full: whether another try is worth it. Raises JournalFailed."""
         return self._upkeep is not None and await self._upkeep.make_room()

@@ -7,6 +7,7 @@ import pytest
 
 from pdfs.local.cache import PartCache
 from pdfs.mount import serving
+from pdfs.mount.serving import with_more
 from tests.fs.process import Process
 from tests.mount.carriers import Desk, stand_in_for_fuse
 from tests.stage.contexts import Site
@@ -14,9 +15,13 @@ from tests.stage.contexts import Site
 MIB = 1 << 20
 
 
-@pytest.mark.parametrize(("ample", "more"), [(0, 0), (1 << 62, 3 * MIB)], ids=["ample", "full"])
-async def test_what_would_be_freed_counts_as_free_on_a_disk_that_is_nearly_full(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ample: int, more: int
+@pytest.mark.parametrize(
+    ("ample", "unprepared", "more"),
+    [(0, 0, 0), (1 << 62, 0, 3 * MIB), (1 << 62, 4 * MIB, -MIB)],
+    ids=["ample", "full", "full, no segment"],
+)
+async def test_on_a_disk_that_is_nearly_full_what_would_be_freed_and_taken_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ample: int, unprepared: int, more: int
 ) -> None:
     found = os.statvfs(tmp_path)
     desk = Desk(tmp_path, Site())
@@ -25,6 +30,7 @@ async def test_what_would_be_freed_counts_as_free_on_a_disk_that_is_nearly_full(
     async def work(process: Process) -> None:
         assert desk.carrier is not None
         monkeypatch.setattr(desk.carrier._workspace, "freeable", lambda: 2 * MIB)
+        monkeypatch.setattr(desk.carrier._workspace, "unprepared", lambda: unprepared)
         monkeypatch.setattr(PartCache, "size", MIB)
         monkeypatch.setattr(os, "statvfs", lambda path: found)
         said = process.fs.statfs()
@@ -36,3 +42,8 @@ async def test_what_would_be_freed_counts_as_free_on_a_disk_that_is_nearly_full(
     monkeypatch.setattr(serving, "_AMPLE", ample)
     stand_in_for_fuse(monkeypatch, work)
     assert await desk.carry() == 0
+
+
+def test_less_than_nothing_is_never_free(tmp_path: Path) -> None:
+    said = with_more(os.statvfs(tmp_path), -(1 << 62))
+    assert (said.f_bfree, said.f_bavail) == (0, 0)
