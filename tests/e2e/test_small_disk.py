@@ -105,7 +105,7 @@ def test_a_full_disk_refuses_writes_and_nothing_else_and_goes_on_when_there_is_r
     promised = said_free(mounted)
     taken = writer.fill()
     assert len(writer.kept) >= FEWEST
-    assert 0.9 * taken < promised <= taken, "df is not what could be written"
+    assert 0.8 * taken < promised <= taken, "df is not what could be written"
     assert said_free(mounted) < MIB
     writer.check(mounted)
 
