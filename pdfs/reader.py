@@ -78,7 +78,7 @@ class StageReader:
 
     async def run(self, serve: Serve) -> None:
         """Open the current generation and serve it. Raises StoreError, DamageFound, MountError."""
-        tree = self._turn_to(await read_present(self._ctx, self._numbers.new))
+        tree = await self._turn_to(await read_present(self._ctx, self._numbers.new))
         self.shown = self._turned_to
         async with background(self._follow):
             self.is_serving = True
@@ -87,10 +87,11 @@ class StageReader:
             finally:
                 self.is_serving = False
 
-    def _turn_to(self, present: Present) -> Tree:
+    async def _turn_to(self, present: Present) -> Tree:
         manifest, before = present.manifest, self._turned_to
         is_new = before is None or before.generation != manifest.generation  # else it was settled
-        self._tree = self._numbers.tree_of(
+        making = partial(
+            self._numbers.tree_of,
             manifest,
             present.name,
             shown=self._tree,
@@ -98,6 +99,7 @@ class StageReader:
             uid=self._ctx.uid,
             gid=self._ctx.gid,
         )
+        self._tree = await self._ctx.compute(making)
         self.warnings = present.warnings
         self._turned_to = Shown(
             name=present.name,
@@ -131,8 +133,7 @@ class StageReader:
                 f"older than the {self._turned_to.generation} that is shown",
                 remedy="if the bucket was restored from a backup, unmount and mount again",
             )
-        # No await between: what is in use when nodes are numbered is so when they are shown.
-        tree = self._turn_to(Present(name=name, manifest=manifest))
+        tree = await self._turn_to(Present(name=name, manifest=manifest))
         self.move_to(tree, partial(self._show, self._turned_to))
 
     def _show(self, turned_to: Shown) -> None:

@@ -42,7 +42,12 @@ class Numbers:
         uid: int,
         gid: int,
     ) -> Tree:
-        """The tree of a generation, to be shown after `shown`, whose nodes may be `in_use`."""
+        """The tree of a generation, to be shown after `shown`, whose nodes may be `in_use`.
+
+        Requests may go on meanwhile. What comes into use then has a name in `shown`, and what has
+        one is numbered without a look at whether it is in use; what goes out of use has at worst a
+        new number for nothing.
+        """
         if shown is not None:
             entries = tuple(self._numbered(manifest.entries, shown, in_use))
             manifest = replace(manifest, entries=entries)

@@ -144,18 +144,25 @@ def test_no_kernel_keeps_anything_that_the_new_generation_has_otherwise(seed: in
         made = some_manifest(chance, manifest(entry("d", 2, Kind.DIRECTORY)))
         kernel = Kernel(tree(numbers, made, None, set()))
         for _ in range(chance.randrange(1, 12)):
-            for _ in range(chance.randrange(8)):
-                found = kernel.look_up(chance.choice(NAMES))
-                if found is not None and chance.random() < 0.6:
-                    kernel.read(found)
-            for ino in sorted(kernel.known()):
-                if chance.random() < 0.1:
-                    kernel.forget(ino)
+            use(kernel, chance)
             made = some_manifest(chance, made)
-            kernel.move(tree(numbers, made, kernel.tree, kernel.known()))
+            new = tree(numbers, made, kernel.tree, kernel.known())
+            use(kernel, chance)
+            kernel.move(new)
             kernel.check()
             fresh = tree_of(made, NAME, uid=0, gid=0)
             assert described(kernel.tree) == described(fresh), "another tree than the manifest's"
+
+
+def use(kernel: Kernel, chance: random.Random) -> None:
+    """What programs do, and what memory pressure makes of it."""
+    for _ in range(chance.randrange(8)):
+        found = kernel.look_up(chance.choice(NAMES))
+        if found is not None and chance.random() < 0.6:
+            kernel.read(found)
+    for ino in sorted(kernel.known()):
+        if chance.random() < 0.1:
+            kernel.forget(ino)
 
 
 def described(shown: Tree) -> list[tuple[object, ...]]:
