@@ -153,6 +153,11 @@ class Journal:
         """There are segments that take no more records and are not sealed."""
         return len(self._unsealed) > 1
 
+    @property
+    def unprepared(self) -> int:
+        """Bytes that the next segment will take, 0 where it is there."""
+        return self.sizes.segment if self._prepared is None else 0
+
     def append(self, kind: int, body: bytes, data: Buffer = b"", *, keep: int = 0) -> Appended:
         """Add one record: it survives the death of this process, and power loss once synced.
 
@@ -254,11 +259,6 @@ class Journal:
         if self._prepared is not None:
             return None
         return self._preparation(self.segment + 2, self.sizes.segment if size is None else size)
-
-    @property
-    def unprepared(self) -> int:
-        """Bytes that the next segment will take, 0 where it is there."""
-        return self.sizes.segment if self._prepared is None else 0
 
     def sealing(self) -> Sealing | None:
         """How to seal the segments that take no more records and are synced: trailer, sync, rename.
