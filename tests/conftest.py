@@ -38,7 +38,8 @@ for _name in ("CI", "BUILD_NUMBER"):
 SEED = int(os.environ.get("PDFS_TEST_SEED", "0"))
 LENGTH = Length(os.environ.get("PDFS_TEST_LENGTH", Length.SAMPLE))
 UNTIL = float(os.environ.get("PDFS_TEST_UNTIL", "inf"))
-A_DAY = 86400.0
+LIMITS = {Length.FULL: 7200.0, Length.LONG: 86400.0}
+"""Seconds for a test, where it is longer than usual."""
 
 Reached = Callable[[int, str], None]
 """What a test tells when it is over: how much of its figure, and of what."""
@@ -69,8 +70,8 @@ def pytest_report_header() -> str:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give a test its time: the limits of the tests are for what hangs, at their usual length."""
-    for item in items if LENGTH == Length.LONG else ():
-        item.add_marker(pytest.mark.timeout(A_DAY), append=False)
+    for item in items if LENGTH in LIMITS else ():
+        item.add_marker(pytest.mark.timeout(LIMITS[LENGTH]), append=False)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -203,7 +203,7 @@ class Ended:
 
 def end_process(pid: int) -> None:
     """kill -9; returns when the process is gone."""
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
         os.kill(pid, signal.SIGKILL)
         while True:
             os.kill(pid, 0)
