@@ -20,6 +20,7 @@ from pdfs.core.ids import Fence, Inode, Path, Sequence, first_inode
 from pdfs.core.lease import Claimant, Lock, LockState, Unpublished
 from pdfs.core.manifest import Top, never_published
 from pdfs.core.merge import Warned
+from pdfs.core.plan import Plan
 from pdfs.core.progress import Phase
 from pdfs.core.rebase import unpublished_copies
 from pdfs.core.root import SessionEntry
@@ -112,8 +113,10 @@ class StageSession:
         """Files of the current generation whose bytes are nowhere to be found."""
         self.aside: tuple[Path, ...] = ()
         """Names whose plain object is not what the generation says, by a user's word."""
-        self._is_aside_tried = False
-        """A publish has yet to try again what an earlier one has set aside."""
+        self._is_aside_due = False
+        """The publish has yet to try again what an earlier one has set aside."""
+        self._broken_off: PdfsError | None = None
+        """Why the last publish that was asked for ended before its plan was carried out."""
         self.incomplete: dict[Path, Ranges] = {}
         """Files of an aborted session that can't be made whole, and what they lack."""
         self.warnings: list[Warned] = []
@@ -198,23 +201,29 @@ class StageSession:
                     remedy="what ends it publishes it; pdfs status shows how far it is",
                 )
             self._move(Event.PUBLISHING)
-            self._is_aside_tried = bool(self.aside)
+            self._is_aside_due, self._broken_off = True, None
             try:
                 with self._sending():
                     await self._hold.insist_on_root(partial(self._publish_once, self._work))
-            except (LockLost, StageMoved) as error:
-                await self._give_up(error)
+            except PdfsError as error:
+                self._broken_off = error
+                if isinstance(error, LockLost | StageMoved):
+                    await self._give_up(error)
                 raise
             finally:
                 if self.state is State.UPLOADING:
                     self._move(Event.PUBLISHED)
 
-    async def set_aside(self, paths: Iterable[Path]) -> None:
+    async def set_aside(self, paths: Iterable[Path]) -> bool:
         """Let the publish under way end without the steps of these paths, and wait for its end.
 
-        The next publish tries them again. Their contents are in the bucket, for PDFS alone. Raises
-        NotFoundError where it has no such step, and SessionError where no publish has passed its
-        commit point.
+        Returns whether it has ended; False where the unmount broke it off: the session's end
+        finishes it then, and obeys too. Each later publish of this session tries the steps once,
+        and ends without those that are refused again. Their contents are in the bucket, for PDFS
+        alone.
+
+        Raises NotFoundError where one is no step of it, or has not failed; SessionError where no
+        publish has passed its commit point; what the publish raises.
         """
         root = self._hold.root.root if self.lock is not None else None
         if root is None or root.plan is None:
@@ -223,19 +232,29 @@ class StageSession:
                 remedy="that goes once everything is uploaded and a file is refused: pdfs status",
             )
         plan = await read_plan(self._ctx, root.plan)
-        steps = {step.path for step in plan.steps}
-        wanted = set(paths)
-        if wanted - steps:
-            raise NotFoundError(
-                f"the publish under way does not change {min(wanted - steps)!r}",
-                remedy="pdfs status names what is refused; nothing was set aside",
-            )
-        self._ctx.aside.setdefault(plan.publish, set()).update(wanted)
-        for path in sorted(wanted):
+        wanted = sorted(set(paths))
+        self._check_failed(plan, wanted)
+        self._ctx.aside.give(plan.publish, wanted)
+        for path in wanted:
             self.on_note(notes.PutAside(path=path))
         self._hold.hurry()
         async with self._hold.root_turn:
             pass
+        if self._hold.root.root.plan != root.plan:
+            return True
+        if error := self.lost or self._broken_off:
+            raise error
+        return False
+
+    def _check_failed(self, plan: Plan, wanted: Iterable[Path]) -> None:
+        steps = {step.path for step in plan.steps}
+        for path in wanted:
+            if path not in self._ctx.aside.failed:
+                of = "" if path in steps else "changed, and so not "
+                raise NotFoundError(
+                    f"{path!r} is not {of}refused in the publish under way",
+                    remedy="pdfs status names what is refused; nothing was set aside",
+                )
 
     def abort(self) -> None:
         """Publish nothing of this session: when serving ends, it is ended and discarded.
@@ -299,6 +318,11 @@ class StageSession:
         return self._counted[1]
 
     @property
+    def refused(self) -> dict[Path, str]:
+        """Why the latest try of a step failed, of the publish under way."""
+        return {path: str(error) for path, error in sorted(self._ctx.aside.failed.items())}
+
+    @property
     def unended(self) -> list[SessionEntry]:
         """Other sessions that had not ended when this one took the stage: work may wait there."""
         return self._hold.others
@@ -349,6 +373,7 @@ class StageSession:
         """The tree of the current generation; of a bucket never written, that of a listing."""
         ctx, root = self._ctx, self._hold.root.root
         manifest = await read_tree(ctx, root.tree)
+        self.aside = tuple(sorted(manifest.aside))
         if root.tree is None:
             manifest = never_published(Top(mtime=round(ctx.now() * 1_000_000_000)))
         tree = tree_of(manifest, root.tree, uid=ctx.uid, gid=ctx.gid)
@@ -427,6 +452,7 @@ class StageSession:
 
     async def _upload(self, work: Work) -> None:
         """Publish until nothing of this session is unpublished."""
+        self._is_aside_due = True
         with self._sending():
             async with self._hold.root_turn:
                 await self._hold.insist_on_root(partial(self._publish_all, work))
@@ -451,7 +477,7 @@ class StageSession:
         while True:
             stands = await self._catch_up(work, ends=True)
             is_left = work.tree.has_edits or (not is_tried and bool(changed_files(work.tree)))
-            if stands is Standing.SUPERSEDED or not is_left:
+            if stands is Standing.SUPERSEDED or not (is_left or self._has_aside_to_try):
                 break
             await self._commit(work)
             is_tried = True
@@ -484,9 +510,13 @@ class StageSession:
     async def _publish_once(self, work: Work) -> None:
         """Publish the tree as of now, unless there is nothing to publish."""
         await self._settle_own(work)  # what an earlier try has committed
-        if holds_work(work.tree) or self._is_aside_tried:
+        if holds_work(work.tree) or self._has_aside_to_try:
             await self._commit(work)
             await self._settle_own(work)
+
+    @property
+    def _has_aside_to_try(self) -> bool:
+        return self._is_aside_due and bool(self.aside)
 
     async def _settle_own(self, work: Work) -> None:
         if await self._catch_up(work, ends=False) is Standing.COMMITTED:
@@ -504,10 +534,10 @@ class StageSession:
         self._hold.lose(error)
 
     async def _commit(self, work: Work) -> None:
-        self._is_aside_tried = False
         begun = self._publishing = self.unpublished
         self.on_note(notes.PublishBegun(files=begun.files, bytes=begun.bytes))
         self._hold.root = await publish(self._ctx, self._hold.root, work, opened=self.opened())
+        self._is_aside_due = False
         self.on_note(notes.Committed(generation=self._hold.root.root.generation))
 
     def _note_published(self) -> None:
@@ -521,8 +551,10 @@ class StageSession:
         self._publishing = None
 
     async def _catch_up(self, work: Work, *, ends: bool) -> Standing:
+        has_plan = self._hold.root.root.plan is not None
         caught = await catch_up(self._ctx, self._hold.root, work, ends=ends)
         self._hold.root, self.aside = caught.root, caught.aside
+        self._is_aside_due = self._is_aside_due and not has_plan  # it has just tried all of it
         self._add_conflicts(caught.conflicts)
         if caught.standing is Standing.SUPERSEDED and not ends:
             raise superseded(caught.root.root)

@@ -26,7 +26,7 @@ from pdfs.cli.progress import Lines, Progress
 from pdfs.cli.readers import check_only_read, check_readable, tell_reading
 from pdfs.cli.sessions import full_path, local_sessions, sessions_of
 from pdfs.cli.waiting import is_draining, wait_for_publish
-from pdfs.cli.words import printable, unended
+from pdfs.cli.words import SET_ASIDE, listed, printable, unended
 from pdfs.config import Configuration
 from pdfs.core.ids import SessionId
 from pdfs.core.keys import StageKeys
@@ -284,6 +284,7 @@ def _start(request: MountRequest) -> Event:
 
 def _tell_mounted(request: MountRequest, mounted: Event) -> None:
     _tell_unended(mounted)
+    _tell_aside(mounted)
     configuration, place = request.configuration, str(request.mountpoint)
     where = bucket_words(configuration.bucket, is_default=configuration.is_default_bucket)
     if request.read_only:
@@ -305,6 +306,12 @@ def _tell_unended(mounted: Event) -> None:
         click.echo(f"{len(found) - _SHOWN} more sessions have not ended", err=True)
 
 
+def _tell_aside(event: Event) -> None:
+    """What other tools don't see as it is: at the beginning, from the session before."""
+    for line in listed(SET_ASIDE, event.get("aside", ())):
+        click.echo(line, err=True)
+
+
 def _run_here(request: MountRequest) -> int:
     """Be the daemon, with lines for who looks on; the exit code."""
     from pdfs.mount.daemon import run  # FUSE and a store; else they are the daemon's alone
@@ -323,6 +330,7 @@ def _tell_event(event: Event) -> None:
     match event.get("event"):
         case "mounted":
             _tell_unended(event)
+            _tell_aside(event)
             click.echo(f"mounted at {event.get('mountpoint')}, session {event.get('session')}")
         case "state_changed":
             click.echo(f"state {event.get('state')}")
@@ -333,6 +341,7 @@ def _tell_event(event: Event) -> None:
         case "closed":
             for path in (*event.get("conflicts", ()), *event.get("missing", ())):
                 click.echo(printable(f"look at: {path}"), err=True)
+            _tell_aside(event)
             if event.get("damage"):
                 click.echo(f"pdfs: {event['damage']}", err=True)
         case _:

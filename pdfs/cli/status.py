@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -102,6 +103,7 @@ def _known(session: LocalSession) -> dict[str, Any]:
         "lost": None,
         "conflicts": [],
         "aside": [],
+        "refused": {},
         "warnings": [],
         "unreadable": {},
         "invisible": None,
@@ -125,10 +127,11 @@ def _lines(configuration: Configuration, session: LocalSession, status: Event) -
         ("read-only", status.get("read_only")),
         ("damage", status.get("damage")),
         ("trouble", status.get("trouble")),
+        ("refused", _first(status.get("refused"))),
         ("conflicts", ", ".join(status.get("conflicts") or ())),
-        ("set aside", ", ".join(status.get("aside") or ())),
+        ("set aside", _first(status.get("aside"))),
         ("skipped", "; ".join(f"{path}: {why}" for path, why in status.get("warnings") or ())),
-        ("unreadable", _unreadable(status)),
+        ("unreadable", _first(status.get("unreadable"))),
         ("not visible", _invisible(status)),
         ("test timing", status.get("timing") or None),
         ("session", _session(session, status)),
@@ -192,10 +195,10 @@ def _moved(status: Event) -> str:
     return f"{line_of(found)}; {size(left)} left"
 
 
-def _unreadable(status: Event) -> str:
-    """Files that a program asked for, and whose bytes are nowhere in the bucket."""
-    found = status.get("unreadable") or {}
-    shown = ", ".join(list(found)[:_SHOWN])
+def _first(paths: Iterable[str] | None) -> str:
+    """The first of these names, and how many more there are."""
+    found = list(paths or ())
+    shown = ", ".join(found[:_SHOWN])
     return shown + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
 
 
@@ -246,6 +249,9 @@ def _next(configuration: Configuration, session: LocalSession, status: Event) ->
     if status.get("read_only"):
         end = shlex.join(["pdfs", "umount", session.mountpoint or session.short])
         return f"{end} publishes nothing more; mounting the stage again goes on with what was kept"
+    if status.get("refused"):
+        words = ["pdfs", "publish", session.mountpoint or session.short, "--set-aside", "PATH"]
+        return f"{shlex.join(words)} ends the publish without a file that is refused"
     if status["state"] == "ACTIVE" and session.mountpoint:
         return shlex.join(["pdfs", "umount", session.mountpoint]) + " publishes and releases"
     if status.get("is_mounted"):

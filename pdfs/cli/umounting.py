@@ -3,7 +3,6 @@
 import os
 import shlex
 from collections.abc import Iterable
-from typing import Any
 
 import click
 
@@ -20,7 +19,7 @@ from pdfs.cli.options import (
 from pdfs.cli.progress import Progress
 from pdfs.cli.readers import unmount_reader
 from pdfs.cli.sessions import LocalSession, find_session, full_path, local_mounts
-from pdfs.cli.words import amount, count, printable
+from pdfs.cli.words import SET_ASIDE, amount, count, listed
 from pdfs.config import Configuration
 from pdfs.disk import OsDisk
 from pdfs.errors import (
@@ -34,10 +33,6 @@ from pdfs.errors import (
 )
 from pdfs.mount.mountpoint import remove_mountpoint
 from pdfs.mount.mounts import KIND, mount_at
-
-_SHOWN = 20
-"""So many paths are listed; the rest is counted."""
-
 
 timeout_option = click.option(
     "--timeout",
@@ -88,7 +83,7 @@ def umount_command(configuration: Configuration, target: str, timeout: float) ->
     multiple=True,
     metavar="PATH",
     help="Let the publish under way end without this file, which the bucket refuses. It stays "
-    "readable through PDFS, and the next publish tries again. May be repeated.",
+    "readable through PDFS, and each later publish or unmount tries again. May be repeated.",
 )
 @with_configuration
 def publish_command(
@@ -254,7 +249,7 @@ def report_end(found: LocalSession, result: Event, done: str) -> None:
     code = int(result.get("exit_code", 0))
     invisible = result.get("invisible") or {"files": 0, "paths": []}
     _list("not visible to other tools", invisible["paths"], invisible["files"])
-    _list("set aside, older or missing for other tools", result.get("aside", []))
+    _list(SET_ASIDE, result.get("aside", []))
     match code:
         case 0:
             click.echo(done)
@@ -293,11 +288,6 @@ def _damage(found: LocalSession, damage: str, missing: int) -> DamageFound:
     )
 
 
-def _list(title: str, paths: Iterable[Any], total: int | None = None) -> None:
-    """Name the first of them; `total` is how many there are, where `paths` are not all."""
-    listed = list(paths)
-    for path in listed[:_SHOWN]:
-        click.echo(printable(f"{title}: {path}"), err=True)
-    more = (len(listed) if total is None else total) - len(listed[:_SHOWN])
-    if more > 0:
-        click.echo(f"{title}: {more} more", err=True)
+def _list(title: str, paths: Iterable[object], total: int | None = None) -> None:
+    for line in listed(title, paths, total):
+        click.echo(line, err=True)

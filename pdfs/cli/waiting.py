@@ -7,7 +7,7 @@ import click
 from pdfs.cli.control import Control, Event
 from pdfs.cli.progress import Progress
 from pdfs.cli.sessions import LocalSession, local_sessions
-from pdfs.cli.words import amount, printable
+from pdfs.cli.words import SET_ASIDE, amount, listed
 from pdfs.config import Configuration
 from pdfs.core.states import State
 from pdfs.errors import DaemonError, DaemonSilent, LockError, TimedOut
@@ -62,9 +62,13 @@ def wait_for_publish(configuration: Configuration, found: LocalSession, limit: f
 
 
 def _tell(result: Event) -> None:
-    for what, paths in (("conflict copy", "conflicts"), ("nowhere in the bucket", "missing")):
-        for path in result.get(paths, ()):
-            click.echo(printable(f"{what}: {path}"), err=True)
+    for what, paths in (
+        ("conflict copy", "conflicts"),
+        ("nowhere in the bucket", "missing"),
+        (SET_ASIDE, "aside"),
+    ):
+        for line in listed(what, result.get(paths, ())):
+            click.echo(line, err=True)
 
 
 def _wait_until_ended(configuration: Configuration, found: LocalSession) -> None:

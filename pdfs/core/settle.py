@@ -105,6 +105,23 @@ def settle(
     return replace(committed, entries=tuple(linked), aside=aside)
 
 
+def still_aside(before: Manifest, committed: Manifest) -> frozenset[Path]:
+    """What `before` has set aside, where the generation after it has the same content or none.
+
+    A user's word was about that: what was changed since needs a word of its own.
+    """
+    was, now = before.by_path(), committed.by_path()
+    return frozenset(path for path in before.aside if _is_same(was.get(path), now.get(path)))
+
+
+def _is_same(before: Entry | None, now: Entry | None) -> bool:
+    if before is None or now is None:
+        return before is now
+    if before.content is None or now.content is None:
+        return before.content is now.content
+    return before.content.is_same(now.content)
+
+
 def _lost_inodes(committed: Manifest, outcomes: Mapping[Path, Outcome]) -> set[Inode]:
     """Files whose content was at none of its homes, and that no other name of theirs holds."""
     lost, held = set[Inode](), set[Inode]()

@@ -321,6 +321,7 @@ class Carrier:
                 "pid": os.getpid(),
                 "mountpoint": self._request.mountpoint,
                 "unended": unended_fields(self._session),
+                "aside": self._session.aside,
             }
         )
 
@@ -377,8 +378,11 @@ class Carrier:
     async def _set_aside(self, paths: list[Path]) -> Result:
         """End the publish under way without these; what came of it."""
         before = len(self._session.conflicts)
-        await self._session.set_aside(paths)
-        if self._session.is_serving:
+        try:
+            is_over = await self._session.set_aside(paths)
+        except LockLost as error:
+            raise self._kept(error) from error
+        if is_over and self._session.is_serving:
             return self._told_of(self._published_so_far(before))
         return await self._published()
 

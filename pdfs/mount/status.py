@@ -48,6 +48,7 @@ def status_of(
         "lost": None if session.lost is None else str(session.lost),
         "conflicts": session.conflicts,
         "aside": session.aside,
+        "refused": session.refused,
         "unreadable": dict(unreadable),
         "invisible": invisible_fields(ctx, tree),
         "upload": None if progress is None else upload_fields(progress),

@@ -18,11 +18,22 @@ import trio
 from pdfs.core.ids import Path, PublishId
 from pdfs.core.plan import Delete, Plan, Put, Step
 from pdfs.core.progress import Phase
-from pdfs.core.settle import Deleted, Done, Moved, Outcome, SetAside, SourceLost, Stays, Theirs
+from pdfs.core.settle import (
+    Deleted,
+    Done,
+    Moved,
+    Outcome,
+    SetAside,
+    SourceLost,
+    Stays,
+    Theirs,
+    still_aside,
+)
 from pdfs.errors import (
     ContentLost,
     KeyClash,
     LockLost,
+    ObjectDamaged,
     ObjectNotFound,
     PreconditionFailed,
     StoreError,
@@ -30,7 +41,7 @@ from pdfs.errors import (
     StoreUnavailable,
 )
 from pdfs.stage.context import StageContext
-from pdfs.stage.load import PUBLISH
+from pdfs.stage.load import PUBLISH, read_tree
 from pdfs.stage.plain import PlainPut
 from pdfs.stage.relatives import Relatives
 from pdfs.stage.root import SeenRoot, read_root
@@ -59,6 +70,7 @@ async def apply(ctx: StageContext, seen: SeenRoot, plan: Plan) -> dict[Path, Out
     puts = [put for put in plan.puts if put.path not in applying.outcomes]
     deletes = [step for step in plan.deletes if step.path not in applying.outcomes]
     size = sum(put.content.size for put in puts)
+    ctx.aside.begin(plan.publish)
     ctx.uploads.begin(Phase.PUBLISH, files=len(puts) + len(deletes), size=size)
     for steps_of_round in plan.rounds():
         await applying.carry_out(steps_of_round)
@@ -74,9 +86,9 @@ def _done_before(ctx: StageContext, publish: PublishId) -> dict[Path, Outcome]:
     if publish not in ctx.applied:
         ctx.applied.clear()
     done = ctx.applied.setdefault(publish, {})
-    lost = [path for path, outcome in done.items() if isinstance(outcome, SourceLost)]
-    for path in lost:
-        del done[path]  # it may have come back
+    open_ = [path for path, outcome in done.items() if isinstance(outcome, SourceLost | SetAside)]
+    for path in open_:
+        del done[path]  # its source may have come back, or the bucket takes it by now
     return done
 
 
@@ -90,6 +102,8 @@ class _Applying:
         self.outcomes = _done_before(ctx, plan.publish)
         self._errors: list[StoreError] = []
         self._relatives = Relatives(ctx)
+        self._held: frozenset[Path] | None = None
+        """What the generation before has set aside, and is the same in this one; None: unread."""
 
     async def carry_out(self, steps_of_round: Sequence[Step]) -> None:
         """The steps of one round that are not done yet. Raises the first error of a step."""
@@ -106,17 +120,49 @@ class _Applying:
 
     async def _carry_out(self, step: Step) -> None:
         try:
-            self.outcomes[step.path] = await self._outcome_of(step)
+            outcome = await self._outcome_of(step)
         except StoreRefused as error:
             refused = StoreRefused(f"{step.path!r}: {error.what}", remedy=error.remedy)
             refused.__cause__ = error
-            self._errors.append(refused)
+            self._fail(step, refused)
         except StoreError as error:
-            self._errors.append(error)
+            self._fail(step, error)
+        else:
+            self.outcomes[step.path] = outcome
+            self._ctx.aside.end(step.path, is_done=not isinstance(outcome, SetAside))
+
+    def _fail(self, step: Step, error: StoreError) -> None:
+        self._errors.append(error)
+        self._ctx.aside.fail(step.path, error)
 
     async def _outcome_of(self, step: Step) -> Outcome:
-        if step.path in self._ctx.aside.get(self._plan.publish, ()):
+        if self._ctx.aside.is_given(self._plan.publish, step.path):
             return await self._outcome_aside(step)
+        try:
+            return await self._outcome_tried(step)
+        except StoreRefused:
+            if not await self._has_word(step):
+                raise
+            return await self._outcome_aside(step)
+
+    async def _has_word(self, step: Step) -> bool:
+        """Whether a user set it aside before, and that still holds where it is refused again.
+
+        It holds in this process; and where the file is the one that the last generation set aside.
+        """
+        if self._ctx.aside.holds(step.path):
+            return True
+        if self._held is None:
+            try:
+                with steps.at(steps.Step.APPLY_READ):
+                    committed = await read_tree(self._ctx, self._seen.root.tree)
+                    before = await read_tree(self._ctx, committed.predecessor)
+            except ObjectDamaged:
+                return False
+            self._held = still_aside(before, committed)
+        return step.path in self._held
+
+    async def _outcome_tried(self, step: Step) -> Outcome:
         match step:
             case Put():
                 with self._ctx.uploads.item(step.path, step.content.size) as sent:

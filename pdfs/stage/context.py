@@ -14,6 +14,7 @@ from pdfs.core.manifest import Manifest
 from pdfs.core.plan import Plan
 from pdfs.core.settle import Outcome
 from pdfs.core.timing import Timing
+from pdfs.stage.aside import Aside
 from pdfs.stage.uploads import Uploads
 from pdfs.store.objects import ObjectStore
 from pdfs.store.retry import Patience
@@ -120,8 +121,8 @@ class StageContext:
     plans: MutableMapping[ObjectName, Plan]
     applied: dict[PublishId, dict[Path, Outcome]] = field(default_factory=dict)
     """Steps of the plan that is being applied which this process has done."""
-    aside: dict[PublishId, set[Path]] = field(default_factory=dict)
-    """Steps of the plan that is being applied which a user wants left undone."""
+    aside: Aside = field(default_factory=Aside)
+    """Steps that fail, and which of them a user wants left undone."""
     unanswered: Unanswered = field(default_factory=Unanswered)
     keep: Callable[[str, bytes], Awaitable[None]] = _forget
     """Keeps a part, by its name in the cache, where it can be read without the bucket."""

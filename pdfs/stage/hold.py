@@ -209,6 +209,7 @@ class Hold:
         """Try until the bucket gets on, however long that takes. Raises what is no StoreError."""
         number = 0
         while True:
+            hurried = self._hurried  # also what changes during the try spares the wait after it
             try:
                 await attempt()
             except LockLost as error:
@@ -219,7 +220,7 @@ class Hold:
                 self._ctx.uploads.failed(error)
                 number += 1
                 with trio.move_on_after(self._ctx.timing.wait_before_try(number)):
-                    await self._hurried.wait()
+                    await hurried.wait()
             else:
                 self.meet(None)
                 return

@@ -136,7 +136,7 @@ async def test_a_plan_made_anew_expects_what_the_lost_one_did_also_after_a_set_a
     await anna.publish()
     plan = anna.root.root.plan
     assert plan is not None
-    anna.ctx.aside[PublishId(plan)] = {path}
+    anna.ctx.aside.give(PublishId(plan), [path])
     assert (await anna.catch_up()).aside == (path,)
     anna.editor.write(path, b"third")
     await anna.publish()

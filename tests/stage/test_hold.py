@@ -99,3 +99,18 @@ async def test_who_waits_for_his_next_try_has_it_at_once_when_something_has_chan
         hold.hurry()
     assert len(tries) == 2
     assert tries[0] == tries[1]
+
+
+async def test_what_changes_during_a_try_spares_the_wait_before_the_next() -> None:
+    hold = await taken(Site().context(), WAITING)
+    tries: list[float] = []
+
+    async def attempt() -> None:
+        tries.append(trio.current_time())
+        if len(tries) == 1:
+            hold.hurry()
+            raise StoreRefused("not this one")
+
+    await hold.insist(attempt)
+    assert len(tries) == 2
+    assert tries[0] == tries[1]
