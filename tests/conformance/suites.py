@@ -128,7 +128,7 @@ _STRESSORS = (
     *("dup", "fallocate", "fcntl", "fiemap", "file-ioctl", "filename", "flock", "fpunch", "fstat"),
     *("getdent", "hdd", "io", "iomix", "lease", "link", "locka", "lockf", "lockofd", "mmap"),
     *("mmapfork", "msync", "open", "readahead", "rename", "seek", "sendfile", "splice", "symlink"),
-    *("sync-file", "touch", "unlink", "utime", "xattr"),
+    *("sync-file", "touch", "utime", "xattr"),
 )
 
 
@@ -153,6 +153,17 @@ ALL: dict[str, Suite] = {
 }
 
 
+_NO_LINK_MAX = "pyfuse3 has no way to say what LINK_MAX is"
+_NO_TRUSTED = "attributes that are root's alone (trusted.*) are not kept"
+SKIPPED = {
+    "link::link_count_max": _NO_LINK_MAX,
+    "test.test_shutil.TestCopy.test_copy2_xattr": _NO_TRUSTED,
+    "test.test_shutil.TestCopy.test_copyxattr": _NO_TRUSTED,
+    "test.test_shutil.TestCopy.test_copyxattr_symlinks": _NO_TRUSTED,
+}
+"""Cases that find here what they can't run with, and why that is so."""
+
+
 def _said(command: Iterable[str | Path], environ: dict[str, str] | None = None) -> str:
     """All that it printed, whatever its exit code: that says no more than its cases do."""
     ended = subprocess.run(
@@ -169,4 +180,5 @@ def _said(command: Iterable[str | Path], environ: dict[str, str] | None = None) 
 
 
 def _named(cases: Iterator[ET.Element]) -> frozenset[str]:
-    return frozenset(f"{case.get('classname', '')}.{case.get('name', '')}" for case in cases)
+    names = (f"{case.get('classname', '')}.{case.get('name', '')}" for case in cases)
+    return frozenset(name.removeprefix(".") for name in names)
