@@ -4,6 +4,10 @@ A conditional write whose answer was lost may have been carried out; sent again,
 own condition. So it is sent again with the *same bytes and the same condition* until the store
 says yes or no; after a no, what is there decides: our own bytes mean that we won. This needs bytes
 that nobody else writes (root and lock carry a fresh id in every write).
+
+A store that takes one write a second to a key refuses all others before it looks at their
+conditions. Who is told to wait looks first at what is there then, and another version is as good as
+a no: of eight who want one lock, seven need not take their turns to hear who has it.
 """
 
 from dataclasses import dataclass
@@ -13,7 +17,7 @@ import trio
 from pdfs.core.content import ETag
 from pdfs.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
 from pdfs.stage.context import StageContext
-from pdfs.store.objects import Condition, Fetched, Stored
+from pdfs.store.objects import Condition, Fetched, IfAbsent, IfMatch, Stored
 from pdfs.store.retry import MOST_TRIES
 
 
@@ -66,7 +70,21 @@ async def _send_until_answered(
             wait = ctx.patience.wait_after(number, error)
             if number >= MOST_TRIES or trio.current_time() + wait > deadline:
                 raise
+            is_told_to_wait = error.retry_after is not None
         await trio.sleep(wait)
+        if is_told_to_wait and not await _may_hold(ctx, key, condition):
+            return None
+
+
+async def _may_hold(ctx: StageContext, key: str, condition: Condition) -> bool:
+    """Whether a look, if it is answered, finds what the condition asks for."""
+    try:
+        found = await ctx.patience.once(lambda: ctx.store.head(key))
+    except ObjectNotFound:
+        return isinstance(condition, IfAbsent)
+    except StoreUnavailable:
+        return True
+    return isinstance(condition, IfMatch) and found.etag == condition.etag
 
 
 async def read(ctx: StageContext, key: str) -> Fetched | None:

@@ -1,5 +1,6 @@
 """Compare-and-swap when answers get lost: one's own write is always recognised (figure S2)."""
 
+import math
 import random
 from collections.abc import Mapping
 
@@ -75,6 +76,70 @@ async def test_a_store_that_says_404_to_a_condition_says_no() -> None:
     site = Site()
     ctx = site.context(store=Says404(now=site.now))
     assert await swap(ctx, KEY, b"ours", IfMatch(ETag("old"))) == Lost(None)
+
+
+class OneWriteASecond(MemoryStore):
+    """Refuses, as R2 does, every write to a key within a second of another."""
+
+    last = -math.inf
+    refused = 0
+
+    async def put(
+        self,
+        key: str,
+        body: bytes,
+        *,
+        condition: Condition | None,
+        content_type: str = "application/octet-stream",
+        metadata: Mapping[str, str] = NO_METADATA,
+    ) -> Stored:
+        if trio.current_time() < self.last + 1:
+            self.refused += 1
+            await trio.lowlevel.checkpoint()
+            raise StoreUnavailable("429", sent=False, retry_after=1.0)
+        self.last = trio.current_time()
+        return await super().put(
+            key, body, condition=condition, content_type=content_type, metadata=metadata
+        )
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_of_many_that_are_told_to_wait_all_but_the_winner_hear_in_two_seconds_that_they_lost(
+    is_first: bool,
+) -> None:
+    site = Site()
+    store = OneWriteASecond(now=site.now)
+    condition: Condition = IfAbsent()
+    if not is_first:
+        condition = IfMatch((await store.put(KEY, b"before", condition=None)).etag)
+        await trio.sleep(1)
+    outcomes: list[Won | Lost] = []
+
+    async def attempt(number: int) -> None:
+        ctx = site.context(f"user {number}", store=store)
+        outcomes.append(await swap(ctx, KEY, b"%d" % number, condition))
+
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for number in range(8):
+            nursery.start_soon(attempt, number)
+    assert trio.current_time() - began <= 2
+    assert store.refused == 7, "they wrote again"
+    assert len([outcome for outcome in outcomes if isinstance(outcome, Won)]) == 1
+    found = {each.found and each.found.body for each in outcomes if isinstance(each, Lost)}
+    assert found == {store.objects[KEY].body}
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_who_is_told_to_wait_and_finds_what_it_asks_for_writes_again(is_first: bool) -> None:
+    site = Site()
+    store = OneWriteASecond(now=site.now)
+    condition: Condition = IfAbsent()
+    if not is_first:
+        condition = IfMatch((await store.put(KEY, b"before", condition=None)).etag)
+    store.last = trio.current_time()
+    outcome = await swap(site.context(store=store), KEY, b"ours", condition)
+    assert (store.refused, outcome) == (1, Won(store.objects[KEY].etag))
 
 
 @pytest.mark.parametrize("fate", DOUBTFUL)
