@@ -3,13 +3,19 @@
     take      → {"won": true, "fence": 3}, or {"won": false, "said": "locked by …"}
     release   → {}
 
-It is the product's Start and release without a mount; the environment names bucket and owner.
+It is the product's Start and release without a mount; the environment names bucket and owner. A
+directory that plays the bucket is behind a link as slow as the relay before a server; what is said
+of `take` then tells, too, when its first lock was `sent` and `answered`, by `time.monotonic`.
 """
 
 import json
 import os
+import random
 import sys
+import time
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import NoReturn
 
 import trio
 
@@ -23,23 +29,76 @@ from pdfs.errors import LockHeld
 from pdfs.stage.context import StageContext
 from pdfs.stage.end import end_session
 from pdfs.stage.start import Started, start
+from pdfs.store.faulty import Fate, FaultyStore, Network
+from pdfs.store.objects import NO_METADATA, Condition, ObjectStore, Stored
+
+LINK = 0.01
+"""Seconds that each request to a directory is on its way, and each answer."""
+
+
+class SlowLink(FaultyStore):
+    """A directory at the end of a link, which notes when a lock went over it."""
+
+    def __init__(self, store: ObjectStore, nursery: trio.Nursery) -> None:
+        network = Network(
+            fate_of=lambda request: Fate.FINE,
+            latency=lambda: LINK * random.uniform(0.8, 1.2),
+            lateness=lambda: 0.0,
+            nursery=nursery,
+            crash=_no_crash,
+        )
+        super().__init__(store, network)
+        self.noted: dict[str, float] = {}
+
+    async def put(
+        self,
+        key: str,
+        body: bytes,
+        *,
+        condition: Condition | None,
+        content_type: str = "application/octet-stream",
+        metadata: Mapping[str, str] = NO_METADATA,
+    ) -> Stored:
+        notes = self.noted if key.endswith(".lock.json") else {}
+        notes.setdefault("sent", time.monotonic())
+        try:
+            return await super().put(
+                key, body, condition=condition, content_type=content_type, metadata=metadata
+            )
+        finally:
+            await trio.sleep(self._network.latency())
+            notes.setdefault("answered", time.monotonic())
+
+
+def _no_crash() -> NoReturn:
+    raise AssertionError("nobody dies here")
 
 
 async def contend(project: str, stage: str) -> None:
     configuration = configure(dict(os.environ), {}, read_path)
-    async with opened_stage(configuration, StageKeys(project, stage)) as ctx:
+    async with (
+        opened_stage(configuration, StageKeys(project, stage)) as ctx,
+        trio.open_nursery() as nursery,
+    ):
+        if os.environ["PDFS_BUCKET"].startswith("file:"):
+            ctx = replace(ctx, store=SlowLink(ctx.store, nursery))
         say()
         while await heard() == "take":
-            mine = as_new_session(ctx)
-            try:
-                owner = mine.owner
-                claimant = Claimant(user=owner.user, session=owner.session, run=owner.run)
-                started = await start(mine, claimant)
-            except LockHeld as error:
-                say(won=False, said=str(error))
-                continue
-            say(won=True, fence=started.fence)
-            await give_back(mine, started)
+            await take(as_new_session(ctx))
+
+
+async def take(mine: StageContext) -> None:
+    owner = mine.owner
+    claimant = Claimant(user=owner.user, session=owner.session, run=owner.run)
+    noted = mine.store.noted if isinstance(mine.store, SlowLink) else {}
+    noted.clear()
+    try:
+        started = await start(mine, claimant)
+    except LockHeld as error:
+        say(won=False, said=str(error), **noted)
+        return
+    say(won=True, fence=started.fence, **noted)
+    await give_back(mine, started)
 
 
 async def give_back(ctx: StageContext, started: Started) -> None:
