@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import PurePath
 
@@ -125,6 +126,8 @@ class Serving:
             note_made=self._workspace.note_mountpoint_made,
         )
         await self.showing.show(filesystem, directory)
+        with suppress(PdfsError):  # the file system has told it upward
+            await filesystem.sync()  # a publish that waits for the bucket syncs nothing for hours
 
     # --- beside the requests ----------------------------------------------------------------------
 
