@@ -29,6 +29,7 @@ from pdfs.local.journal_inspection import (
     verify_journal,
 )
 from pdfs.local.journal_loader import JournalRecord, Loaded, load_segment
+from pdfs.local.session_directory import BEGINNING
 from pdfs.local.snapshot import SNAPSHOT
 
 _OTHERS = ("session.json", "session.lock", "reserve")
@@ -98,7 +99,7 @@ def verify_command(configuration: Configuration, files: tuple[str, ...]) -> None
 
 
 def _verdicts(disk: OsDisk, place: Place) -> Iterator[Verdict]:
-    if place.name in _OTHERS:
+    if place.name in _OTHERS or place.name.startswith(BEGINNING):
         return
     if not place.is_directory:
         yield verify_file(disk, place.directory, place.name, _session_of(place))

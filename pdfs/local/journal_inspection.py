@@ -27,6 +27,7 @@ from pdfs.local.journal_end import Damage, TornTail
 from pdfs.local.journal_format import HEADER_SIZE, decode_header, is_uuid, parse_segment_name
 from pdfs.local.journal_loader import JournalRecord, Loaded, load, load_segment
 from pdfs.local.kept import lose_damaged
+from pdfs.local.session_directory import is_beginning
 from pdfs.local.snapshot import HEAD_SIZE, SCHEMA, SNAPSHOT, decode_head
 
 _PIECE: Final = 1 << 20
@@ -156,14 +157,22 @@ def verify_journal(disk: Disk, directory: int, name: str) -> Verdict:
         session = session_in(disk, directory, name)
         if session is None or not _has_journal(directory):
             raise UsageError(f"there is no journal in {name}", remedy="name a session's directory")
-        after, through, lost = None, 0, ""
+        after, through, is_begun, lost = None, 0, False, ""
         with contextlib.suppress(DamageFound, FileNotFoundError):
             head = read_snapshot_head(disk, directory, SNAPSHOT)
             after, through = head.after, head.through
+            is_begun = not is_beginning(directory, through)
             lost = _lost(disk, directory, session)
         verdict = _judge(
             name,
-            lambda: load(disk, directory, session=session, after=after, through=through),
+            lambda: load(
+                disk,
+                directory,
+                session=session,
+                after=after,
+                through=through,
+                is_begun=is_begun,
+            ),
         )
         return replace(verdict, problem=verdict.problem or lost)
 

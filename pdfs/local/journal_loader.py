@@ -81,11 +81,13 @@ def load(
     after: int | None = 0,
     through: int = 0,
     last: int | None = None,
+    is_begun: bool = False,
 ) -> "Loaded":
     """The journal of `session` in `directory`, from the record behind number `after` on.
 
     None begins with the first record that is there: for looking at segments without a snapshot.
     That record stands in a segment above number `through`; segments above `last` are left alone.
+    With `is_begun`, the first one above `through` was there, whether or not it had a record.
     The caller holds the session's lock, or serves who does. Raises UsageError for a journal of
     another schema, JournalDamaged for files that are not of this journal, DiskError where they
     can't be read.
@@ -93,7 +95,8 @@ def load(
     files = list_files(disk, directory, session=session, through=through, last=last)
     highest = max((name.number for name in list_segments(directory)), default=0)
     loaded = Loaded(disk, directory, session, after, files, highest)
-    loaded.expect(None if after is None else through + 1, is_end_known=last is None)
+    first = None if after is None else through + 1
+    loaded.expect(first, is_end_known=last is None, is_begun=is_begun)
     return loaded
 
 
@@ -152,12 +155,15 @@ class Loaded:
         self._is_end_known = False
         self._end: End | None = None
 
-    def expect(self, first: int | None, *, is_end_known: bool) -> None:
+    def expect(self, first: int | None, *, is_end_known: bool, is_begun: bool) -> None:
         """No segment is missing between the first and the last; `first` is a number, if known.
 
-        With `is_end_known`, none is missing behind the last file either.
+        With `is_end_known`, none is missing behind the last file either; with `is_begun`, there is
+        at least one.
         """
         self._is_end_known = is_end_known
+        if is_begun and first is not None and not self._files:
+            self._gone = _Gone(first, _Place(0, -1))
         expected = first
         for index, file in enumerate(self._files):
             if expected is not None and file.number > expected:

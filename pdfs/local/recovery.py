@@ -8,6 +8,11 @@
 2. then the new snapshot, which points there
 3. the other old segments go; only now is there a segment that takes records
 
+**A snapshot without a segment behind it** has lost that: somebody has removed what it held. But for
+a journal that is just beginning, here or in `begin`: this is noted before its snapshot is written
+(`beginning-{through}`), until its first segment is there. A checkpoint needs no such note, as the
+next segment is there before its snapshot.
+
 **An old file's sync is never believed.** A kernel tells a failed sync once, and whoever was told is
 dead. But a segment that its writer has named whole stays where it is: the writer did that when the
 sync behind its last byte had succeeded, through a descriptor that was open from the first one, and
@@ -45,7 +50,7 @@ from pdfs.local.journal_loader import load
 from pdfs.local.journal_segment import fsync
 from pdfs.local.kept import lose_damaged, read_extent
 from pdfs.local.ledger import Fetch, Ledger, RunBlocking
-from pdfs.local.session_directory import SessionDirectory, words
+from pdfs.local.session_directory import SessionDirectory, is_beginning, words
 from pdfs.local.sizes import ALONE, JournalSizes, free_bytes
 from pdfs.local.snapshot import SNAPSHOT
 
@@ -63,6 +68,8 @@ class Recovered:
     tree: Tree
     end: End
     """How its journal ends: whole, torn, or damaged."""
+    through: int
+    """Number of the newest segment that the snapshot includes."""
     highest_segment: int
     header: Header | None
     lost: str
@@ -99,6 +106,7 @@ def recover(disk: Disk, directory: SessionDirectory) -> Recovered | None:
         session=directory.session,
         after=found.after,
         through=found.through,
+        is_begun=not is_beginning(directory.descriptor, found.through),
     )
     last = replay_on(found.tree, loaded)
     lost = lose_damaged(
@@ -107,6 +115,7 @@ def recover(disk: Disk, directory: SessionDirectory) -> Recovered | None:
     return Recovered(
         tree=found.tree,
         end=loaded.end,
+        through=found.through,
         highest_segment=max(found.through, loaded.highest_segment),
         header=loaded.header,
         lost=lost,
@@ -138,8 +147,10 @@ def begin(
     sizes: JournalSizes = ALONE,
 ) -> tuple[Ledger, Journal]:
     """A new session's ledger, which starts from `tree`; that survives a power cut. DiskError."""
+    directory.note_beginning(0)
     _write_snapshot(directory, SnapshotState(tree=tree, after=0, through=0))
     journal = Journal.create(disk, directory.descriptor, header, sizes=sizes)
+    directory.end_beginning(0)
     return _ledger(tree, journal, fetch, run_blocking, sizes), journal
 
 
@@ -153,15 +164,20 @@ def reopen(
     run_blocking: RunBlocking,
     sizes: JournalSizes = ALONE,
 ) -> tuple[Ledger, Journal]:
-    """The ledger of a recovered session, in new files. Raises DiskError; the old ones then stay."""
+    """The ledger of a recovered session, in new files.
+
+    Raises DiskError; the next recovery then finds the same, in the old files or in new ones.
+    """
     tree, after = recovered.tree, recovered.end.highest_sequence
     for ino in sorted(tree.orphans):
         tree.apply(Drop(ino=ino))
     number = recovered.number
+    _discard_copies(disk, directory, recovered.through)
     copied = _choose(directory, recovered)
     try:
         if recovered.damage:
             directory.note_damage()
+        directory.note_beginning(number)
         kept = _carry(disk, directory, header, recovered, copied, number)
         _write_snapshot(directory, _new_state(recovered))
         directory.let_go_segments(number, kept)
@@ -176,6 +192,7 @@ def reopen(
         first_sequence=after + 1,
         sizes=sizes,
     )
+    directory.end_beginning(number)
     return _ledger(tree, journal, fetch, run_blocking, sizes), journal
 
 
@@ -240,6 +257,14 @@ def _carry(
     return kept
 
 
+def _discard_copies(disk: Disk, directory: SessionDirectory, through: int) -> None:
+    """Remove what was copied by who died before a snapshot pointed there. Raises DiskError."""
+    with words(f"remove what nothing refers to in {directory.path}"):
+        for segment in list_segments(directory.descriptor):
+            if segment.is_carried and segment.number > through:
+                disk.unlink(directory.descriptor, str(segment))
+
+
 def _give_back(disk: Disk, directory: SessionDirectory, number: int) -> None:
     """Remove what was copied, so that a full disk has its room for the next try.
 
@@ -249,6 +274,7 @@ def _give_back(disk: Disk, directory: SessionDirectory, number: int) -> None:
         found = read_snapshot_state(disk, directory.descriptor, directory.session)
         if found is not None and found.through < number:
             discard_carried(disk, directory.descriptor, number)
+            directory.end_beginning(number)
 
 
 def _write_snapshot(directory: SessionDirectory, state: SnapshotState) -> None:

@@ -34,6 +34,8 @@ LOCK: Final = "session.lock"
 _SCHEMA: Final = 1
 _DESCRIPTION: Final = "session.json"
 _DAMAGED: Final = "damaged"
+BEGINNING: Final = "beginning-"
+"""How the name of a note begins that a journal is just beginning: see `note_beginning`."""
 
 
 class Descriptors:
@@ -112,6 +114,24 @@ class SessionDirectory(Descriptors):
         file = str(self.path / SNAPSHOT)
         return read_snapshot(self._disk, self.descriptor, self.session, file=file)
 
+    def note_beginning(self, through: int) -> None:
+        """The snapshot of that `through` may come to be without a segment behind it. DiskError.
+
+        This survives power loss when it returns; it is over with `end_beginning`.
+        """
+        with words(f"begin a journal in {self.path}"):
+            flags = os.O_WRONLY | os.O_CREAT
+            with opened(self._disk, self.descriptor, _beginning(through), flags):
+                self._disk.fsync(self.descriptor)
+
+    def end_beginning(self, through: int) -> None:
+        """There is a segment behind it now.
+
+        Not synced, and raises nothing: a note that stays only lets nobody see that one is gone.
+        """
+        with contextlib.suppress(OSError):
+            self._disk.unlink(self.descriptor, _beginning(through))
+
     @property
     def has_damage(self) -> bool:
         """Damage was found in this session's journal, by this process or an earlier one."""
@@ -161,6 +181,16 @@ class SessionDirectory(Descriptors):
                     return read_fully(descriptor, os.fstat(descriptor).st_size, 0)
             except FileNotFoundError:
                 return None
+
+
+def _beginning(through: int) -> str:
+    return f"{BEGINNING}{through}"
+
+
+def is_beginning(directory: int, through: int) -> bool:
+    """Whether the snapshot of that `through` may have no segment behind it yet. DiskError."""
+    with words("look at a session's directory"):
+        return _beginning(through) in os.listdir(directory)
 
 
 def _empty(disk: Disk, directory: int) -> None:

@@ -7,6 +7,7 @@
                             journal-…        see `journal_format`
                             carried-…        see `carrying`
                             snapshot.__next-{n}__, reserve    see `checkpoint`
+                            beginning-{n}    see `recovery`
                             damaged/         segments that a recovery let go, damage being found
       readers/{session}/    a read-only mount: session.lock and session.json, nothing else; one that
                             no process has is what a crash left, and says where its mount was

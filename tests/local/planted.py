@@ -330,6 +330,15 @@ _BUGS = (
         where="tests/mount/test_flush.py",
         test="no_program_ever",
     ),
+    Planted(
+        what="what was saved last waits for the publish to be synced",
+        rule="power loss takes no more than the flush interval",
+        file="pdfs/mount/serving.py",
+        old="            await filesystem.sync()  # a publish that",
+        new="            pass  # a publish that",
+        where="tests/mount/test_flush.py",
+        test="bucket_is_away",
+    ),
     # --- segments ---------------------------------------------------------------------------------
     Planted(
         what="the header is not synced at creation",
@@ -503,6 +512,26 @@ _BUGS = (
         test="a_publish_reads",
     ),
     # --- recovery ---------------------------------------------------------------------------------
+    Planted(
+        what="a session all of whose segments are gone is resumed as one that wrote nothing",
+        rule="damage is detected and reported",
+        file="pdfs/local/recovery.py",
+        old="        is_begun=not is_beginning(directory.descriptor, found.through),\n",
+        new="",
+        where=_RECOVERY,
+        test="all_gone",
+    ),
+    Planted(
+        what="the note that a journal is just beginning is not synced before its snapshot",
+        rule="a death, or a power cut, at any step of beginning is no damage",
+        file="pdfs/local/session_directory.py",
+        old="            with opened(self._disk, self.descriptor, _beginning(through), flags):\n"
+        "                self._disk.fsync(self.descriptor)\n",
+        new="            with opened(self._disk, self.descriptor, _beginning(through), flags):\n"
+        "                pass\n",
+        where=_RECOVERY,
+        test="power_cut_while",
+    ),
     Planted(
         what="a recovery believes that the dead process's bytes are on the disk",
         rule="an old file's sync is never believed",

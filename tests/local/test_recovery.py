@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from pdfs.core.ids import TOP, Inode, PublishId
+from pdfs.core.ids import Path as StagePath
 from pdfs.core.record import Create, Kind, Publishing, SetAttributes, Unlink, Write
 from pdfs.disk import OsDisk
 from pdfs.errors import DiskError, DiskFull, JournalDamaged
 from pdfs.local.journal_format import encode_header
 from pdfs.local.ledger import Ledger
-from pdfs.local.recovery import recover
+from pdfs.local.recovery import Recovered, recover
 from pdfs.local.state import StateDirectory
 from tests.conftest import Reached
 from tests.fs.sessions import SESSION, empty_tree, inline, ledger_of
@@ -162,10 +163,96 @@ async def test_a_session_whose_only_used_segment_is_gone_is_not_resumed_as_one_t
     (used,) = session.glob("journal-*")
     used.unlink()
     (session / "journal-3.wal.__partial__").write_bytes(encode_header(HEADER, 3))
-    with StateDirectory(OsDisk(), path) as state, state.open_session(SESSION) as directory:
-        found = recover(OsDisk(), directory)
+    found = recovered_in(path)
     assert found is not None
     assert found.damage == "journal-1.wal is gone: what was done after operation number 0 is lost"
+
+
+def recovered_in(path: Path) -> Recovered | None:
+    with StateDirectory(OsDisk(), path) as state, state.open_session(SESSION) as directory:
+        return recover(OsDisk(), directory)
+
+
+@pytest.mark.parametrize("recoveries", [0, 1], ids=["begun", "recovered"])
+async def test_a_session_whose_segments_are_all_gone_is_not_resumed_as_one_that_wrote_nothing(
+    tmp_path: Path, recoveries: int
+) -> None:
+    """Somebody has tidied up."""
+    path = tmp_path / "state"
+    for number in range(recoveries + 1):
+        with ledger_of(path, empty_tree, run_blocking=inline) as ledger:
+            write(ledger, create(ledger, f"{number}"), 0, b"work")
+    for segment in (path / "sessions" / SESSION).glob("journal-*"):
+        segment.unlink()
+    found = recovered_in(path)
+    assert found is not None
+    assert found.damage == (
+        f"journal-{1 + 2 * recoveries}.wal is gone: what was done after operation number"
+        f" {2 * recoveries} is lost"
+    )
+    assert found.tree.find(StagePath("0")) is not None or not recoveries
+
+
+@pytest.mark.parametrize("for_ever", [False, True], ids=["once", "dead from there"])
+async def test_a_session_that_dies_while_it_begins_has_no_work_and_no_damage(
+    tmp_path: Path, for_ever: bool
+) -> None:
+    counted = FaultyDisk()
+    with ledger_of(tmp_path / "counted", empty_tree, run_blocking=inline, disk=counted):
+        pass
+    begun = 0
+    for number, call in enumerate(counted.made, start=1):
+        path = tmp_path / f"{number}"
+        await fails(path, Fault(at=number, error=errno.EIO, for_ever=for_ever))
+        with StateDirectory(OsDisk(), path) as state:
+            if not state.sessions():
+                continue
+        found = recovered_in(path)
+        assert found is None or not found.damage, (number, call)
+        assert found is None or list(found.tree.walk()) == [], (number, call)
+        begun += found is not None
+    assert 0 < begun < len(counted.made)
+
+
+async def test_a_power_cut_while_a_session_begins_leaves_no_damage(
+    tmp_path: Path, seed: int, length: Length
+) -> None:
+    path, cut_down = tmp_path / "disk", tmp_path / "cut"
+    path.mkdir()
+    disk = CrashingDisk(path)
+    with ledger_of(path / "state", empty_tree, run_blocking=inline, disk=disk):
+        pass
+    alone = 0
+    for cut, state in PowerCuts(disk, seed).states(
+        per_cut=length.pick(sample=20, full=None, long=None)
+    ):
+        materialize(state, cut_down)
+        session = cut_down / "state" / "sessions" / SESSION
+        if not (session / "snapshot").exists():
+            continue
+        found = recovered_in(cut_down / "state")
+        assert found is not None
+        assert not found.damage, cut
+        alone += not list(session.glob("journal-*"))
+    assert alone
+
+
+async def test_what_a_recovery_that_was_killed_had_copied_takes_no_room_from_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state"
+    found = await crash(path)
+    at_snapshot = Fault(at=2, error=errno.EIO, for_ever=True, calls=frozenset({"rename", "unlink"}))
+    assert await fails(path, at_snapshot)
+    session = path / "sessions" / SESSION
+
+    def free(_: int) -> int:
+        taken = sum(each.stat().st_size for each in session.glob("carried-*"))
+        return 2 * BIG - taken
+
+    monkeypatch.setattr("pdfs.local.recovery.free_bytes", free)
+    with ledger_of(path, empty_tree, run_blocking=inline) as ledger:
+        assert await seen(ledger) == found
 
 
 @pytest.mark.figure(name="C3")
