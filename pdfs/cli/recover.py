@@ -41,6 +41,7 @@ from pdfs.core.moments import local_moment
 from pdfs.disk import OsDisk
 from pdfs.errors import (
     DamageFound,
+    DiskError,
     LockError,
     PdfsError,
     SessionNotFound,
@@ -214,6 +215,9 @@ def rescue_command(
     _list("renamed", [f"{old} -> {new}" for new, old in rescued.renamed.items()])
     _list("removed by the session", rescued.removed)
     _list("not copied", [f"{path} ({what})" for path, what in rescued.left_out.items()])
+    _list("not copied, for its name", [f"{path} ({why})" for path, why in rescued.refused.items()])
+    if rescued.unkept:
+        click.echo(f"not kept on that disk: {' and '.join(sorted(rescued.unkept))}")
     for path, ranges in rescued.incomplete.items():
         lacking = sum(stop - start for start, stop in ranges)
         said = f"incomplete: {path} lacks {size(lacking)} at {ranges}"
@@ -223,6 +227,11 @@ def rescue_command(
             f"{count(len(rescued.incomplete), 'file')} could not be made whole",
             remedy="what is missing was never here and is not in the bucket any more, or the "
             "bucket can't be reached: try again then, into another directory",
+        )
+    if rescued.refused:
+        raise DiskError(
+            f"the disk of {directory} does not take {count(len(rescued.refused), 'name')}",
+            remedy="name a directory on another disk; the session stays as it is",
         )
 
 

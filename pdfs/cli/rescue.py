@@ -4,8 +4,9 @@ Changed files are written whole: bytes that are in the journal come from there, 
 file from the bucket; so are files that have a new name. A file whose rest can't be had is written
 as `{name}.incomplete`, with zeros where bytes are missing, and named. Every symlink and every empty
 directory of the stage is made: the journal does not tell those of this session from others. Modes,
-times and `user.*` attributes are kept. What can't be made here is named. Nothing of the session is
-changed, and nothing is written through a symlink.
+times and `user.*` attributes are kept. What can't be made here is named: a disk without links gets
+copies, and one without modes goes without. Nothing of the session is changed, and nothing is
+written through a symlink. When it returns, all that was copied survives a power cut.
 """
 
 import errno
@@ -15,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Final
+from typing import Final, ParamSpec
 
 from pdfs.core.content import Content
 from pdfs.core.generation import former_name, is_in_place, removed_files
@@ -31,17 +32,22 @@ from pdfs.disk import (
     make_path,
     opened,
     opened_directory,
-    read_fully,
     write_fully,
 )
 from pdfs.errors import ContentLost, DiskError, StoreError, UsageError
-from pdfs.local.journal_files import open_segment
+from pdfs.local.journal_files import SegmentFiles
+from pdfs.local.kept import read_extent
 from pdfs.local.session_directory import SessionDirectory
 
 INCOMPLETE: Final = ".incomplete"
 _PIECE: Final = 4 << 20
+_NOT_HERE: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+"""What a file system says that has no such thing: a link, a mode, a sync of a directory."""
+_NO_NAME: Final = (errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG)
+"""What one says that takes no such name."""
 _ANOTHER: Final = "name a new directory, or an empty one"
 
+P = ParamSpec("P")
 Fetch = Callable[[Content, int, int], Awaitable[bytes]]
 
 
@@ -57,7 +63,11 @@ class Rescued:
     removed: list[Path] = field(default_factory=list)
     """Names in the bucket that this session took away."""
     left_out: dict[Path, str] = field(default_factory=dict)
-    """What can't be made in a directory, and what it is."""
+    """What can't be made in that directory, and what it is."""
+    refused: dict[Path, str] = field(default_factory=dict)
+    """What has a name that the disk does not take, and what it says."""
+    unkept: set[str] = field(default_factory=set)
+    """What that disk keeps of no file: modes, times."""
 
 
 @contextmanager
@@ -88,12 +98,12 @@ class Segments:
         self._directory = directory.descriptor
 
     def read(self, extent: Extent) -> bytes:
-        """The bytes of an extent."""
-        descriptor = open_segment(self._disk, self._directory, extent.at.segment)
+        """The bytes of an extent. Raises OSError, also where they are not all there."""
+        files = SegmentFiles(self._disk, self._directory)
         try:
-            return read_fully(descriptor, extent.stop - extent.start, extent.at.offset)
+            return read_extent(files, extent)
         finally:
-            self._disk.close(descriptor)
+            files.close()
 
 
 class Rescue:
@@ -120,9 +130,15 @@ class Rescue:
             try:
                 await self._copy(path, node, everything)
             except OSError as error:
-                raise disk_error(error, f"write {path!r}") from error
+                if error.errno not in _NO_NAME:
+                    raise disk_error(error, f"write {path!r}") from error
+                self._refuse(path, node, error)
         for path in sorted(self._folders, reverse=True):  # writing into them changes their times
             self._finish_folder(path)
+        try:
+            self._is_done(self._disk.fsync, self._target)
+        except OSError as error:
+            raise disk_error(error, "sync what was copied") from error
         self.rescued.removed = removed_files(self._tree, self.rescued.renamed.values())
         return self.rescued
 
@@ -139,6 +155,11 @@ class Rescue:
                 self._make_symlink(path, node)
             case _:
                 self.rescued.left_out[path] = node.kind.name.lower()
+
+    def _refuse(self, path: Path, node: Node, error: OSError) -> None:
+        self.rescued.refused[path] = error.strerror or str(error)
+        if self._written.get(node.ino) == path:
+            del self._written[node.ino]  # its other names may be taken
 
     # --- names ------------------------------------------------------------------------------------
 
@@ -166,8 +187,7 @@ class Rescue:
 
     async def _copy_file(self, path: Path, node: Node) -> None:
         first = self._written.setdefault(node.ino, path)
-        if first != path:
-            self._link(path, first)
+        if first != path and self._is_linked(path, first):
             return
         missing: list[tuple[int, int]] = []
         with self._folder(parent(path)) as folder:
@@ -187,29 +207,52 @@ class Rescue:
             else:
                 self.rescued.files.append(path)
 
-    def _link(self, path: Path, first: Path) -> None:
+    def _is_linked(self, path: Path, first: Path) -> bool:
+        """Give the file `first` its other name, `path`; False where there are no links."""
+        missing = self.rescued.incomplete.get(first)
         old, new = leaf(first), leaf(path)
-        if first in self.rescued.incomplete:
+        if missing is not None:
             old, new = leaf(self._named[first]), self._incomplete_name(path)
-            self.rescued.incomplete[path] = self.rescued.incomplete[first]
-        else:
-            self.rescued.files.append(path)
         with self._folder(parent(first)) as source, self._folder(parent(path)) as target:
-            self._disk.link(source, old, target, new)
+            if not self._is_done(self._disk.link, source, old, target, new):
+                self._named.pop(path, None)
+                return False
+        if missing is None:
+            self.rescued.files.append(path)
+        else:
+            self.rescued.incomplete[path] = missing
+        return True
 
     def _make_symlink(self, path: Path, node: Node) -> None:
         with self._folder(parent(path)) as folder:
-            self._disk.symlink(node.target, folder, leaf(path))
+            if not self._is_done(self._disk.symlink, node.target, folder, leaf(path)):
+                self.rescued.left_out[path] = f"symlink to {node.target}"
+                return
             self._disk.utime_at(folder, leaf(path), node.mtime)
 
     def _keep_attributes(self, descriptor: int, path: Path, node: Node) -> None:
+        refused = []
         for name, value in node.xattrs.items():
             try:
                 self._disk.setxattr(descriptor, name, value)
             except OSError:
-                self.rescued.left_out[path] = f"attribute {name}"
-        self._disk.fchmod(descriptor, stat.S_IMODE(node.mode) & 0o777)
-        self._disk.utime(descriptor, node.mtime)
+                refused.append(name)
+        if refused:
+            self.rescued.left_out[path] = f"attributes {', '.join(refused)}"
+        if not self._is_done(self._disk.fchmod, descriptor, stat.S_IMODE(node.mode) & 0o777):
+            self.rescued.unkept.add("modes")
+        if not self._is_done(self._disk.utime, descriptor, node.mtime):
+            self.rescued.unkept.add("times")
+
+    def _is_done(self, call: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Call it; False where the file system has no such thing. Raises OSError."""
+        try:
+            call(*args, **kwargs)
+        except OSError as error:
+            if error.errno not in _NOT_HERE:
+                raise
+            return False
+        return True
 
     def _finish_folder(self, path: Path) -> None:
         node = self._tree.find(path)
@@ -220,6 +263,7 @@ class Rescue:
                 opened_directory(self._disk, above, leaf(path)) as folder,
             ):
                 self._keep_attributes(folder, path, node)
+                self._is_done(self._disk.fsync, folder)
         except OSError as error:
             raise disk_error(error, f"write {path!r}") from error
 

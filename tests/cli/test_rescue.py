@@ -1,5 +1,6 @@
 """What `pdfs recover rescue` writes: everything that the session made, as it was, and no more."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 import trio
 
 from pdfs.cli.rescue import Fetch, Rescue, Rescued, Segments, empty_directory
+from pdfs.config import Configuration
 from pdfs.core import snapshot
 from pdfs.core.content import Content, ETag, Plain, content_of
 from pdfs.core.ids import TOP, Inode, SessionId
@@ -26,10 +28,15 @@ from pdfs.core.record import (
     Write,
 )
 from pdfs.core.tree import new_tree
-from pdfs.disk import OsDisk
+from pdfs.disk import Disk, OsDisk
 from pdfs.errors import ContentLost, StoreUnavailable, UsageError
 from pdfs.local.ledger import Ledger
+from pdfs.local.recovery import recover
+from pdfs.local.state import StateDirectory
 from tests.cli.conftest import Run
+from tests.cli.daemons import SESSION, description
+from tests.local.crashing_disk import CrashingDisk, PowerCuts, materialize
+from tests.local.left import leave_crashed
 from tests.simulation.machine import SimulatedDisk, SimulatedJournal
 
 DATA = b"as in the bucket\n"
@@ -110,11 +117,17 @@ class Crashed:
         self.commit(Write(ino=Inode(ino), offset=offset, time=TIME), data)
 
     async def rescued(
-        self, target: Path, *, everything: bool = False, fetch: Fetch | None = None
+        self,
+        target: Path,
+        *,
+        everything: bool = False,
+        fetch: Fetch | None = None,
+        disk: Disk | None = None,
     ) -> Rescued:
-        with empty_directory(OsDisk(), str(target)) as directory:
+        disk = disk or OsDisk()
+        with empty_directory(disk, str(target)) as directory:
             segments = JournalInMemory(self.disk)
-            rescue = Rescue(OsDisk(), directory, self.tree, segments, fetch or self.fetch)
+            rescue = Rescue(disk, directory, self.tree, segments, fetch or self.fetch)
             return await rescue.copy(everything=everything)
 
 
@@ -204,6 +217,101 @@ async def test_a_file_whose_rest_can_not_be_had_is_named_and_takes_nobody_s_name
     assert (target / "long.incomplete").read_bytes() == b"a file of the user's"
     assert (target / "long.incomplete.1").read_bytes() == b"AS" + bytes(15)
     assert (target / "same.incomplete").read_bytes() == b"AS" + bytes(15)
+
+
+class Stick(OsDisk):
+    """As FAT has it: no links, no modes, no attributes, and not every name."""
+
+    def open(self, directory: int, name: str, flags: int, mode: int = 0o600) -> int:
+        if ":" in name:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return super().open(directory, name, flags, mode)
+
+    def link(self, *_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    def symlink(self, *_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    def fchmod(self, *_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    def setxattr(self, *_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+
+async def test_what_a_disk_without_links_and_modes_can_not_hold_is_named_and_the_rest_copied(
+    tmp_path: Path,
+) -> None:
+    crashed = Crashed()
+    crashed.write(5, 0, b"AS")
+    for name in ("author", "state"):
+        crashed.commit(SetXattr(ino=Inode(5), name=f"user.{name}", value=b"anna", time=TIME))
+    crashed.commit(Link(ino=Inode(5), parent=Inode(2), name="same", time=TIME))
+    crashed._create(10, "link", Kind.SYMLINK, "/etc/passwd")
+    crashed._create(11, "12:30", Kind.FILE)
+    crashed._create(12, "zone", Kind.FILE)
+    crashed.write(12, 0, b"last")
+    target = tmp_path / "rescued"
+    rescued = await crashed.rescued(target, disk=Stick())
+    assert names_in(target) == ["dir", "dir/same", "long", "zone"]
+    for name in ("dir/same", "long"):
+        assert (target / name).read_bytes() == b"AS" + DATA[2:]
+        assert rescued.left_out[StagePath(name)] == "attributes user.author, user.state"
+    assert (target / "zone").read_bytes() == b"last"
+    assert (target / "zone").stat().st_mtime_ns == TIME
+    assert rescued.left_out[StagePath("link")] == "symlink to /etc/passwd"
+    assert rescued.refused == {"12:30": "Invalid argument"}
+    assert rescued.unkept == {"modes"}
+    assert rescued.files == ["dir/same", "long", "zone"]
+    assert not rescued.incomplete
+
+
+def test_a_name_that_the_disk_does_not_take_is_no_success(
+    run: Run, configuration: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"12:30": b"drawn", "zone": b"last"}
+    leave_crashed(configuration.state, description(configuration), SESSION, files)
+    monkeypatch.setattr("pdfs.cli.recover.OsDisk", Stick)
+    said = run("recover", "rescue", SESSION, tmp_path / "stick")
+    assert said.exit_code == 8
+    assert said.stdout.splitlines() == [
+        f"1 file copied to {tmp_path / 'stick'}",
+        "not copied, for its name: 12:30 (Invalid argument)",
+        "not kept on that disk: modes",
+    ]
+    assert "does not take 1 name; name a directory on another disk" in said.stderr
+    assert names_in(tmp_path / "stick") == ["zone"]
+
+
+async def test_what_was_copied_survives_a_power_cut(tmp_path: Path, seed: int) -> None:
+    crashed = Crashed()
+    for ino in (4, 5):
+        crashed.write(ino, 0, b"AS")
+    disk = CrashingDisk(tmp_path)
+    await crashed.rescued(tmp_path / "rescued", disk=disk)
+    end = len(disk.log)
+    for _, state in PowerCuts(disk, seed).states(since=end):
+        materialize(state, tmp_path / "cut")
+        assert names_in(tmp_path / "cut" / "rescued") == ["dir", "dir/clean", "long"]
+        for name in ("dir/clean", "long"):
+            assert (tmp_path / "cut" / "rescued" / name).read_bytes() == b"AS" + DATA[2:]
+
+
+def test_bytes_that_are_not_in_the_journal_any_more_are_no_zeros(tmp_path: Path) -> None:
+    leave_crashed(tmp_path, {"project": "P", "stage": "s"}, SESSION, {"drawing": b"drawn"})
+    with StateDirectory(OsDisk(), tmp_path) as state, state.open_session(SESSION) as held:
+        recovered = recover(OsDisk(), held)
+        assert recovered is not None
+        node = recovered.tree.find(StagePath("drawing"))
+        assert node is not None
+        (extent,) = node.extents
+        segments = Segments(OsDisk(), held)
+        assert segments.read(extent) == b"drawn"
+        (file,) = Path(held.path).glob("journal-*")
+        os.truncate(file, extent.at.offset + 2)
+        with pytest.raises(OSError, match="ends before byte"):
+            segments.read(extent)
 
 
 def test_a_directory_that_is_not_empty_is_refused(tmp_path: Path, run: Run) -> None:
