@@ -1,5 +1,5 @@
 """Giving up a crashed session: what its files need of the bucket is brought here, the stage is
-given back, its work goes to the trash.
+given back, its work goes to the trash. And bringing it back from there.
 """
 
 import os
@@ -17,7 +17,7 @@ from pdfs.config import Configuration
 from pdfs.core.ids import RunId, publish_name
 from pdfs.core.keys import StageKeys
 from pdfs.core.lease import Claimant, Unpublished
-from pdfs.core.notes import Discarded
+from pdfs.core.notes import BroughtBack, Discarded
 from pdfs.core.root import Root
 from pdfs.disk import OsDisk
 from pdfs.errors import DamageFound, PdfsError, UnpublishedWork, UsageError
@@ -49,12 +49,24 @@ def discard_session(configuration: Configuration, session: LocalSession) -> Inco
     with state_of(configuration) as state:
         state.discard(session.session)
     remove_left_socket(configuration.runtime, session.session)
-    _end_log(configuration, session)
+    _note(configuration, session, Discarded())
     return incomplete
 
 
-def _end_log(configuration: Configuration, session: LocalSession) -> None:
-    """Say in the session's log who gave it up, and when; what hinders that hinders no discard."""
+def bring_back(configuration: Configuration, session: LocalSession) -> None:
+    """Take a session out of the trash. Raises SessionNotFound, SessionError, DiskError."""
+    with state_of(configuration) as state:
+        state.undo(session.session)
+    _note(configuration, session, BroughtBack())
+
+
+def _note(
+    configuration: Configuration, session: LocalSession, note: Discarded | BroughtBack
+) -> None:
+    """Say in the session's log who did that, and when; what hinders the log hinders nothing else.
+
+    A discard is its end; brought back, it goes on.
+    """
     header = LogHeader(
         session=session.session,
         run=RunId(new_id()),
@@ -69,9 +81,12 @@ def _end_log(configuration: Configuration, session: LocalSession) -> None:
     )
     try:
         with SessionLog(OsDisk(), configuration.state / "logs", header, now=time.time) as log:
-            log.write(Discarded())
+            log.write(note)
+            if isinstance(note, BroughtBack):
+                log.abandon()
     except PdfsError as error:
-        click.echo(f"pdfs: discarded, but its log does not say so: {error}", err=True)
+        done = note.event.replace("_", " ")
+        click.echo(f"pdfs: {done}, but its log does not say so: {error}", err=True)
 
 
 async def _complete_and_give_back(

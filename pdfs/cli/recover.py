@@ -12,7 +12,7 @@ import trio
 from pdfs.cli.bucket import opened_stage
 from pdfs.cli.crashed import Left, last_words, look_at
 from pdfs.cli.daemon import start_daemon
-from pdfs.cli.discarding import discard_session
+from pdfs.cli.discarding import bring_back, discard_session
 from pdfs.cli.incomplete import check_complete
 from pdfs.cli.options import (
     confirm,
@@ -186,8 +186,7 @@ def undo_command(configuration: Configuration, session: str | None) -> None:
     if not discarded:
         raise SessionNotFound("nothing was discarded on this machine")
     found = discarded[-1] if session is None else find_session(discarded, session)
-    with state_of(configuration) as state:
-        state.undo(found.session)
+    bring_back(configuration, found)
     click.echo(f"{found.name} is back: pdfs recover resume {found.short} publishes it")
 
 

@@ -199,6 +199,13 @@ class Discarded:
     event: ClassVar[str] = "discarded"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BroughtBack:
+    """A session that was given up waits for recovery again."""
+
+    event: ClassVar[str] = "brought_back"
+
+
 Note = (
     StateChanged
     | Asked
@@ -222,6 +229,7 @@ Note = (
     | Failed
     | Warned
     | Discarded
+    | BroughtBack
 )
 
 

@@ -70,6 +70,9 @@ def test_a_session_that_was_discarded_says_so_and_goes_on_when_it_is_brought_bac
     here.pdfs("recover", "discard", PROJECT, "--yes")
     assert events(here)[-3:] == ["resumed", "discarded", "ended"]
     here.pdfs("recover", "undo")
+    assert events(here)[-2:] == ["resumed", "brought_back"]
+    (log,) = (here.home / "state" / "pdfs" / "logs").glob("*.jsonl*")
+    assert log.suffix == ".__partial__"
     here.pdfs("recover", "resume", PROJECT)
     assert events(here).count("ended") == 2
     assert {"published", "lock_released"} <= set(events(here))
