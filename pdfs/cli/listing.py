@@ -22,10 +22,10 @@ from pdfs.cli.options import json_option, with_configuration
 from pdfs.cli.output import print_json
 from pdfs.cli.words import printable
 from pdfs.config import Configuration
+from pdfs.core.entries import Entry
 from pdfs.core.ids import Path
 from pdfs.core.keys import StageKeys, check_name, parent, why_no_file
 from pdfs.core.lease import LockState
-from pdfs.core.manifest import Entry
 from pdfs.core.moments import local_moment
 from pdfs.core.record import Kind
 from pdfs.errors import NotFoundError, PdfsError, UsageError

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pdfs.core.content import Content, Packed
+from pdfs.core.entries import Entry
 from pdfs.core.garbage import garbage
 from pdfs.core.generation import tree_of
 from pdfs.core.ids import Fence, Inode, Path
 from pdfs.core.look import Homes, Look, Places
-from pdfs.core.manifest import Entry, Manifest
+from pdfs.core.manifest import Manifest
 from pdfs.core.merge import Merged, merge_listing
 from pdfs.core.plan import Plan
 from pdfs.core.record import Echoed, Found, Gone
@@ -235,7 +236,7 @@ def _kept(look: Look, places: Places) -> Iterator[Finding]:
         if kept.content.size and not homes.good:
             yield _damage(
                 "kept",
-                f"content {digest}",
+                f"content {digest.hex()}",
                 "; ".join(places.why(home, kept.content) for home in homes.bad),
                 "it was replaced or removed, and can't be read by who still shows it",
                 "none is needed unless somebody wants it back: it would go by itself in some days",

@@ -12,21 +12,23 @@ plain object of a path at one ETag (`Plain`).
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NewType
 
 from pdfs.core.ids import ObjectName, Path
 
-Digest = NewType("Digest", str)
-"""64 lower-case hexadecimal digits of a BLAKE2b-256."""
+Digest = NewType("Digest", bytes)
+"""The 32 bytes of a BLAKE2b-256; 64 lower-case hexadecimal digits wherever it is written."""
 
 ETag = NewType("ETag", str)
 """Names one version of an object, without quotes. Equal bytes put whole have equal ETags (MD5)."""
 
+DIGEST_SIZE = 32
 PART_SIZE = 8 << 20
 MOST_PARTS = 10_000
 _LIST = b"pdfs-parts"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +47,77 @@ class Plain:
     etag: ETag
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+Home = Packed | Plain
+
+
+@dataclass(frozen=True, slots=True, init=False)
 class Content:
-    """An immutable run of `size` bytes."""
+    """An immutable run of `size` bytes.
+
+    A stage has a million, nearly all with one home of each kind: what these two say stands in the
+    content itself, which takes 200 bytes less than a home and a tuple for each would.
+    """
 
     size: int
     digest: Digest | None
-    parts: tuple[Digest, ...] = ()
+    parts: tuple[Digest, ...]
     """A digest per part, for contents longer than one part."""
-    packed: tuple[Packed, ...] = ()
-    plain: tuple[Plain, ...] = ()
+    _name: ObjectName | None
+    _offset: int
+    _path: Path | None
+    _etag: bytes | str
+    """Its 16 bytes, where it is an MD5."""
+    _others: tuple[Home, ...]
+    """Homes beyond the first of their kind."""
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        digest: Digest | None,
+        parts: tuple[Digest, ...] = (),
+        packed: tuple[Packed, ...] = (),
+        plain: tuple[Plain, ...] = (),
+    ) -> None:
+        put = object.__setattr__
+        put(self, "size", size)
+        put(self, "digest", digest)
+        put(self, "parts", parts)
+        put(self, "_name", packed[0].name if packed else None)
+        put(self, "_offset", packed[0].offset if packed else 0)
+        put(self, "_path", plain[0].path if plain else None)
+        put(self, "_etag", _shortened(plain[0].etag) if plain else b"")
+        put(self, "_others", (*packed[1:], *plain[1:]))
+
+    @property
+    def packed(self) -> tuple[Packed, ...]:
+        """Its homes inside contents objects."""
+        if self._name is None:
+            return ()
+        others = (home for home in self._others if isinstance(home, Packed))
+        return (Packed(self._name, self._offset), *others)
+
+    @property
+    def plain(self) -> tuple[Plain, ...]:
+        """Its homes as plain objects."""
+        if self._path is None:
+            return ()
+        others = (home for home in self._others if isinstance(home, Plain))
+        return (Plain(self._path, _whole(self._etag)), *others)
 
     def etag_at(self, path: Path) -> ETag | None:
         """The ETag of the plain object that holds this content at `path`, if one does."""
-        for home in self.plain:  # in this form, it takes half as long as a generator
-            if home.path == path:
+        if self._path == path:
+            return _whole(self._etag)
+        for home in self._others:
+            if isinstance(home, Plain) and home.path == path:
                 return home.etag
         return None
 
     @property
     def outlives_plain(self) -> bool:
         """Whether the bytes stay readable when every plain object is replaced or deleted."""
-        return self.size == 0 or bool(self.packed)
+        return self.size == 0 or self._name is not None
 
     def is_same(self, other: "Content") -> bool:
         """Whether both are known to be the same bytes."""
@@ -76,27 +127,42 @@ class Content:
 
     def with_plain(self, *homes: Plain) -> "Content":
         """The same bytes, at exactly these plain homes."""
-        return replace(self, plain=homes)
+        return self.at(self.packed, homes)
 
-    def without_packed(self) -> "Content":
-        """The same bytes, at its plain homes alone."""
-        return replace(self, packed=())
+    def with_packed(self, *homes: Packed) -> "Content":
+        """The same bytes, inside contents objects at exactly these homes."""
+        return self.at(homes, self.plain)
+
+    def at(self, packed: tuple[Packed, ...], plain: tuple[Plain, ...]) -> "Content":
+        """The same bytes, at exactly these homes."""
+        return Content(
+            size=self.size, digest=self.digest, parts=self.parts, packed=packed, plain=plain
+        )
+
+
+def _shortened(etag: ETag) -> bytes | str:
+    return bytes.fromhex(etag) if _MD5.fullmatch(etag) else etag
+
+
+def _whole(etag: bytes | str) -> ETag:
+    return ETag(etag if isinstance(etag, str) else etag.hex())
 
 
 def digest_of(data: bytes | memoryview) -> Digest:
     """BLAKE2b-256 of one part, or of a whole content no longer than that."""
-    return Digest(hashlib.blake2b(data, digest_size=32).hexdigest())
+    return Digest(hashlib.blake2b(data, digest_size=DIGEST_SIZE).digest())
 
 
 def digest_of_parts(parts: tuple[Digest, ...]) -> Digest:
     """What a content of several parts is known by."""
-    joined = bytes.fromhex("".join(parts))
-    return Digest(hashlib.blake2b(joined, digest_size=32, person=_LIST).hexdigest())
+    return Digest(hashlib.blake2b(b"".join(parts), digest_size=DIGEST_SIZE, person=_LIST).digest())
 
 
-def is_digest(text: str) -> bool:
-    """Whether `text` can be a digest: what is not must never become the name of a file."""
-    return _DIGEST.fullmatch(text) is not None
+def digest_in(text: str) -> Digest:
+    """The digest that is written so. Raises ValueError for anything else."""
+    if _DIGEST.fullmatch(text) is None:
+        raise ValueError(f"{text!r} is not a digest")
+    return Digest(bytes.fromhex(text))
 
 
 EMPTY = Content(size=0, digest=digest_of(b""))

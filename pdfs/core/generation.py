@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 
 from pdfs.core.content import EMPTY, Content, Digest, ETag, Plain
+from pdfs.core.entries import Entry
 from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId
 from pdfs.core.keys import leaf, parent
 from pdfs.core.lease import Unpublished
-from pdfs.core.manifest import Entry, Kept, Manifest, Top, relinked
+from pdfs.core.manifest import Kept, Manifest, Top, relinked
 from pdfs.core.node import Node, own_xattrs
 from pdfs.core.record import Found, Kind
 from pdfs.core.tree import Tree, new_tree

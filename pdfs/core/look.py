@@ -6,7 +6,7 @@ What it means: `core.check`.
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from pdfs.core.content import Content, Digest, Packed, Plain
+from pdfs.core.content import Content, Digest, Home, Packed, Plain
 from pdfs.core.garbage import Internal, Named
 from pdfs.core.ids import ObjectName, Path
 from pdfs.core.keys import CONTENTS
@@ -14,8 +14,6 @@ from pdfs.core.manifest import Manifest
 from pdfs.core.merge import Row
 from pdfs.core.plan import Plan
 from pdfs.core.root import Root
-
-Home = Packed | Plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,13 +32,14 @@
 import base64
 import binascii
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from pdfs.core import document
-from pdfs.core.content import Content, Digest, ETag, Packed, Plain, is_digest
+from pdfs.core.content import Content, Digest, ETag, Packed, Plain, digest_in
 from pdfs.core.document import Malformed, Reader
+from pdfs.core.entries import NO_XATTRS, Entries, Entry
 from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId, is_object_name
 from pdfs.core.keys import parent, why_no_file
 from pdfs.core.node import PERMISSIONS
@@ -47,29 +48,6 @@ from pdfs.core.record import Kind
 SCHEMA = 2
 _MODES = tuple(range(PERMISSIONS + 1))
 """One object for each, not one for each entry."""
-NO_XATTRS: Mapping[str, bytes] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One name in a generation. Entries of one hard-link group are equal but for their path."""
-
-    path: Path
-    ino: Inode
-    kind: Kind
-    mode: int
-    mtime: int
-    xattrs: Mapping[str, bytes] = field(default_factory=lambda: NO_XATTRS)
-    target: str = ""
-    rdev: int = 0
-    content: Content | None = None
-    """Of a file; its plain homes are those of all names of the group."""
-    lost: bool = False
-
-    @property
-    def etag(self) -> ETag | None:
-        """Of the plain object that holds this content at this path."""
-        return None if self.content is None else self.content.etag_at(self.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +78,7 @@ class Manifest:
     time: float
     predecessor: ObjectName | None
     top: Top
-    entries: tuple[Entry, ...]
+    entries: Sequence[Entry]
     """Each name after its directory."""
     kept: Mapping[Digest, Kept] = field(default_factory=lambda: MappingProxyType({}))
     aside: Mapping[Path, ETag | None] = field(default_factory=lambda: MappingProxyType({}))
@@ -155,6 +133,11 @@ def never_published(top: Top | None = None) -> Manifest:
     )
 
 
+def in_columns(manifest: Manifest) -> Manifest:
+    """The same one, to be kept for long."""
+    return replace(manifest, entries=Entries(manifest.entries))
+
+
 def relinked(entries: Iterable[Entry], etags: Mapping[Path, ETag | None]) -> tuple[Entry, ...]:
     """Entries whose plain homes are those that `etags` gives; names it lacks keep their own."""
     listed = list(entries)
@@ -192,7 +175,9 @@ def encode(manifest: Manifest) -> bytes:
             "predecessor": manifest.predecessor,
             "top": _top_out(manifest.top),
             "entries": (_entry_out(entry, seen) for entry in manifest.entries),
-            "kept": {digest: _kept_out(kept) for digest, kept in sorted(manifest.kept.items())},
+            "kept": {
+                digest.hex(): _kept_out(kept) for digest, kept in sorted(manifest.kept.items())
+            },
             "aside": {path: etag or "" for path, etag in sorted(manifest.aside.items())},
         }
     )
@@ -231,9 +216,9 @@ def content_out(content: Content) -> dict[str, object]:
     """The fields of a content without its plain homes."""
     out: dict[str, object] = {"size": content.size}
     if content.digest is not None:
-        out["digest"] = content.digest
+        out["digest"] = content.digest.hex()
     if content.parts:
-        out["parts"] = list(content.parts)
+        out["parts"] = [part.hex() for part in content.parts]
     if content.packed:
         out["packed"] = [[home.name, home.offset] for home in content.packed]
     return out
@@ -265,7 +250,7 @@ def _manifest_in(reader: Reader, entries: "_Entries") -> Manifest:
         top=Top(mode=_mode(top), mtime=top.time("mtime"), xattrs=_xattrs_in(top)),
         entries=entries.linked(),
         kept={
-            Digest(digest): _kept_in(Digest(digest), Reader(value))
+            _digest(digest): _kept_in(_digest(digest), Reader(value))
             for digest, value in reader.mapping("kept").items()
         },
         aside=_aside_in(reader.mapping("aside")),
@@ -284,7 +269,7 @@ def _aside_in(found: Mapping[str, object]) -> dict[Path, ETag | None]:
 def _kept_in(digest: Digest, reader: Reader) -> Kept:
     content = content_in(reader)
     if content.digest != digest:
-        raise Malformed(f"'kept' names {digest} but holds {content.digest}")
+        raise Malformed(f"'kept' names {digest.hex()} but holds another content")
     was = tuple(Plain(Path(path), ETag(etag)) for path, etag in reader.text_pairs("was"))
     return Kept(content=content, time=reader.number("time"), was=was)
 
@@ -293,44 +278,44 @@ class _Entries:
     """The entries of a manifest, as they come."""
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []
-        self._firsts: dict[Inode, Entry] = {}
+        self._entries = Entries()
+        self._firsts: dict[Inode, int] = {}
+        """Where the first name of each stands."""
         self._directories: set[Path] = {Path("")}
         self._paths: set[Path] = set()
         self._etags: dict[Path, ETag | None] = {}
+        """Of names of a file that has others before."""
 
     def take(self, item: object) -> None:
         """One more. Raises Malformed."""
         reader = Reader(item)
-        entry = _entry_in(reader, self._firsts)
+        entry = self._entry_in(reader)
         if entry.path in self._paths or parent(entry.path) not in self._directories:
             raise Malformed(f"{entry.path!r} stands twice, or before its directory")
         self._paths.add(entry.path)
         if entry.kind is Kind.DIRECTORY:
             self._directories.add(entry.path)
-        self._etags[entry.path] = _etag_in(reader)
+        if self._firsts.setdefault(entry.ino, len(self._entries)) < len(self._entries):
+            self._etags[entry.path] = _etag_in(reader)
         self._entries.append(entry)
 
-    def linked(self) -> tuple[Entry, ...]:
+    def linked(self) -> Entries:
         """All of them, each file with the plain homes of all its names."""
         if len(self._firsts) == len(self._entries):
-            return tuple(self._entries)  # no hard links
-        return relinked(self._entries, self._etags)
+            return self._entries  # no hard links
+        return Entries(relinked(self._entries, self._etags))
 
-
-def _entry_in(reader: Reader, firsts: dict[Inode, Entry]) -> Entry:
-    path, ino = Path(reader.text("path")), Inode(reader.whole("ino", least=TOP + 1))
-    fault = why_no_file(path)
-    if fault is not None:
-        raise Malformed(f"{path!r} can't be a path: {fault}")
-    first = firsts.get(ino)
-    if first is not None:
+    def _entry_in(self, reader: Reader) -> Entry:
+        path, ino = Path(reader.text("path")), Inode(reader.whole("ino", least=TOP + 1))
+        fault = why_no_file(path)
+        if fault is not None:
+            raise Malformed(f"{path!r} can't be a path: {fault}")
+        if ino not in self._firsts:
+            return _first_in(reader, path, ino)
+        first = self._entries[self._firsts[ino]]
         if first.kind is Kind.DIRECTORY or reader.has("kind"):
             raise Malformed(f"inode {ino} stands twice")
         return replace(first, path=path)
-    entry = _first_in(reader, path, ino)
-    firsts[ino] = entry
-    return entry
 
 
 def _first_in(reader: Reader, path: Path, ino: Inode) -> Entry:
@@ -389,9 +374,10 @@ def content_in(reader: Reader) -> Content:
 
 
 def _digest(text: str) -> Digest:
-    if not is_digest(text):
-        raise Malformed(f"{text!r} is not a digest")
-    return Digest(text)
+    try:
+        return digest_in(text)
+    except ValueError as error:
+        raise Malformed(str(error)) from error
 
 
 def _object_name(text: str) -> ObjectName:

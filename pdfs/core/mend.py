@@ -9,8 +9,6 @@
 No byte of a file is changed by this, and no name is taken away.
 """
 
-from dataclasses import replace
-
 from pdfs.core.content import Content, Packed, Plain
 from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId
 from pdfs.core.look import Look, Places
@@ -53,8 +51,7 @@ def touched(tree: Tree) -> Record:
 
 
 def _without(content: Content, bad: tuple[Packed | Plain, ...]) -> Content:
-    return replace(
-        content,
+    return content.at(
         packed=tuple(home for home in content.packed if home not in bad),
         plain=tuple(home for home in content.plain if home not in bad),
     )

@@ -5,13 +5,14 @@ long as the mount lives. So what has a new content has a new number, names that 
 are told to the kernel, and nodes that are gone, but still in use, live on without a name.
 """
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import count
 
+from pdfs.core.entries import Entries, Entry
 from pdfs.core.generation import tree_of
 from pdfs.core.ids import MOST_FENCE, TOP, Fence, Inode, ObjectName, first_inode
-from pdfs.core.manifest import Entry, Manifest
+from pdfs.core.manifest import Manifest
 from pdfs.core.node import NO_NAMES, Node
 from pdfs.core.record import Kind
 from pdfs.core.tree import Tree
@@ -49,12 +50,12 @@ class Numbers:
         new number for nothing.
         """
         if shown is not None:
-            entries = tuple(self._numbered(manifest.entries, shown, in_use))
+            entries = Entries(self._numbered(manifest.entries, shown, in_use))
             manifest = replace(manifest, entries=entries)
         return tree_of(manifest, name, uid=uid, gid=gid)
 
     def _numbered(
-        self, entries: tuple[Entry, ...], shown: Tree, in_use: Set[Inode]
+        self, entries: Sequence[Entry], shown: Tree, in_use: Set[Inode]
     ) -> Iterator[Entry]:
         decided: dict[Inode, Inode] = {}
         for entry in entries:

@@ -27,9 +27,10 @@ from typing import Any
 from pdfs.core import document
 from pdfs.core.content import Content, ETag, Plain
 from pdfs.core.document import Malformed, Reader
+from pdfs.core.entries import Entry
 from pdfs.core.ids import Path, PublishId, RunId, SessionId
 from pdfs.core.keys import COMPONENT_LIMIT, ancestors, join, leaf, parent, why_no_file
-from pdfs.core.manifest import Entry, Manifest, content_in, content_out
+from pdfs.core.manifest import Manifest, content_in, content_out
 
 SCHEMA = 1
 _WHO_LIMIT = 64

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pdfs.core.content import Content
+from pdfs.core.entries import Entry
 from pdfs.core.generation import entering
 from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId
 from pdfs.core.keys import ancestors, leaf, parent
-from pdfs.core.manifest import Entry, Manifest, Top
+from pdfs.core.manifest import Manifest, Top
 from pdfs.core.node import Node
 from pdfs.core.plan import ConflictNames, is_conflict_copy
 from pdfs.core.record import (

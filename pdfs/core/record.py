@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, ClassVar, get_type_hints
 
-from pdfs.core.content import Content, Digest, ETag, Packed, Plain
+from pdfs.core.content import Content, ETag, Packed, Plain, digest_in
 from pdfs.core.ids import Inode, ObjectName, Path, PublishId, Sequence
 from pdfs.errors import JournalDamaged
 
@@ -302,9 +302,9 @@ def content_out(content: Content) -> dict[str, object]:
     """A content as JSON: size, digest, parts, packed [[name, offset]], plain [[path, etag]]."""
     out: dict[str, object] = {"size": content.size}
     if content.digest is not None:
-        out["digest"] = content.digest
+        out["digest"] = content.digest.hex()
     if content.parts:
-        out["parts"] = list(content.parts)
+        out["parts"] = [part.hex() for part in content.parts]
     if content.packed:
         out["packed"] = [[home.name, home.offset] for home in content.packed]
     if content.plain:
@@ -320,8 +320,8 @@ def content_in(value: Any) -> Content:
     digest = value.get("digest")
     return Content(
         size=size,
-        digest=None if digest is None else Digest(_str(digest)),
-        parts=tuple(Digest(_str(part)) for part in _list(value.get("parts", []))),
+        digest=None if digest is None else digest_in(_str(digest)),
+        parts=tuple(digest_in(_str(part)) for part in _list(value.get("parts", []))),
         packed=tuple(
             Packed(ObjectName(_str(name)), _int(offset))
             for name, offset in _list(value.get("packed", []))

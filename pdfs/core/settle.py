@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from pdfs.core.content import Content, ETag
+from pdfs.core.entries import Entry
 from pdfs.core.generation import entering
 from pdfs.core.ids import Inode, ObjectName, Path, PublishId, Sequence
 from pdfs.core.keys import ancestors, leaf, parent
-from pdfs.core.manifest import Entry, Manifest, relinked
+from pdfs.core.manifest import Manifest, relinked
 from pdfs.core.plan import Plan
 from pdfs.core.record import Found, Kind, Rename, Settled
 from pdfs.core.tree import Tree

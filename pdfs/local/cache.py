@@ -4,11 +4,11 @@
                                              with the part's name as its key
 
 A part's name is its digest, or, for bytes that only another tool has written yet, the digest of
-store, key, ETag and part number. Files are immutable and appear by a rename. None is synced:
-whatever a power cut left under a name, zeros, half a part, another part's old blocks, fails the
-check at its first read, is deleted and fetched anew. So no boot id is needed, and a part needs no
-sync to count after a reboot. Losing the cache costs time only: errors of the disk here are never
-errors of a read.
+store, key, ETag and part number; its file has that in hexadecimal digits. Files are immutable and
+appear by a rename. None is synced: whatever a power cut left under a name, zeros, half a part,
+another part's old blocks, fails the check at its first read, is deleted and fetched anew. So no
+boot id is needed, and a part needs no sync to count after a reboot. Losing the cache costs time
+only: errors of the disk here are never errors of a read.
 
 The newest parts are kept in memory too. The oldest go when the quota is reached.
 """
@@ -25,7 +25,7 @@ from typing import Final, TypeVar
 import trio
 from cachetools import LRUCache
 
-from pdfs.core.content import digest_of
+from pdfs.core.content import DIGEST_SIZE, Digest, digest_in, digest_of
 from pdfs.disk import (
     Disk,
     make_below,
@@ -40,6 +40,8 @@ T = TypeVar("T")
 
 _FOOTER: Final = 32
 _MEMORY: Final = 64 << 20
+_BOOKKEEPING: Final = 256
+"""Bytes that each part takes in memory beside its own."""
 
 
 def default_quota(free: int) -> int:
@@ -55,10 +57,10 @@ class PartCache:
         self._disk = disk
         self._root = make_below(disk, path / "parts", "XDG_CACHE_HOME")
         self._quota = quota
-        self._memory: LRUCache[str, bytes] = LRUCache(_MEMORY, getsizeof=len)
+        self._memory: LRUCache[Digest, bytes] = LRUCache(_MEMORY, getsizeof=_weight)
         self._limit = trio.CapacityLimiter(4)
-        self._sizes: OrderedDict[str, int] = OrderedDict(_found_in(disk, self._root))
-        """By name, the least recently used first."""
+        self._sizes: OrderedDict[bytes, int] = OrderedDict(_found_in(disk, self._root))
+        """By name, the least recently used first; what a killed process left, by its file's."""
         self._total = sum(self._sizes.values())
 
     @property
@@ -71,11 +73,17 @@ class PartCache:
         """Bytes of the disk that it takes, all of which `evict` gives back."""
         return self._total
 
-    def has(self, name: str) -> bool:
-        """Whether a part is here, as far as that is known without reading it."""
-        return name in self._sizes or name in self._memory
+    def has(self, name: Digest) -> bool:
+        """Whether a part is here, as far as that is known without reading it; it counts as use.
 
-    async def get(self, name: str) -> bytes | None:
+        Who asks for all the parts of a stage shares its names: 80 bytes less for each.
+        """
+        if name not in self._sizes:
+            return name in self._memory
+        self._sizes[name] = self._sizes.pop(name)
+        return True
+
+    async def get(self, name: Digest) -> bytes | None:
         """The part, whole and checked, or None."""
         data = self._memory.get(name)
         if data is None and name in self._sizes:
@@ -88,7 +96,7 @@ class PartCache:
             self._sizes.move_to_end(name)
         return data
 
-    async def put(self, name: str, data: bytes) -> None:
+    async def put(self, name: Digest, data: bytes) -> None:
         """Keep a part; where the disk has no room for it, in memory alone."""
         self._remember(name, data)
         if name in self._sizes or len(data) > self._quota:
@@ -110,11 +118,11 @@ class PartCache:
         """Give the directory back."""
         self._disk.close(self._root)
 
-    def _remember(self, name: str, data: bytes) -> None:
+    def _remember(self, name: Digest, data: bytes) -> None:
         with contextlib.suppress(ValueError):  # larger than all memory that there is for parts
             self._memory[name] = data
 
-    def _forget(self, name: str) -> None:
+    def _forget(self, name: bytes) -> None:
         self._total -= self._sizes.pop(name, 0)
 
     async def _evict(self) -> None:
@@ -127,11 +135,11 @@ class PartCache:
 
     # --- in threads -------------------------------------------------------------------------------
 
-    def _load(self, name: str) -> bytes | None:
+    def _load(self, name: Digest) -> bytes | None:
         try:
             with (
-                opened_directory(self._disk, self._root, name[:2]) as folder,
-                opened(self._disk, folder, name) as file,
+                opened_directory(self._disk, self._root, _folder(name)) as folder,
+                opened(self._disk, folder, _file(name)) as file,
             ):
                 raw = read_fully(file, os.fstat(file).st_size, 0)
         except OSError:
@@ -142,43 +150,64 @@ class PartCache:
         self._delete(name)
         return None
 
-    def _store(self, name: str, data: bytes) -> bool:
+    def _store(self, name: Digest, data: bytes) -> bool:
         try:
-            make_directory(self._disk, self._root, name[:2])
-            with opened_directory(self._disk, self._root, name[:2]) as folder:
+            make_directory(self._disk, self._root, _folder(name))
+            with opened_directory(self._disk, self._root, _folder(name)) as folder:
                 self._write(folder, name, data)
         except OSError:
             return False
         return True
 
-    def _write(self, folder: int, name: str, data: bytes) -> None:
-        temporary = f"{name}.{os.getpid()}.{threading.get_ident()}"
+    def _write(self, folder: int, name: Digest, data: bytes) -> None:
+        temporary = f"{_file(name)}.{os.getpid()}.{threading.get_ident()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
             with opened(self._disk, folder, temporary, flags) as file:
                 write_fully(self._disk, file, [data, _footer(name, data)], 0)
-            self._disk.rename(folder, temporary, folder, name)
+            self._disk.rename(folder, temporary, folder, _file(name))
         except OSError:
             with contextlib.suppress(OSError):
                 self._disk.unlink(folder, temporary)
             raise
 
-    def _delete(self, name: str) -> None:
+    def _delete(self, name: bytes) -> None:
         with (
             contextlib.suppress(OSError),
-            opened_directory(self._disk, self._root, name[:2]) as folder,
+            opened_directory(self._disk, self._root, _folder(name)) as folder,
         ):
-            self._disk.unlink(folder, name)
+            self._disk.unlink(folder, _file(name))
 
 
-def _footer(name: str, data: bytes) -> bytes:
+def _file(name: bytes) -> str:
+    """The name of the file that holds a part; see `_name_of`."""
+    return name.hex() if len(name) == DIGEST_SIZE else os.fsdecode(name)
+
+
+def _folder(name: bytes) -> str:
+    return _file(name)[:2]
+
+
+def _name_of(file: str) -> bytes:
+    """The inverse of `_file`: what is no part's file keeps its name, by which it can be evicted."""
+    try:
+        return digest_in(file)
+    except ValueError:
+        return os.fsencode(file)
+
+
+def _weight(data: bytes) -> int:
+    return len(data) + _BOOKKEEPING
+
+
+def _footer(name: Digest, data: bytes) -> bytes:
     """What stands behind a part: it proves the bytes, and that they are those of that name."""
-    return hashlib.blake2b(data, digest_size=_FOOTER, key=name.encode()).digest()
+    return hashlib.blake2b(data, digest_size=_FOOTER, key=_file(name).encode()).digest()
 
 
-def _found_in(disk: Disk, root: int) -> list[tuple[str, int]]:
+def _found_in(disk: Disk, root: int) -> list[tuple[bytes, int]]:
     """(name, size) of each part, the least recently written first."""
-    found: list[tuple[int, str, int]] = []
+    found: list[tuple[int, bytes, int]] = []
     with os.scandir(root) as folders:
         names = [folder.name for folder in folders if folder.is_dir(follow_symlinks=False)]
     for name in names:
@@ -186,10 +215,10 @@ def _found_in(disk: Disk, root: int) -> list[tuple[str, int]]:
             for file in files:
                 with contextlib.suppress(FileNotFoundError):  # another session was at it, too
                     status = file.stat(follow_symlinks=False)
-                    found.append((status.st_mtime_ns, file.name, status.st_size))
+                    found.append((status.st_mtime_ns, _name_of(file.name), status.st_size))
     return [(name, size) for _, name, size in sorted(found)]
 
 
-def unread_name(store: str, key: str, etag: str, part: int) -> str:
+def unread_name(store: str, key: str, etag: str, part: int) -> Digest:
     """The name of a part whose digest nobody knows yet."""
     return digest_of(f"{store}\0{key}\0{etag}\0{part}".encode())

@@ -10,7 +10,7 @@ from functools import partial
 
 import trio
 
-from pdfs.core.content import Content, Packed, digest_of, part_size, part_spans
+from pdfs.core.content import Content, Digest, Packed, digest_of, part_size, part_spans
 from pdfs.core.ids import ObjectName
 from pdfs.errors import ContentLost, DamageFound, StoreError, StoreUnavailable
 from pdfs.local.cache import PartCache, unread_name
@@ -46,7 +46,7 @@ class Contents:
     def __init__(self, ctx: StageContext, cache: PartCache) -> None:
         self._ctx = ctx
         self._cache = cache
-        self._under_way: dict[str, trio.Event] = {}
+        self._under_way: dict[Digest, trio.Event] = {}
         self.prefetched = Prefetch()
         self.received = Received()
 
@@ -81,7 +81,7 @@ class Contents:
                 return await self._fetch(content, number, name)
             await self._under_way[name].wait()
 
-    async def _fetch(self, content: Content, number: int, name: str) -> bytes:
+    async def _fetch(self, content: Content, number: int, name: Digest) -> bytes:
         self._under_way[name] = trio.Event()
         try:
             (data,) = await fetch_parts(self._ctx, content, number, number + 1)
@@ -163,7 +163,7 @@ class Contents:
             self.prefetched.bytes += content.size
 
 
-def part_name(ctx: StageContext, content: Content, number: int) -> str:
+def part_name(ctx: StageContext, content: Content, number: int) -> Digest:
     """What the cache calls a part; contents that nobody has read yet go by key and ETag."""
     if content.parts:
         return content.parts[number]

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from pdfs.core.content import PART_SIZE
+from pdfs.core.content import PART_SIZE, Digest
 from pdfs.core.ids import ObjectName, Path, PublishId, RunId, SessionId
 from pdfs.core.keys import StageKeys
 from pdfs.core.manifest import Manifest
@@ -75,7 +75,7 @@ class InThread:
         return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limit)
 
 
-async def _forget(name: str, part: bytes) -> None:
+async def _forget(name: Digest, part: bytes) -> None:
     pass
 
 
@@ -124,7 +124,7 @@ class StageContext:
     aside: Aside = field(default_factory=Aside)
     """Steps that fail, and which of them a user wants left undone."""
     unanswered: Unanswered = field(default_factory=Unanswered)
-    keep: Callable[[str, bytes], Awaitable[None]] = _forget
+    keep: Callable[[Digest, bytes], Awaitable[None]] = _forget
     """Keeps a part, by its name in the cache, where it can be read without the bucket."""
     compute: Compute = at_once
     uploads: Uploads = field(default_factory=Uploads)

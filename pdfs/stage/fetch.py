@@ -169,4 +169,5 @@ def _homes_in(manifest: Manifest, content: Content) -> Content | None:
 
 
 def _called(content: Content) -> str:
-    return ", ".join(repr(home.path) for home in content.plain) or f"content {content.digest}"
+    names = ", ".join(repr(home.path) for home in content.plain)
+    return names or f"content {(content.digest or b'').hex()}"

@@ -8,9 +8,9 @@ import trio
 
 from pdfs.core import manifest as core_manifest
 from pdfs.core import plan as core_plan
-from pdfs.core.content import Content, Digest, Plain
+from pdfs.core.content import Content, Plain
 from pdfs.core.ids import Fence, Inode, ObjectName, Path, publish_name
-from pdfs.core.manifest import Manifest, never_published
+from pdfs.core.manifest import Manifest, in_columns, never_published
 from pdfs.core.merge import Merged, Row, differing, merge_listing
 from pdfs.core.plan import Plan
 from pdfs.core.tree import Tree
@@ -60,7 +60,7 @@ async def write_tree(ctx: StageContext, name: ObjectName, manifest: Manifest) ->
     key = ctx.keys.tree(name)
     body = await ctx.compute(partial(_encoded_tree, key, manifest))
     await put_immutable(ctx, key, body, GZIP)
-    ctx.trees[name] = manifest
+    ctx.trees[name] = in_columns(manifest)
 
 
 async def write_plan(ctx: StageContext, plan: Plan) -> None:
@@ -200,9 +200,9 @@ async def _look_at(ctx: StageContext, tree: Tree, path: Path, looked: Looked) ->
 
 
 def _echoed(plan: Plan, path: Path, info: ObjectInfo, known: Content) -> Content | None:
-    digest = Digest(info.metadata.get(DIGEST, ""))
+    digest = info.metadata.get(DIGEST)
     for put in plan.puts:
-        if put.path == path and put.content.digest == digest:
+        if put.path == path and put.content.digest and put.content.digest.hex() == digest:
             if put.expect is not None and put.expect == known.etag_at(path):
                 return put.content.with_plain(Plain(path, info.etag))
             return None

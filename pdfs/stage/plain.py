@@ -75,7 +75,7 @@ class PlainPut:
         bytes that were meant."""
         if etag == self._md5 or not self._put.content.size:
             return True
-        there = self._put.content.with_plain(Plain(path, etag)).without_packed()
+        there = self._put.content.at(packed=(), plain=(Plain(path, etag),))
         try:
             for number in range(self._part_count()):
                 await fetch_parts(
@@ -144,6 +144,6 @@ class PlainPut:
         seconds, ns = divmod(self._put.mtime, 1_000_000_000)
         return {
             MTIME: f"{seconds}.{ns:09d}",
-            DIGEST: self._put.content.digest or "",
+            DIGEST: (self._put.content.digest or b"").hex(),
             PUBLISH: self._publish,
         }

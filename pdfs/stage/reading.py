@@ -5,12 +5,11 @@ not there, or is another tool's by now, says nothing here: the listing does.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 
-from pdfs.core.content import Content, Digest, Packed, Plain, digest_of, part_spans
+from pdfs.core.content import Content, Digest, Home, Packed, Plain, digest_of, part_spans
 from pdfs.core.ids import ObjectName
-from pdfs.core.look import Home, Look
+from pdfs.core.look import Look
 from pdfs.errors import ContentLost, ObjectNotFound
 from pdfs.stage.context import StageContext
 from pdfs.stage.fetch import fetch_parts
@@ -68,9 +67,9 @@ def _homes(look: Look) -> Iterator[tuple[Home, Content]]:
 
 async def _read(ctx: StageContext, home: Home, content: Content, wrong: Wrong) -> None:
     if isinstance(home, Packed):
-        there = replace(content, packed=(home,), plain=())
+        there = content.at(packed=(home,), plain=())
     else:
-        there = replace(content, packed=(), plain=(home,))
+        there = content.at(packed=(), plain=(home,))
     try:
         for number in range(len(part_spans(content.size, ctx.sizes.part))):
             await fetch_parts(ctx, there, number, number + 1, look_up=False)

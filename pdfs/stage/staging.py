@@ -5,7 +5,7 @@ and one whose publish never commits is garbage that no generation names.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from pdfs.core.content import Content, Digest, Packed, content_of, described, digest_of, part_spans
@@ -137,7 +137,7 @@ class _Staging:
                 content = content_of(data, smallest_part=self._ctx.sizes.part)
                 await self._keep(contents[index], content, data)
                 home = (Packed(name, len(body)),) if data else ()
-                self._homes[index] = replace(content, packed=home)
+                self._homes[index] = content.with_packed(*home)
                 body += data
         if body:
             await put_immutable(self._ctx, self._ctx.keys.content(name), bytes(body))
@@ -148,7 +148,7 @@ class _Staging:
         with self._ctx.uploads.item(content.path, content.size) as sent:
             staged = await send(name, content, sent)
         if staged is not None:
-            self._homes[index] = replace(staged, packed=(Packed(name, 0),))
+            self._homes[index] = staged.with_packed(Packed(name, 0))
 
     async def _send_whole(self, name: ObjectName, content: Unstaged, sent: Sent) -> Content | None:
         data = await _whole(self._ctx, content)

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import md5
 
 from pdfs.core.content import Content, ETag, Packed, content_of
@@ -83,7 +83,7 @@ class Bucket:
         home = Packed(object_name(Fence(7), f"c{self.count}"), 0)
         if data:
             self.packed[home] = data
-        return replace(content_of(data), packed=(home,) if data else ())
+        return content_of(data).with_packed(home) if data else content_of(data)
 
     # --- a publish --------------------------------------------------------------------------------
 

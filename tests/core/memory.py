@@ -8,9 +8,10 @@ import sys
 
 from pdfs.core import manifest, snapshot
 from pdfs.core.content import Content, ETag, Packed, Plain, digest_of
+from pdfs.core.entries import Entry
 from pdfs.core.generation import tree_of
 from pdfs.core.ids import Inode, ObjectName, Path
-from pdfs.core.manifest import Entry, Manifest, never_published
+from pdfs.core.manifest import Manifest, never_published
 from pdfs.core.record import Kind
 from pdfs.mount.memory import settle_memory
 
@@ -33,7 +34,7 @@ def big_manifest(files: int) -> Manifest:
             size=10_000 + number,
             digest=digest,
             packed=(Packed(holder, place * 20_000),),
-            plain=(Plain(path, ETag(digest[:32])),),
+            plain=(Plain(path, ETag(digest.hex()[:32])),),
         )
         ino, time = Inode((1 << 32) + number), FIRST_TIME + number
         entry = Entry(path=path, ino=ino, kind=Kind.FILE, mode=0o644, mtime=time, content=content)

@@ -1,6 +1,7 @@
 """From a generation to a tree and back: what is mounted is what is published."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdfs.core.content import Content, ETag, Packed, Plain, content_of
+from pdfs.core.entries import Entry
 from pdfs.core.generation import (
     changed_files,
     draft_of,
@@ -18,7 +20,7 @@ from pdfs.core.generation import (
 )
 from pdfs.core.ids import TOP, Inode, Path, PublishId
 from pdfs.core.lease import Unpublished
-from pdfs.core.manifest import Entry, Kept, Manifest, Top, never_published
+from pdfs.core.manifest import Kept, Manifest, Top, never_published
 from pdfs.core.record import Kind, Link, SetAttributes, Write
 from pdfs.core.snapshot import encode
 from pdfs.core.tree import Tree
@@ -66,13 +68,17 @@ def in_place(manifest: Manifest) -> Manifest:
 
 def _placed(entry: Entry, number: int) -> Entry:
     assert entry.content is not None
-    content = replace(entry.content, size=max(1, entry.content.size))
-    return replace(
-        entry, content=content.with_plain(Plain(entry.path, ETag(f"e{number}"))), lost=False
+    content = Content(
+        size=max(1, entry.content.size),
+        digest=entry.content.digest,
+        parts=entry.content.parts,
+        packed=entry.content.packed,
+        plain=(Plain(entry.path, ETag(f"e{number}")),),
     )
+    return replace(entry, content=content, lost=False)
 
 
-def ordered(entries: tuple[Entry, ...]) -> dict[Path, Entry]:
+def ordered(entries: Sequence[Entry]) -> dict[Path, Entry]:
     """Entries by path, with the homes of each content in the order of their paths."""
     return {
         entry.path: entry
@@ -159,7 +165,7 @@ def test_a_file_that_is_written_displaces_what_it_was() -> None:
 
 def test_a_deleted_file_is_displaced_unless_its_content_has_a_lasting_home() -> None:
     garden = garden_of("a", "b")
-    lasting = replace(garden.tree.known[Path("b")], packed=(Packed(named("c"), 0),))
+    lasting = garden.tree.known[Path("b")].with_packed(Packed(named("c"), 0))
     garden.tree.known[Path("b")] = lasting
     garden.unlink(Path("a"))
     garden.unlink(Path("b"))
@@ -175,7 +181,7 @@ def test_a_moved_file_gets_a_lasting_home_before_its_plain_object_goes() -> None
 def test_a_moved_file_that_has_a_lasting_home_is_not_sent_again() -> None:
     garden = garden_of("a")
     node = garden.tree.nodes[garden.files()[0]]
-    node.base = replace(node.base, packed=(Packed(named("c"), 0),))
+    node.base = node.base.with_packed(Packed(named("c"), 0))
     garden.tree.known[Path("a")] = node.base
     garden.rename(Path("a"), Path("b"))
     assert drafted(garden) == ([], [], {"b": None})
@@ -364,7 +370,7 @@ def test_mounting_what_was_published_shows_the_tree_that_was_published(seed: int
 
 def test_a_content_that_comes_back_is_kept_no_more() -> None:
     garden = garden_of()
-    content = replace(content_of(b"x"), packed=(Packed(named("c"), 0),))
+    content = content_of(b"x").with_packed(Packed(named("c"), 0))
     assert content.digest is not None
     before = replace(never_published(), kept={content.digest: Kept(content=content, time=99.0)})
     ino = garden.create(TOP, "f")

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Set
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -305,7 +304,7 @@ def test_any_listing_can_be_taken_in_and_then_says_nothing_new(
 def test_a_lasting_home_makes_no_difference_to_whose_an_object_is() -> None:
     garden = garden_of("a")
     known = garden.tree.known[Path("a")]
-    garden.tree.known[Path("a")] = replace(known, packed=(Packed(named("c"), 0),))
+    garden.tree.known[Path("a")] = known.with_packed(Packed(named("c"), 0))
     assert merge(garden, row("a", "e-a")).records == []
     garden.commit(Write(ino=garden.files()[0], offset=9, time=5), b"x")
     assert merge(garden, row("a")).records == []

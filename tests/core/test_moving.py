@@ -4,10 +4,11 @@ import random
 from dataclasses import dataclass, field, replace
 
 from pdfs.core.content import Content, content_of
+from pdfs.core.entries import Entry
 from pdfs.core.generation import tree_of
 from pdfs.core.ids import TOP, Inode, ObjectName, Path
 from pdfs.core.keys import parent
-from pdfs.core.manifest import Entry, Manifest, never_published
+from pdfs.core.manifest import Manifest, never_published
 from pdfs.core.moving import Numbers, move
 from pdfs.core.node import Node
 from pdfs.core.record import Kind

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pdfs.core.content import Content, Digest, ETag, Packed, Plain
+from pdfs.core.entries import Entry
 from pdfs.core.ids import Inode, Path, PublishId, RunId, SessionId
 from pdfs.core.keys import ancestors, parent
-from pdfs.core.manifest import Entry, relinked
+from pdfs.core.manifest import relinked
 from pdfs.core.plan import ConflictNames, Delete, Plan, Put, decode, encode, plan_steps
 from pdfs.core.record import Kind
 from pdfs.errors import ObjectDamaged
@@ -18,7 +19,7 @@ from tests.core.hostile import documents_that_are_none, fuzzed, wrong_fields
 from tests.core.values import etags, named, names, paths, plans, trees_of_entries
 
 KEY = "p/.pdfs/s/plans/000000000007-p.json.gz"
-HASH = Digest("aa" * 32)
+HASH = Digest(b"\xaa" * 32)
 PUMP = Content(size=9, digest=HASH, packed=(Packed(named("c"), 4),))
 NOON = 1_795_356_180.0  # 2026-11-22 14.03 UTC
 

@@ -65,13 +65,13 @@ def test_a_body_is_ascii_so_that_names_which_are_not_utf_8_survive(record: Recor
 
 CONTENT = Content(
     size=9,
-    digest=Digest("aa"),
-    parts=(Digest("bb"),),
+    digest=Digest(b"\xaa" * 32),
+    parts=(Digest(b"\xbb" * 32),),
     packed=(Packed(named("c"), 4),),
     plain=(Plain(Path("d/ä"), ETag("e")),),
 )
 _CONTENT = (
-    '{"size":9,"digest":"aa","parts":["bb"],"packed":[["000000000007-c",4]],'
+    f'{{"size":9,"digest":"{"aa" * 32}","parts":["{"bb" * 32}"],"packed":[["000000000007-c",4]],'
     '"plain":[["d/\\u00e4","e"]]}'
 )
 RENAME = Rename(parent=Inode(1), name="a", new_parent=Inode(2), new_name="b", time=5, exchange=True)

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from pdfs.core import manifest as core_manifest
 from pdfs.core import record as core_record
 from pdfs.core.content import Content, ETag
+from pdfs.core.entries import Entry
 from pdfs.core.generation import tree_of
 from pdfs.core.ids import TOP, Inode, Path, PublishId
-from pdfs.core.manifest import Entry, Manifest, never_published, relinked
+from pdfs.core.manifest import Manifest, never_published, relinked
 from pdfs.core.merge import merge_listing
 from pdfs.core.plan import Plan
 from pdfs.core.record import Found, Kind, Settled

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from pdfs.core.content import Content, Digest, ETag, Packed, Plain
+from pdfs.core.entries import Entry
 from pdfs.core.ids import (
     TOP,
     Fence,
@@ -20,7 +21,7 @@ from pdfs.core.ids import (
     object_name,
 )
 from pdfs.core.lease import Lock, LockState, Unpublished
-from pdfs.core.manifest import Entry, Kept, Manifest, Top, relinked
+from pdfs.core.manifest import Kept, Manifest, Top, relinked
 from pdfs.core.plan import Delete, Plan, Put
 from pdfs.core.record import (
     Brought,
@@ -61,7 +62,7 @@ names = st.one_of(
 """Names that a file system takes, those that are not UTF-8 too."""
 paths = st.lists(names, min_size=1, max_size=4).map(lambda parts: Path("/".join(parts)))
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-digests = st.binary(min_size=32, max_size=32).map(lambda raw: Digest(raw.hex()))
+digests = st.binary(min_size=32, max_size=32).map(lambda raw: Digest(raw))
 etags = st.sampled_from(["e1", "e2"]).map(ETag) | st.text(HEX, min_size=1, max_size=9).map(ETag)
 ids = st.text(HEX, min_size=1, max_size=8)
 object_names = st.builds(object_name, st.integers(1, 10**12 - 1).map(Fence), ids)

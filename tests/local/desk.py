@@ -237,7 +237,7 @@ class Desk:
 
 
 def _digest(data: bytes) -> Digest:
-    return Digest(blake2b(data, digest_size=32).hexdigest())
+    return Digest(blake2b(data, digest_size=32).digest())
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pdfs.core.content import digest_of
+from pdfs.core.content import Digest, digest_of
 from pdfs.disk import OsDisk
 from pdfs.errors import DiskError
 from pdfs.local.cache import PartCache, unread_name
@@ -30,12 +30,12 @@ def opened(root: Path, disk: OsDisk | None = None, quota: int = 1 << 20) -> Iter
         cache.close()
 
 
-async def filled(root: Path) -> dict[str, Path]:
+async def filled(root: Path) -> dict[Digest, Path]:
     """The files of a cache with all parts, by name; nothing of it is in memory any more."""
     with opened(root) as cache:
         for name, part in zip(NAMES, PARTS, strict=True):
             await cache.put(name, part)
-    files = {name: root / "cache" / "parts" / name[:2] / name for name in NAMES}
+    files = {name: root / "cache" / "parts" / name.hex()[:2] / name.hex() for name in NAMES}
     assert all(file.is_file() for file in files.values())
     return files
 
@@ -79,7 +79,7 @@ def another_part(file: Path, other: Path) -> None:
     "damage", [zeros, zeroed_sector, zeroed_end, nothing, half, longer, another_part]
 )
 async def test_what_a_power_cut_left_of_a_part_is_no_part(
-    tmp_path: Path, name: str, damage: Callable[[Path, Path], None]
+    tmp_path: Path, name: Digest, damage: Callable[[Path, Path], None]
 ) -> None:
     files = await filled(tmp_path)
     other = files[NAMES[NAMES.index(name) - 1]]
@@ -132,7 +132,7 @@ async def test_a_symlink_below_the_cache_is_never_followed(tmp_path: Path) -> No
         pass
     (tmp_path / "cache" / "parts").unlink()
     (tmp_path / "cache" / "parts").mkdir()
-    (tmp_path / "cache" / "parts" / NAMES[0][:2]).symlink_to(elsewhere)
+    (tmp_path / "cache" / "parts" / NAMES[0].hex()[:2]).symlink_to(elsewhere)
     with opened(tmp_path) as cache:
         await cache.put(NAMES[0], PARTS[0])
         assert await cache.get(NAMES[0]) == PARTS[0]

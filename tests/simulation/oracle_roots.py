@@ -4,8 +4,9 @@ Fences rise with each process, generations by one; a generation can be read from
 brings in what its session did and nothing else, and its plan is carried out while it is the root's.
 """
 
+from pdfs.core.entries import Entry
 from pdfs.core.ids import ObjectName, Path, SessionId
-from pdfs.core.manifest import Entry, Manifest
+from pdfs.core.manifest import Manifest
 from pdfs.core.record import Kind
 from pdfs.core.root import Root
 from pdfs.stage.load import PUBLISH

@@ -2,8 +2,9 @@
 
 from collections.abc import Collection
 
+from pdfs.core.entries import Entry
 from pdfs.core.ids import Path, SessionId
-from pdfs.core.manifest import Entry, Manifest
+from pdfs.core.manifest import Manifest
 from pdfs.core.record import Kind
 from tests.simulation.diary import Saved
 from tests.simulation.history import (

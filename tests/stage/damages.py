@@ -9,8 +9,9 @@ from hashlib import md5
 from pdfs.core import root as core_root
 from pdfs.core.check import Level
 from pdfs.core.content import ETag
+from pdfs.core.entries import Entry
 from pdfs.core.ids import Fence, ObjectName, Path, PublishId, Sequence, SessionId
-from pdfs.core.manifest import Entry, Manifest, relinked
+from pdfs.core.manifest import Manifest, relinked
 from pdfs.core.root import LastPublish, SessionEntry
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.memory import StoredObject, _Upload

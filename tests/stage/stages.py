@@ -9,8 +9,9 @@ from pdfs.core import manifest as core_manifest
 from pdfs.core import root as core_root
 from pdfs.core.check import Finding, findings
 from pdfs.core.content import ETag
+from pdfs.core.entries import Entry
 from pdfs.core.ids import Path
-from pdfs.core.manifest import Entry, Manifest
+from pdfs.core.manifest import Manifest
 from pdfs.core.record import Create, Kind, Link
 from pdfs.core.root import Root
 from pdfs.stage.check import look_at

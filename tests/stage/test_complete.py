@@ -1,7 +1,6 @@
 """What a session that is given up needs of the bucket comes into its journal first."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
 import pytest
 import trio
@@ -56,7 +55,7 @@ def ledger_on(disk: SimulatedDisk, tree: Tree, ctx: StageContext) -> Ledger:
 async def session(site: Site, ctx: StageContext) -> tuple[SimulatedDisk, Ledger]:
     """A file that was changed in the middle, one that was cut, and one that is clean."""
     await site.store.put(site.keys.content(NAME), DATA, condition=None)
-    content = replace(content_of(DATA, smallest_part=SIZES.part), packed=(Packed(NAME, 0),))
+    content = content_of(DATA, smallest_part=SIZES.part).with_packed(Packed(NAME, 0))
     tree = new_tree(uid=0, gid=0, mode=0o755, time=0)
     for number, name in enumerate(("changed", "cut", "clean"), 2):
         tree.apply(as_found(content, name, number))

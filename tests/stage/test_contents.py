@@ -31,7 +31,7 @@ def never() -> None:
 
 async def big_content(site: Site) -> Content:
     await site.store.put(site.keys.content(NAME), DATA, condition=None)
-    return replace(content_of(DATA, smallest_part=SIZES.part), packed=(Packed(NAME, 0),))
+    return content_of(DATA, smallest_part=SIZES.part).with_packed(Packed(NAME, 0))
 
 
 def slow(site: Site, nursery: trio.Nursery, requests: list[str]) -> StageContext:

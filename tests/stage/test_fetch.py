@@ -10,8 +10,9 @@ import trio
 from pdfs.core import manifest as core_manifest
 from pdfs.core import root as core_root
 from pdfs.core.content import EMPTY, Content, ETag, Packed, Plain, content_of, digest_of
+from pdfs.core.entries import Entry
 from pdfs.core.ids import Fence, Inode, ObjectName, Path, object_name
-from pdfs.core.manifest import Entry, Kept, Manifest, never_published
+from pdfs.core.manifest import Kept, Manifest, never_published
 from pdfs.core.record import Kind
 from pdfs.core.root import Root
 from pdfs.errors import (
@@ -42,7 +43,7 @@ async def packed(site: Site, data: bytes, number: int = 1, before: bytes = b"...
     """A content in a contents object, behind some other bytes."""
     await site.store.put(site.keys.content(name(number)), before + data + b"....", condition=None)
     content = content_of(data, smallest_part=SIZES.part)
-    return replace(content, packed=(Packed(name(number), len(before)),))
+    return content.with_packed(Packed(name(number), len(before)))
 
 
 async def plain(site: Site, data: bytes, *, is_read: bool = False) -> Content:
@@ -147,7 +148,7 @@ async def test_a_plain_object_that_is_another_by_now_is_never_read(how: str) -> 
 async def test_what_one_home_lacks_comes_from_the_next(how: str) -> None:
     site = Site()
     one, other = await packed(site, DATA, 1), await packed(site, DATA, 2, b"other")
-    both = replace(one, packed=(*one.packed, *other.packed))
+    both = one.with_packed(*one.packed, *other.packed)
     await damage(site, site.keys.content(name(1)), how)
     assert await fetch_whole(site.context(), both) == DATA
     await damage(site, site.keys.content(name(2)), how)
@@ -177,11 +178,11 @@ async def test_other_files_stay_readable() -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        replace(content_of(SMALL), packed=(Packed(ObjectName("../../x"), 0),)),
-        replace(content_of(SMALL), packed=(Packed(ObjectName("x\0"), 0),)),
-        replace(content_of(SMALL), packed=(Packed(ObjectName("\ud800"), 0),)),
-        replace(content_of(SMALL), packed=(Packed(ObjectName("x" * 2000), 0),)),
-        replace(content_of(SMALL), packed=(Packed(name(1), (1 << 63) - 1),)),
+        content_of(SMALL).with_packed(Packed(ObjectName("../../x"), 0)),
+        content_of(SMALL).with_packed(Packed(ObjectName("x\0"), 0)),
+        content_of(SMALL).with_packed(Packed(ObjectName("\ud800"), 0)),
+        content_of(SMALL).with_packed(Packed(ObjectName("x" * 2000), 0)),
+        content_of(SMALL).with_packed(Packed(name(1), (1 << 63) - 1)),
         content_of(SMALL).with_plain(Plain(Path("\udcff"), ETag("e"))),
         Content(size=6, digest=digest_of(b"other")),
     ],
@@ -254,7 +255,7 @@ async def test_a_home_that_a_publish_takes_away_while_it_is_asked_for_is_looked_
     await publish(site, replace(never_published(), entries=(folder, copied)))
     after = replace(never_published(), kept={kept.digest: Kept(content=kept, time=0)})
     store.changes[site.keys.plain(PATH)] = partial(publish, site, after, name(8))
-    assert await fetch_whole(site.context(), replace(kept, packed=lost_home)) == DATA
+    assert await fetch_whole(site.context(), kept.with_packed(*lost_home)) == DATA
     assert not store.changes, "the copy was never asked for"
 
 
@@ -304,7 +305,7 @@ async def test_a_home_that_may_have_the_bytes_is_not_called_lost_while_it_stays_
 async def test_a_home_that_is_refused_does_not_hide_another_that_answers() -> None:
     site = Site()
     one, other = await packed(site, DATA, 1), await packed(site, DATA, 2)
-    both = replace(one, packed=(*one.packed, *other.packed))
+    both = one.with_packed(*one.packed, *other.packed)
 
     def fate_of(request: Request) -> Fate:
         return Fate.REFUSED if request.key == site.keys.content(name(1)) else Fate.FINE

@@ -9,9 +9,10 @@ import pytest
 import trio
 
 from pdfs.core.content import ETag, Packed, Plain, content_of
+from pdfs.core.entries import Entry
 from pdfs.core.generation import tree_of
 from pdfs.core.ids import Fence, Inode, Path, PublishId, object_name
-from pdfs.core.manifest import Entry, Top, never_published
+from pdfs.core.manifest import Top, never_published
 from pdfs.core.record import Kind
 from pdfs.stage.context import Compute, InThread, at_once
 from pdfs.stage.load import read_tree, write_tree
@@ -37,7 +38,7 @@ def entries(count: int) -> tuple[Entry, ...]:
             made.append(Entry(path=folder, ino=ino, kind=Kind.DIRECTORY, mode=0o755, mtime=1))
         path = Path(f"{folder}/sheet {number:06}.dwg")
         home = Packed(object_name(Fence(1), "a" * 32), 0)
-        content = replace(content_of(b"%d" % number), packed=(home,))
+        content = content_of(b"%d" % number).with_packed(home)
         content = content.with_plain(Plain(path, ETag(f"{number:032x}")))
         ino = Inode(ino + 1)
         made.append(Entry(path=path, ino=ino, kind=Kind.FILE, mode=0o644, mtime=1, content=content))
