@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Reached
 from tests.e2e.conftest import MakeMachine
 from tests.e2e.machines import PROJECT, Bucket, Machine
+from tests.lengths import Length
 
 DESCRIPTORS = 256
 HANDLES = 300
@@ -53,9 +55,9 @@ def churn(directory: Path, files: int) -> None:
 
 @pytest.mark.figure(name="H3")
 def test_a_daemon_with_few_descriptors_serves_many_files_and_grows_by_nothing(
-    bucket: Bucket, machine: MakeMachine, is_full: bool
+    bucket: Bucket, machine: MakeMachine, length: Length, reached: Reached
 ) -> None:
-    files, churned = (10_000, 50_000) if is_full else (400, 300)
+    files, churned = length.pick(sample=(400, 300), full=(10_000, 50_000), long=(10_000, 1_000_000))
     here = machine(bucket)
     with few_descriptors():
         mounted = here.mount("--create")
@@ -92,3 +94,4 @@ def test_a_daemon_with_few_descriptors_serves_many_files_and_grows_by_nothing(
     here.pdfs("umount", mounted)
     assert bucket.directory is not None
     assert len(os.listdir(bucket.directory / PROJECT / "planning" / "isometrics")) == files
+    reached(files + 2 * churned, "files")
