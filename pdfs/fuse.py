@@ -11,6 +11,7 @@ changes the tree without a request goes through `Upward.invalidate`. Notifying t
 until a request is answered, so that is done by a task and thread of its own.
 """
 
+import contextlib
 import errno
 import functools
 import logging
@@ -251,6 +252,10 @@ class FuseOperations(pyfuse3.Operations):
                     self._told[handler] = str(error)
                     logger.error("%s: %s", handler, error)
                 return FUSEError(error.errno)
+            case MemoryError():
+                with contextlib.suppress(MemoryError):  # saying so takes some, too
+                    logger.error("%s failed: there is no memory", handler, exc_info=error)
+                return FUSEError(errno.ENOMEM)
             case _:
                 logger.error("%s failed, which it never should", handler, exc_info=error)
                 return FUSEError(errno.EIO)

@@ -36,7 +36,7 @@ from pdfs.core.record import (
 )
 from pdfs.core.tree import Tree
 from pdfs.disk import Buffer
-from pdfs.errors import ContentLost, JournalFailed
+from pdfs.errors import ContentLost, DiskError, JournalFailed
 from pdfs.local.journal import Appended
 from pdfs.local.journal_tasks import SyncPoint
 
@@ -114,16 +114,19 @@ class Ledger:
         """Journal a record, then apply it; it survives a crash of the process from here on.
 
         Raises DiskFull and JournalFailed; nothing was changed then. A record that the tree refuses
-        is a bug, and ends a later replay: nothing is taken after it.
+        is a bug, and ends a later replay; one that memory did not suffice for is in the journal or
+        is not. Nothing is taken after either.
         """
         if self._refused is not None:
-            raise JournalFailed(f"the journal ends with a record that is none: {self._refused}")
+            raise JournalFailed(f"the journal ends with a record that is none: {self._refused!r}")
         code, body = core_record.encode(record)
         keep = self._kept.get(type(record), self._reserve)
-        appended = self._journal.append(code, body, data, keep=keep)
-        at = Position(appended.segment, appended.data_offset)
         try:
+            appended = self._journal.append(code, body, data, keep=keep)
+            at = Position(appended.segment, appended.data_offset)
             self.tree.apply(record, at, len(data))
+        except DiskError:
+            raise
         except Exception as error:
             self._refused = error
             raise

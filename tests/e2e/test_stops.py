@@ -4,7 +4,6 @@ The points are steps of the daemon, not seconds: requests to the bucket, lines o
 records of its journal. What was acknowledged is known from a diary outside of the mount.
 """
 
-import hashlib
 import json
 import os
 import random
@@ -18,6 +17,7 @@ import pytest
 
 from tests.conftest import LENGTH, Reached
 from tests.e2e.conftest import MakeMachine
+from tests.e2e.diaries import Told
 from tests.e2e.machines import LIMIT, PROJECT, Bucket, Machine
 
 TROUBLE = Path(__file__).with_name("trouble")
@@ -30,38 +30,6 @@ FAILURES = (
     ("note", "RuntimeError"),
     ("record", "SystemExit"),
 )
-GONE = "-"
-
-
-@dataclass(slots=True)
-class Told:
-    """What a diary says of the files of a stage: by name, the digests that each may have."""
-
-    files: dict[str, set[str]] = field(default_factory=dict)
-    acknowledged: int = 0
-
-    def read(self, diary: Path) -> None:
-        """Take in a diary that nobody writes any more."""
-        lines = [line.split() for line in diary.read_text().splitlines()]
-        for number, line in enumerate(lines):
-            if line[0] == "done":
-                continue
-            _, name, digest = line
-            is_done = number + 1 < len(lines)
-            before = set() if is_done else self.files.get(name, {GONE})
-            self.files[name] = before | {digest}
-            self.acknowledged += is_done
-
-    def check(self, directory: Path) -> None:
-        """What is there is what was acknowledged; an operation that was cut short may be there."""
-        found = {
-            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in directory.iterdir()
-            if path.suffix != ".part"
-        }
-        for name, digests in self.files.items():
-            assert found.pop(name, GONE) in digests, f"{name} is not as it was acknowledged"
-        assert not found, "there is what nobody wrote"
 
 
 @dataclass(slots=True)

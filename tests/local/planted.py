@@ -176,15 +176,13 @@ _BUGS = (
         what="a name is changed before the append: one that finds the disk full has been changed",
         rule="record, then append, then apply",
         file="pdfs/local/ledger.py",
-        old="        appended = self._journal.append(code, body, data, keep=keep)\n"
-        "        at = Position(appended.segment, appended.data_offset)\n"
-        "        try:\n"
+        old="            appended = self._journal.append(code, body, data, keep=keep)\n"
+        "            at = Position(appended.segment, appended.data_offset)\n"
         "            self.tree.apply(record, at, len(data))\n",
-        new="        if not data:\n"
-        "            self.tree.apply(record)\n"
-        "        appended = self._journal.append(code, body, data, keep=keep)\n"
-        "        at = Position(appended.segment, appended.data_offset)\n"
-        "        try:\n"
+        new="            if not data:\n"
+        "                self.tree.apply(record)\n"
+        "            appended = self._journal.append(code, body, data, keep=keep)\n"
+        "            at = Position(appended.segment, appended.data_offset)\n"
         "            if data:\n"
         "                self.tree.apply(record, at, len(data))\n",
         where="tests/fs/test_trouble.py",

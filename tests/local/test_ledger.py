@@ -11,9 +11,10 @@ from trio.testing import wait_all_tasks_blocked
 
 from pdfs.core.ids import TOP
 from pdfs.core.record import Create, Kind
+from pdfs.core.tree import Tree
 from pdfs.errors import JournalFailed
 from pdfs.local.ledger import Ledger
-from tests.fs.sessions import empty_tree, ledger_of
+from tests.fs.sessions import empty_tree, ledger_of, replayed
 from tests.local.faulty_disk import Fault, FaultyDisk
 
 
@@ -145,3 +146,26 @@ async def test_after_a_failed_sync_nobody_is_told_of_a_success(
         with pytest.raises(JournalFailed):
             make(ledger, "b")
         assert disk.made.count("fdatasync") == 1
+
+
+@pytest.mark.parametrize("step", ["append", "apply"])
+def test_nothing_is_taken_after_a_record_that_memory_did_not_suffice_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The record may be in the journal, and not in the tree: one that follows must not be there."""
+    with a_ledger(tmp_path, SlowDisk()) as ledger:
+        make(ledger, "a")
+        whose = {"append": ledger._journal, "apply": Tree}[step]
+        real = getattr(whose, step)
+
+        def carry_out_and_fail(*given: object, **named: object) -> None:
+            real(*given, **named)
+            raise MemoryError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(whose, step, carry_out_and_fail)
+            with pytest.raises(MemoryError):
+                make(ledger, "b")
+        with pytest.raises(JournalFailed, match="MemoryError"):
+            make(ledger, "c")
+        assert list(replayed(tmp_path).nodes[TOP].entries) == ["a", "b"]
