@@ -76,6 +76,17 @@ def begin(phase: str, anna: Machine, moment: AtRequest, number: int, *, carried:
     return was_met
 
 
+Point = tuple[int, bool]
+"""The number of the request that is the last one, and whether it is carried out."""
+
+
+def points_of(phase: str, rng: random.Random) -> tuple[list[Point], list[Point]]:
+    """Each request of a phase, carried out or not as chance has it; and each of them both ways."""
+    numbers = range(1, MOST[phase] + 1)
+    both = [(number, carried) for number in numbers for carried in (False, True)]
+    return [(number, rng.random() < 0.5) for number in numbers], both
+
+
 @pytest.mark.figure(name="L5")
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
@@ -94,9 +105,9 @@ def test_who_dies_amid_any_request_about_a_lock_has_it_again_at_once_and_another
     reached: Reached,
 ) -> None:
     rng = random.Random(f"{seed} {phase}")
-    every = [(number + 1, carried) for number in range(MOST[phase]) for carried in (False, True)]
+    each, both = points_of(phase, rng)
     kills = 0
-    for number, carried in length.pick(sample=[rng.choice(every)], full=every, long=every):
+    for number, carried in length.pick(sample=[rng.choice(both)], full=each, long=both):
         with cut_off(server, machine) as (anna, moment, bucket):
             if not begin(phase, anna, moment, number, carried=carried):
                 anna.die()
@@ -146,8 +157,9 @@ def has_ended(lock: dict[str, Any], bucket: Bucket) -> bool:
 def test_a_lock_that_was_broken_with_interruptions_is_free_and_its_owner_publishes_nothing(
     server: Server, machine: MakeMachine, seed: int, length: Length, reached: Reached
 ) -> None:
-    every = [(number + 1, carried) for number in range(MOST["break"]) for carried in (False, True)]
-    points = length.pick(sample=[random.Random(seed).choice(every)], full=every, long=every)
+    rng = random.Random(seed)
+    each, both = points_of("break", rng)
+    points = length.pick(sample=[rng.choice(both)], full=each, long=both)
     for number, carried in points:
         with cut_off(server, machine) as (breaker, moment, bucket):
             bert = machine(bucket, "ws8", user="bert")

@@ -15,7 +15,7 @@ import pytest
 from pdfs.cli.control import Control
 from pdfs.config import configure
 from pdfs.disk import read_path
-from tests.conftest import LENGTH, SEED
+from tests.conftest import LENGTH, SEED, Reached
 from tests.e2e.conftest import MakeMachine
 from tests.e2e.machines import (
     PROJECT,
@@ -27,6 +27,7 @@ from tests.e2e.machines import (
     server_bucket,
 )
 from tests.lengths import Length
+from tests.store.running import each_that_ignores_conditions
 from tests.store.servers import Server, admin_client
 
 KINDS = ["file", "moto", "seaweed"]
@@ -119,26 +120,36 @@ def test_a_stage_is_read_beside_its_editor_each_mount_in_its_own_generation(
     assert not followed.exists(), "the mountpoint was made for the mount"
 
 
+@pytest.mark.figure(name="S7")
+@pytest.mark.parametrize("name", each_that_ignores_conditions())
 def test_a_store_that_ignores_conditions_is_refused_for_editing_and_can_be_read(
-    rclone: Server, machine: MakeMachine, project: Path, tmp_path: Path
+    name: str,
+    request: pytest.FixtureRequest,
+    machine: MakeMachine,
+    project: Path,
+    tmp_path: Path,
+    reached: Reached,
 ) -> None:
+    server: Server = request.getfixturevalue(name)
     source = directory_bucket(tmp_path / "bucket")
     anna = machine(source)
     anna.pdfs("import", project, PROJECT)
     prefix = uuid.uuid4().hex
-    client = admin_client(rclone)
+    client = admin_client(server)
     for path in (tmp_path / "bucket" / PROJECT).rglob("*"):
         if path.is_file():
             key = f"{prefix}/{path.relative_to(tmp_path / 'bucket')}"
-            client.put_object(Bucket=rclone.bucket, Key=key, Body=path.read_bytes())
+            client.put_object(Bucket=server.bucket, Key=key, Body=path.read_bytes())
     client.close()
-    bert = machine(server_bucket(rclone, prefix), "ws8", user="bert")
+    bert = machine(server_bucket(server, prefix), "ws8", user="bert")
     refused = bert.run("mount", PROJECT, bert.mountpoint)
     assert refused.code == 6
+    assert "ignores the condition" in refused.err
     assert "to look only: pdfs mount --read-only" in refused.err
     place = look(bert)
     assert describe(place) == describe(project)
     bert.pdfs("umount", place)
+    reached(1, f"stores refused: {server.kind}")
 
 
 def test_a_bucket_without_a_published_stage_is_read_as_it_lies_there(

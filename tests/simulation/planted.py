@@ -39,6 +39,15 @@ _BUGS = (
         test="handed",
     ),
     _bug(
+        what="a lock is renewed whatever stands there by now",
+        rule="a lock is renewed with If-Match, and whose it is no more is told so",
+        file="pdfs/stage/lock.py",
+        old="            condition: Condition = IfMatch(self._etag)\n",
+        new="            condition: Condition | None = None\n",
+        where="tests/stage/test_lock_history.py",
+        test="fits_an_order",
+    ),
+    _bug(
         what="the age of a lock is told by this machine's clock",
         rule="a lock's age is measured by the store's clock alone",
         file="pdfs/stage/lock.py",

@@ -1,7 +1,7 @@
 """Fixtures: the S3 servers, each started once when it is first asked for, and stores on them.
 
-`PDFS_TEST_SERVERS` is a directory of programs that are no packages (`scripts/test --servers` builds
-them); whatever runs on each S3 server then runs on those, too.
+`PDFS_TEST_SERVERS` is a directory of programs that are no packages (`scripts/servers` builds them);
+whatever runs on each S3 server then runs on those, too.
 """
 
 import os
@@ -22,6 +22,7 @@ from tests.store.servers import (
     ACCESS_KEY,
     SECRET_KEY,
     Server,
+    garage_server,
     minio_server,
     moto_server,
     rclone_s3,
@@ -38,6 +39,13 @@ def each_server(*names: str) -> list[object]:
     """Parameters: the fixtures named, and of the servers that were built those that are there."""
     built = [name for name in ("minio", "versitygw") if _BUILT and Path(_BUILT, name).exists()]
     return [*names, *(pytest.param(name, marks=pytest.mark.built_server) for name in built)]
+
+
+def each_that_ignores_conditions() -> list[object]:
+    """Parameters: the fixtures of real stores that answer 200 to a PUT whose condition is false."""
+    is_there = _BUILT and Path(_BUILT, "garage").exists()
+    built = [pytest.param("garage", marks=pytest.mark.built_server)] if is_there else []
+    return ["rclone", *built]
 
 
 def sampled_server(*names: str, full: bool = True) -> list[object]:
@@ -99,6 +107,13 @@ def minio() -> Iterator[Server]:
 def versitygw() -> Iterator[Server]:
     assert _BUILT is not None
     with versitygw_server(Path(_BUILT, "versitygw")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def garage() -> Iterator[Server]:
+    assert _BUILT is not None
+    with garage_server(Path(_BUILT, "garage")) as server:
         yield server
 
 

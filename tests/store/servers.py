@@ -25,7 +25,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 ACCESS_KEY = "test-access-key"
-SECRET_KEY = "test-secret-key"
+SECRET_KEY = "test-secret-access-key"
 REGION = "us-east-1"
 BUCKET = "plants"
 START_LIMIT = 240.0
@@ -128,6 +128,31 @@ def versitygw_server(program: Path) -> Iterator[Server]:
         command += ["posix", str(data)]
         environ = {"ROOT_ACCESS_KEY": ACCESS_KEY, "ROOT_SECRET_KEY": SECRET_KEY}
         with _running("versitygw", command, port, directory, environ) as server:
+            yield server
+
+
+@contextlib.contextmanager
+def garage_server(program: Path) -> Iterator[Server]:
+    """Garage, alone, on one directory: a store that ignores the conditions of a PUT."""
+    with _scratch() as directory:
+        port, internal = _free_ports(2)
+        settings = directory / "garage.toml"
+        settings.write_text(
+            f'metadata_dir = "{directory}/meta"\n'
+            f'data_dir = "{directory}/data"\n'
+            'db_engine = "sqlite"\n'
+            "replication_factor = 1\n"
+            f'rpc_bind_addr = "127.0.0.1:{internal}"\n'
+            f'rpc_public_addr = "127.0.0.1:{internal}"\n'
+            f'rpc_secret = "{"0" * 64}"\n'
+            "[s3_api]\n"
+            f's3_region = "{REGION}"\n'
+            f'api_bind_addr = "127.0.0.1:{port}"\n'
+        )
+        command = [str(program), "-c", str(settings), "server", "--single-node", "--default-bucket"]
+        environ = {"GARAGE_DEFAULT_ACCESS_KEY": ACCESS_KEY, "GARAGE_DEFAULT_BUCKET": BUCKET}
+        environ |= {"GARAGE_DEFAULT_SECRET_KEY": SECRET_KEY}
+        with _running("garage", command, port, directory, environ) as server:
             yield server
 
 
