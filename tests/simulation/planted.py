@@ -494,8 +494,8 @@ _BUGS = (
         what="the session ends without having published",
         rule="called saved means that it is all in the bucket",
         file="pdfs/session.py",
-        old="            if stands is Standing.SUPERSEDED or not is_left:",
-        new="            if stands is Standing.SUPERSEDED or work.tree.in_flight is None:",
+        old="if stands is Standing.SUPERSEDED or not (is_left or self._has_aside_to_try):",
+        new="if stands is Standing.SUPERSEDED or work.tree.in_flight is None:",
         test="weather and fair",
     ),
     _bug(
