@@ -28,6 +28,7 @@
     ├── DamageFound               exit 11  EIO        bytes that are not what was written
     │   ├── JournalDamaged
     │   ├── ObjectDamaged
+    │   │   └── OtherVersion                          whole, but not for this version of PDFS
     │   └── ContentLost                               found at none of its homes
     ├── SessionError              exit 2   EINVAL     illegal in this state; nothing was changed
     ├── Stopped                   exit 130            by a signal or a no; nothing was changed
@@ -237,6 +238,10 @@ class JournalDamaged(DamageFound):
 
 class ObjectDamaged(DamageFound):
     """An object in the bucket is not a valid root, manifest or plan, or fails its digest."""
+
+
+class OtherVersion(ObjectDamaged):
+    """An object in the bucket is of another version of PDFS; it is left untouched."""
 
 
 class ContentLost(DamageFound):

@@ -14,14 +14,15 @@ from functools import partial
 import trio
 
 from pdfs.core.ids import Inode, ObjectName
+from pdfs.core.manifest import never_published
 from pdfs.core.merge import Warned
 from pdfs.core.moving import Numbers
 from pdfs.core.states import State
 from pdfs.core.tree import Tree
 from pdfs.errors import ObjectDamaged, PdfsError
 from pdfs.stage.context import StageContext
-from pdfs.stage.load import read_tree
-from pdfs.stage.present import Present, current_tree, read_present
+from pdfs.stage.load import read_generation
+from pdfs.stage.present import Present, current_root, read_present
 from pdfs.stage.together import background
 
 logger = logging.getLogger(__name__)
@@ -123,10 +124,11 @@ class StageReader:
 
     async def _look(self) -> None:
         assert self._turned_to is not None
-        name = await current_tree(self._ctx)
+        root = await current_root(self._ctx)
+        name = None if root is None else root.tree
         if name == self._turned_to.name:
             return
-        manifest = await read_tree(self._ctx, name)
+        manifest = never_published() if root is None else await read_generation(self._ctx, root)
         if manifest.generation < self._turned_to.generation:
             raise ObjectDamaged(
                 f"the bucket names generation {manifest.generation} as the current one, which is "

@@ -51,7 +51,7 @@ from pdfs.stage.collect import Collected, collect, collect_if_due
 from pdfs.stage.complete import Ranges, complete
 from pdfs.stage.context import StageContext
 from pdfs.stage.hold import Hold, unheard
-from pdfs.stage.load import list_stage, merge_foreign, read_plan, read_tree
+from pdfs.stage.load import list_stage, merge_foreign, read_generation, read_plan
 from pdfs.stage.publish import publish
 from pdfs.stage.together import background
 from pdfs.stage.work import Work
@@ -372,7 +372,7 @@ class StageSession:
     async def _load(self) -> Tree:
         """The tree of the current generation; of a bucket never written, that of a listing."""
         ctx, root = self._ctx, self._hold.root.root
-        manifest = await read_tree(ctx, root.tree)
+        manifest = await read_generation(ctx, root)
         self.aside = tuple(sorted(manifest.aside))
         if root.tree is None:
             manifest = never_published(Top(mtime=round(ctx.now() * 1_000_000_000)))

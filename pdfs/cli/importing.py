@@ -39,7 +39,7 @@ from pdfs.errors import ConflictsMade, PdfsError, UnpublishedWork, UsageError
 from pdfs.local.state import StateDirectory
 from pdfs.mount.workspace import DiskWorkspace, ServedWork
 from pdfs.stage.context import StageContext
-from pdfs.stage.root import read_root
+from pdfs.stage.root import find_root
 from pdfs.stage.together import background
 from pdfs.stage.work import Work
 
@@ -114,7 +114,7 @@ async def _check_new(ctx: StageContext) -> None:
     What an import that was given up leaves, a stage at generation 0 without files, is none.
     """
     keys = ctx.keys
-    root = await read_root(ctx)
+    root = await find_root(ctx)
     if root is None:
         exists = await has_keys(ctx, f"{keys.project}/")
     else:

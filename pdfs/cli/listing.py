@@ -30,9 +30,9 @@ from pdfs.core.moments import local_moment
 from pdfs.core.record import Kind
 from pdfs.errors import NotFoundError, PdfsError, UsageError
 from pdfs.stage.context import StageContext
-from pdfs.stage.load import read_tree
+from pdfs.stage.load import read_generation
 from pdfs.stage.lock import read_lock
-from pdfs.stage.root import read_root
+from pdfs.stage.root import find_root
 
 _ANY = StageKeys("any", "any")
 _INTERNAL = ".pdfs"
@@ -120,7 +120,7 @@ async def _stages(configuration: Configuration, project: str) -> list[dict[str, 
 async def _stage(configuration: Configuration, keys: StageKeys) -> dict[str, object]:
     async with opened_stage(configuration, keys) as ctx:
         try:
-            root, seen = await read_root(ctx), await read_lock(ctx)
+            root, seen = await find_root(ctx), await read_lock(ctx)
         except PdfsError as error:
             return {"stage": keys.stage, "generation": None, "locked": None, "problem": str(error)}
     lock = None if seen is None else seen.lock
@@ -155,10 +155,10 @@ def _is_in(name: str, path: Path, recursive: bool) -> bool:
 
 async def _published(ctx: StageContext) -> list[_Row] | None:
     """The files of the current generation; None where PDFS has published none."""
-    seen = await read_root(ctx)
+    seen = await find_root(ctx)
     if seen is None or seen.root.tree is None:
         return None
-    manifest = await read_tree(ctx, seen.root.tree)
+    manifest = await read_generation(ctx, seen.root)
     return [_row(entry) for entry in manifest.entries]
 
 

@@ -37,9 +37,11 @@ class UnmountedSession:
         *,
         reading: str = "",
         workspace: type[DiskWorkspace] = DiskWorkspace,
+        take_over: bool = False,
     ) -> None:
         """`reading` is the directory that it reads from, if any."""
         self._ctx = ctx
+        self._take_over = take_over
         fetch = partial(_fetch, ctx)
         self.workspace = workspace(
             OsDisk(),
@@ -54,7 +56,9 @@ class UnmountedSession:
     async def run(self, serve: Serve) -> None:
         """Take the stage, have it served, publish, release. Raises as `StageSession.run` does."""
         owner = self._ctx.owner
-        claimant = Claimant(user=owner.user, session=owner.session, run=owner.run)
+        claimant = Claimant(
+            user=owner.user, session=owner.session, run=owner.run, take_over=self._take_over
+        )
         self.workspace.prepare()
         try:
             with Progress() as progress:

@@ -1,60 +1,32 @@
 """What a look at a whole stage means: every deviation from what was written, one by one.
 
 A *look* (`core.look`) is what root, trees, plan, listings and, if asked for, the bytes themselves
-said. A *finding* is one deviation of one thing, with its consequence and the remedy. Its level
-says of which sort it is:
-
-    damage     bytes or names that are not what was written, or are nowhere to be found
-    foreign    what another tool did to the plain objects, as it may: the next mount takes it in
-    waiting    unfinished work of a session: the next mount, or its own resume, goes on with it
-    leftover   objects and uploads that nobody can need any more
+said. A *finding* (`core.finding`) is one deviation of one thing, with its consequence and the
+remedy. Where root or current tree can't be trusted (`core.foundation`), nothing else can be judged.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 
 from pdfs.core.content import Content, Packed
 from pdfs.core.entries import Entry
+from pdfs.core.finding import Finding, Level, damage, waiting
+from pdfs.core.foundation import BACKUP, foundation, is_judgeable
 from pdfs.core.garbage import garbage
 from pdfs.core.generation import tree_of
 from pdfs.core.ids import Fence, Inode, Path
+from pdfs.core.lease import Lock
 from pdfs.core.look import Homes, Look, Places
 from pdfs.core.manifest import Manifest
 from pdfs.core.merge import Merged, merge_listing
+from pdfs.core.moments import local_moment
 from pdfs.core.plan import Plan
 from pdfs.core.record import Echoed, Found, Gone
-from pdfs.core.root import Root
-
-
-class Level(StrEnum):
-    """Of which sort a finding is."""
-
-    DAMAGE = "damage"
-    FOREIGN = "foreign"
-    WAITING = "waiting"
-    LEFTOVER = "leftover"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One deviation, in words."""
-
-    level: Level
-    kind: str
-    """What sort of deviation it is, for programs."""
-    path: str
-    """Of a file, or the key of another object."""
-    what: str
-    means: str
-    remedy: str
-    is_repairable: bool = False
-    """Whether a repair has something to do about it."""
+from pdfs.core.root import Restored, SessionEntry
 
 
 def findings(look: Look) -> list[Finding]:
     """Every deviation, the graver ones first."""
-    found = [*_basis(look), *_unread(look)]
+    found = [*foundation(look)]
     if is_judgeable(look):
         places = Places(look)
         found += [*_files(look, places), *_kept(look, places), *_older(look)]
@@ -62,79 +34,6 @@ def findings(look: Look) -> list[Finding]:
     found += _waiting(look)
     order = list(Level)
     return sorted(found, key=lambda each: order.index(each.level))
-
-
-def is_judgeable(look: Look) -> bool:
-    """Whether the root and its tree can be trusted: else nothing follows from what they say."""
-    if look.root is None or look.newer or look.broken_root:
-        return False
-    if look.root.tree is None:
-        return True
-    return look.tree is not None and look.tree.generation == look.root.generation
-
-
-# --- what the stage rests on --------------------------------------------------------------------
-
-_BACKUP = "bring it back from a backup of the bucket"
-
-
-def _damage(kind: str, path: str, what: str, means: str, remedy: str, **more: bool) -> Finding:
-    return Finding(
-        level=Level.DAMAGE, kind=kind, path=path, what=what, means=means, remedy=remedy, **more
-    )
-
-
-def _basis(look: Look) -> Iterator[Finding]:
-    if look.broken_root:
-        yield _damage(
-            "root",
-            "root.json",
-            look.broken_root,
-            "nobody can mount the stage as it was published",
-            f"change nothing; {_BACKUP}",
-        )
-    if look.broken_lock:
-        yield _damage(
-            "lock",
-            "lock",
-            look.broken_lock,
-            "nobody can take the stage",
-            "if nobody works on it: pdfs lock break",
-        )
-    for key in look.newer:
-        yield _damage(
-            "old-root",
-            key,
-            "it is of a history that the root does not continue",
-            "the root was replaced by an older one, or made anew, and publishes are forgotten",
-            f"the root of that time: {_BACKUP}; if nobody wants it, delete the object",
-        )
-    if look.root is not None and look.tree is not None:
-        yield from _mismatches(look.root, look.tree)
-
-
-def _mismatches(root: Root, tree: Manifest) -> Iterator[Finding]:
-    if tree.generation != root.generation:
-        yield _damage(
-            "tree",
-            str(root.tree),
-            f"it is of generation {tree.generation}, the root's is {root.generation}",
-            "another tree lies where the current one should",
-            _BACKUP,
-        )
-
-
-def _unread(look: Look) -> Iterator[Finding]:
-    for each in look.unread:
-        is_repairable = each.is_plan and is_judgeable(look)
-        yield _damage(
-            "plan" if each.is_plan else "tree",
-            each.key,
-            each.why,
-            f"it is needed by {each.needed}",
-            "pdfs check --repair makes it anew" if is_repairable else _BACKUP,
-            is_repairable=is_repairable,
-        )
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -161,7 +60,7 @@ def _lost(
     entry: Entry, content: Content, homes: Homes, places: Places, look: Look
 ) -> Iterator[Finding]:
     if entry.lost and homes.good:
-        yield _damage(
+        yield damage(
             "found",
             entry.path,
             "it was published as lost, and its bytes are there",
@@ -173,7 +72,7 @@ def _lost(
     if not homes.bad and entry.etag is not None:
         return  # another tool's object has its place
     why = "; ".join(places.why(home, content) for home in homes.bad)
-    yield _damage(
+    yield damage(
         "lost",
         entry.path,
         why or "it was published as lost",
@@ -194,7 +93,7 @@ def _half(entry: Entry, content: Content, homes: Homes, places: Places) -> Itera
         else:
             continue  # told at its own name
         why = places.why(home, content)
-        yield _damage(kind, entry.path, why, means, remedy, is_repairable=True)
+        yield damage(kind, entry.path, why, means, remedy, is_repairable=True)
 
 
 def _unput(look: Look) -> Iterator[Finding]:
@@ -206,7 +105,7 @@ def _unput(look: Look) -> Iterator[Finding]:
         if not look.is_visible(entry.path) or entry.path in look.tree.aside:
             continue
         if entry.path not in there:
-            yield _damage(
+            yield damage(
                 "unput",
                 entry.path,
                 "it has no plain object",
@@ -234,7 +133,7 @@ def _kept(look: Look, places: Places) -> Iterator[Finding]:
             continue  # told by its name
         homes = places.of(kept.content)
         if kept.content.size and not homes.good:
-            yield _damage(
+            yield damage(
                 "kept",
                 f"content {digest.hex()}",
                 "; ".join(places.why(home, kept.content) for home in homes.bad),
@@ -250,12 +149,12 @@ def _older(look: Look) -> Iterator[Finding]:
     told = {digest for content in look.tree.contents() if (digest := content.digest) is not None}
     for name, digests in sorted(look.lacking.items()):
         if digests - told:
-            yield _damage(
+            yield damage(
                 "older",
                 f"contents/{name}",
                 "it is gone, or is too short",
                 "an earlier generation, or a session that has not ended, needs it",
-                _BACKUP,
+                BACKUP,
             )
 
 
@@ -327,49 +226,77 @@ def merged_of(look: Look) -> Merged:
 
 
 def _waiting(look: Look) -> Iterator[Finding]:
-    if look.root is not None and look.plan is not None:
-        yield _unfinished(look.plan, is_repairable=is_judgeable(look))
+    root = look.root
+    if root is not None and look.plan is not None:
+        yield _unfinished(look, look.plan)
     for path in () if look.tree is None else look.tree.aside:
-        yield _told(
+        yield waiting(
             "aside",
             path,
             "a publish was ended without it, by its user's word",
             "PDFS shows the new generation, other tools see what was there before",
             "the next publish tries it again",
         )
-    for entry in () if look.root is None else look.root.sessions:
-        if entry.session != look.lock_session:
-            yield _told(
-                "session",
-                entry.session,
-                f"a session of {entry.user} on {entry.machine} has not ended",
-                "what it has not published, if anything, waits there",
-                "on that machine: pdfs recover list",
-            )
+    for entry in () if root is None else root.sessions:
+        if look.lock is None or entry.session != look.lock.session:
+            yield _unended(entry)
+    if look.lock is not None and not look.is_owner_alive:
+        yield _left(look.lock)
+    if root is not None and root.restored is not None and look.now < root.restored.until:
+        yield _restored(root.restored)
 
 
-def _unfinished(plan: Plan, *, is_repairable: bool) -> Finding:
-    return _told(
-        "plan",
-        plan.publish,
+def _unfinished(look: Look, plan: Plan) -> Finding:
+    what = (
         f"a publish of {plan.user} on {plan.machine} is not finished: "
-        f"{len(plan.steps)} plain objects are to be brought up to date",
-        "PDFS shows the new generation, other tools don't see all of it yet",
-        "the next mount finishes it; or pdfs check --repair",
-        is_repairable=is_repairable,
+        f"{len(plan.steps)} plain objects are to be brought up to date"
+    )
+    means = "PDFS shows the new generation, other tools don't see all of it yet"
+    if look.is_owner_alive and look.lock is not None:
+        remedy = f"none: {look.lock.user} on {look.lock.machine} has the stage, and is at it"
+        return waiting("plan", plan.publish, what, means, remedy)
+    remedy = "the next mount finishes it; or pdfs check --repair"
+    is_repairable = is_judgeable(look)
+    return waiting("plan", plan.publish, what, means, remedy, is_repairable=is_repairable)
+
+
+def _unended(entry: SessionEntry) -> Finding:
+    return waiting(
+        "session",
+        entry.session,
+        f"a session of {entry.user} on {entry.machine} has not ended",
+        "what it has not published, if anything, waits there",
+        "on that machine: pdfs recover list",
     )
 
 
-def _told(kind: str, path: str, what: str, means: str, remedy: str, **more: bool) -> Finding:
-    return Finding(
-        level=Level.WAITING, kind=kind, path=path, what=what, means=means, remedy=remedy, **more
+def _left(lock: Lock) -> Finding:
+    """Of the session that has the lock, and does not renew it."""
+    return waiting(
+        "session",
+        lock.session,
+        f"a session of {lock.user} on {lock.machine} has the stage, and has not been heard of since"
+        f" {local_moment(lock.renewed)}",
+        "what it has not published, if anything, waits there",
+        "on that machine: pdfs status, pdfs recover list",
+    )
+
+
+def _restored(restored: Restored) -> Finding:
+    return waiting(
+        "restored",
+        "root.json",
+        "a repair made it anew",
+        f"until {local_moment(restored.until)} nothing goes that was in the bucket before: sessions"
+        " that it does not know may need it",
+        "on each machine where the stage was edited: pdfs recover list",
     )
 
 
 def _leftovers(look: Look) -> Iterator[Finding]:
     if look.root is not None and not look.unread:
         fence = Fence(look.root.fence + 1)
-        for each in garbage(look.objects, look.named, look.root, fence):
+        for each in garbage(look.objects, look.named, look.root, fence, look.now):
             yield _leftover("object", look.key(each), "nothing names it any more")
         for upload in look.uploads:
             yield _leftover("upload", upload.key, "an upload that nobody goes on with")

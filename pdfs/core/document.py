@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pdfs.core.ids import ObjectName, is_object_name
-from pdfs.errors import ObjectDamaged
+from pdfs.errors import ObjectDamaged, OtherVersion
 
 MOST_BYTES = 1 << 30
 """Longest document that is unpacked: 10 million entries; more is a bomb, not a manifest."""
@@ -36,6 +36,10 @@ _LATEST = (1 << 63) * 1_000_000_000
 
 class Malformed(ValueError):
     """A field is missing or not what it must be; callers turn it into the error of their kind."""
+
+
+class OtherSchema(Malformed):
+    """A document of another version of PDFS."""
 
 
 class Reader:
@@ -156,6 +160,8 @@ def parse(
         value = _decoded(body.decode(), schema, taken)
     except RecursionError:
         raise Malformed("it is nested too deeply") from None
+    except OtherSchema:
+        raise
     except ValueError as error:
         raise Malformed(f"it is not JSON: {error}") from error
     reader = Reader(value)
@@ -167,7 +173,7 @@ def _check_schema(reader: Reader, schema: int) -> None:
     found = reader.whole("schema")
     if found != schema:
         whose = "a newer" if found > schema else "an older"
-        raise Malformed(f"it has schema {found}, of {whose} PDFS; this one reads {schema}")
+        raise OtherSchema(f"it has schema {found}, of {whose} PDFS; this one reads {schema}")
 
 
 _BLANKS = re.compile(r"[ \t\n\r]*")
@@ -320,7 +326,8 @@ def _most_from(packed: bytes) -> int:
 
 def damaged(key: str, why: object) -> ObjectDamaged:
     """The error for an object that is not what its key says."""
-    return ObjectDamaged(
+    kind = OtherVersion if isinstance(why, OtherSchema) else ObjectDamaged
+    return kind(
         f"the object {key!r} is not one that this PDFS can read: {why}",
         remedy="leave it as it is and ask whoever looks after the bucket; nothing was changed",
     )

@@ -7,7 +7,9 @@ to the oldest of those bases, since a session that resumes looks for its own pub
 chain. A tree names its contents, those that it has kept, and the plan of its publish.
 
 It stays, too, while it belongs to a session that has not ended, or was written under a fence that
-is not below the collector's. Everything else is garbage.
+is not below the collector's; and, where a repair has made the root anew, for some days what was
+written before: sessions that the root forgot may need it, or a tree that comes back from a backup.
+Everything else is garbage.
 
 Times are those at which the store wrote the trees, never a machine's own.
 """
@@ -120,18 +122,28 @@ def _twice(trees: Mapping[ObjectName, Origin]) -> list[ObjectName]:
     return [name for names in settled.values() if len(names) > 1 for name in names.values()]
 
 
-def is_unowned(name: ObjectName, root: Root, fence: Fence) -> bool:
-    """Whether who made an object of that name can't need it any more, as far as `fence` can say."""
+def is_unowned(name: ObjectName, root: Root, fence: Fence, now: float) -> bool:
+    """Whether who made an object of that name can't need it any more, as far as `fence` can say.
+
+    `now` is by the store's clock.
+    """
     living = {each for entry in root.sessions for each in entry.fences}
-    return fence_of(name) < fence and fence_of(name) not in living
+    if fence_of(name) >= fence or fence_of(name) in living:
+        return False
+    restored = root.restored
+    return restored is None or fence_of(name) >= restored.fence or now >= restored.until
 
 
-def garbage(objects: Iterable[Internal], named: Named, root: Root, fence: Fence) -> list[Internal]:
+def garbage(
+    objects: Iterable[Internal], named: Named, root: Root, fence: Fence, now: float
+) -> list[Internal]:
     """What the holder of `fence` may let go, in the order in which it must go: trees first.
 
     So no tree that is there names contents that are gone; a session that was brought back from the
     trash is refused then, and publishes nothing that rests on them.
     """
     order = {TREES: 0, PLANS: 1, CONTENTS: 2}
-    found = [each for each in objects if each not in named and is_unowned(each.name, root, fence)]
+    found = [
+        each for each in objects if each not in named and is_unowned(each.name, root, fence, now)
+    ]
     return sorted(found, key=lambda each: (order[each.folder], each.name))

@@ -151,6 +151,15 @@ def seconds_of(text: str) -> float:
         raise Malformed(f"{text!r} is out of range") from error
 
 
+_RENEWALS = 5
+"""Who has missed so many renewals may be gone."""
+
+
+def is_lately_renewed(lock: Lock, age: float, timing: Timing) -> bool:
+    """Whether its owner lives, as far as a lock that was renewed `age` seconds ago can say."""
+    return lock.state is not LockState.RELEASED and age < _RENEWALS * timing.renewal
+
+
 # --- who may take it ----------------------------------------------------------------------------
 
 

@@ -10,9 +10,11 @@ from pdfs.core.content import Content, Digest, Home, Packed, Plain
 from pdfs.core.garbage import Internal, Named
 from pdfs.core.ids import ObjectName, Path
 from pdfs.core.keys import CONTENTS
+from pdfs.core.lease import Lock
 from pdfs.core.manifest import Manifest
 from pdfs.core.merge import Row
 from pdfs.core.plan import Plan
+from pdfs.core.restore import Past
 from pdfs.core.root import Root
 
 
@@ -25,6 +27,8 @@ class Unread:
     why: str
     is_plan: bool = False
     """The root's plan: it can be made anew from the two trees that it lies between."""
+    is_current: bool = False
+    """The root's tree."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,8 @@ class Look:
     """Contents that a contents object should have, by some tree, and by the listing has not."""
     newer: Sequence[str] = ()
     """Keys of objects of a history that the root does not continue."""
+    now: float = 0.0
+    """When it was taken, by the store's clock."""
     objects: Sequence[Internal] = ()
     strange: Sequence[str] = ()
     rows: Sequence[Row] = ()
@@ -60,11 +66,17 @@ class Look:
     """Homes that were read, and have other bytes than those of this digest."""
     broken_root: str = ""
     """Why there is no root that can be read, where there should be one."""
+    past: Past | None = None
+    """What can be brought back, where there is no root or tree that can be read."""
+    is_of_other_version: bool = False
+    """Root or tree are whole, and not for this PDFS."""
     broken_lock: str = ""
     is_visible: Callable[[Path], bool]
     key: Callable[[Internal], str]
-    lock_session: str = ""
-    """Of the session that has the lock."""
+    lock: Lock | None = None
+    """Unless it is released, or can't be read."""
+    is_owner_alive: bool = False
+    """Who has the lock has renewed it lately."""
 
 
 @dataclass(frozen=True, slots=True)

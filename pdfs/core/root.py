@@ -12,6 +12,7 @@
     plan         name of the plan that is still to be applied, or null
     sessions     every session that has not ended: {session, user, machine, fences, base,
                  last: {generation, publish, tree, sequence} or null, unpublished: {files, bytes}}
+    restored     {fence, until} where a repair has made the root anew, else absent; see `Restored`
 """
 
 from dataclasses import dataclass, replace
@@ -50,6 +51,16 @@ class SessionEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """The root was made anew: what was written before may be needed by whom it doesn't know."""
+
+    fence: Fence
+    """All that was written before has a lower one."""
+    until: float
+    """How long it is kept, in seconds since 1970 by the store's clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Root:
     """The current generation of a stage, and who may make the next one."""
 
@@ -61,6 +72,7 @@ class Root:
     tree: ObjectName | None
     plan: ObjectName | None
     sessions: tuple[SessionEntry, ...]
+    restored: Restored | None = None
 
     def entry(self, session: SessionId) -> SessionEntry | None:
         """The session's entry, if it has not ended."""
@@ -99,8 +111,15 @@ def encode(root: Root) -> bytes:
             "tree": root.tree,
             "plan": root.plan,
             "sessions": [_entry_out(entry) for entry in root.sessions],
+            **_restored_out(root.restored),
         }
     )
+
+
+def _restored_out(restored: Restored | None) -> dict[str, object]:
+    if restored is None:
+        return {}
+    return {"restored": {"fence": restored.fence, "until": restored.until}}
 
 
 def _entry_out(entry: SessionEntry) -> dict[str, object]:
@@ -136,6 +155,7 @@ def decode(key: str, body: bytes) -> Root:
             tree=_name(reader, "tree"),
             plan=_name(reader, "plan"),
             sessions=tuple(_entry_in(item) for item in reader.items("sessions")),
+            restored=_restored_in(reader.child("restored")) if reader.has("restored") else None,
         )
     except Malformed as error:
         raise document.damaged(key, error) from error
@@ -153,6 +173,10 @@ def _entry_in(item: Any) -> SessionEntry:
         last=_last_in(reader.child("last")) if reader.has("last") else None,
         unpublished=Unpublished(files=counted.whole("files"), bytes=counted.whole("bytes")),
     )
+
+
+def _restored_in(reader: Reader) -> Restored:
+    return Restored(fence=_fence(reader.whole("fence")), until=reader.number("until"))
 
 
 def _last_in(reader: Reader) -> LastPublish:

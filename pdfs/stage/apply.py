@@ -44,7 +44,7 @@ from pdfs.stage.context import StageContext
 from pdfs.stage.load import PUBLISH, read_tree
 from pdfs.stage.plain import PlainPut
 from pdfs.stage.relatives import Relatives
-from pdfs.stage.root import SeenRoot, read_root
+from pdfs.stage.root import SeenRoot, read_root, root_gone
 from pdfs.stage.together import together
 from pdfs.stage.upload import Sent
 from pdfs.store import step as steps
@@ -190,7 +190,9 @@ class _Applying:
     async def _check_root(self) -> None:
         with steps.at(steps.Step.APPLY_CHECK_ROOT):
             now = await read_root(self._ctx)
-        if now is None or now.etag != self._seen.etag:
+        if now is None:
+            raise root_gone(self._ctx)
+        if now.etag != self._seen.etag:
             raise LockLost(
                 "the stage was taken over while its plain objects were brought up to date",
                 remedy="what was committed is safe, and the new owner finishes it",

@@ -31,7 +31,7 @@ from pdfs.core.tree import InFlight, Tree
 from pdfs.errors import ObjectDamaged, StageMoved
 from pdfs.stage.apply import apply
 from pdfs.stage.context import StageContext
-from pdfs.stage.load import read_plan, read_tree, write_tree
+from pdfs.stage.load import read_generation, read_plan, read_tree, write_tree
 from pdfs.stage.root import SeenRoot, swap_root
 from pdfs.stage.work import Work
 from pdfs.store import step
@@ -64,7 +64,7 @@ class CaughtUp:
 async def standing(ctx: StageContext, root: Root, work: Work) -> Standing:
     """How the tree of `work` stands to `root`, whether or not that has a plan."""
     with step.at(Step.LOAD_TREE):
-        current = await read_tree(ctx, root.tree)
+        current = await read_generation(ctx, root)
         flight, tree = work.tree.in_flight, work.tree
         if flight is not None:
             committed = await _find_publish(ctx, current, flight, tree)

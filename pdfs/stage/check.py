@@ -4,22 +4,26 @@ Reads only. The root is read before and after; where it has moved, somebody publ
 the look is taken anew. What the findings are: `core.check`.
 """
 
+from collections.abc import Set
 from dataclasses import dataclass
 
 import trio
 
+from pdfs.core.foundation import is_judgeable
 from pdfs.core.generation import tree_of
-from pdfs.core.ids import Fence
+from pdfs.core.ids import Fence, SessionId
 from pdfs.core.keys import PLANS
+from pdfs.core.lease import LockState, is_lately_renewed
 from pdfs.core.look import Look, Unread, Upload
 from pdfs.core.root import Root
-from pdfs.errors import ObjectDamaged
-from pdfs.stage.collect import dead_uploads, key_of
+from pdfs.errors import ObjectDamaged, OtherVersion
+from pdfs.stage.collect import dead_uploads
 from pdfs.stage.context import StageContext
-from pdfs.stage.inventory import Fault, Inventory, Survey, list_internal, survey
+from pdfs.stage.inventory import Fault, Inventory, Survey, key_of, list_internal, survey
 from pdfs.stage.load import Looked, list_plain, look_closer
-from pdfs.stage.lock import read_lock
+from pdfs.stage.lock import SeenLock, read_lock
 from pdfs.stage.reading import wrong_homes
+from pdfs.stage.restore import find_past
 from pdfs.stage.root import SeenRoot, read_root
 
 
@@ -29,17 +33,26 @@ class _Basis:
 
     seen: SeenRoot | None
     broken: str = ""
+    is_ours: bool = True
+    """Not of another version of PDFS."""
 
     @property
     def root(self) -> Root | None:
         return None if self.seen is None else self.seen.root
 
 
-async def look_at(ctx: StageContext, *, reads: bool = False) -> Look:
-    """All that can be seen of the stage; with `reads`, every byte too. Raises StoreError."""
+async def look_at(
+    ctx: StageContext, *, reads: bool = False, crashed: Set[SessionId] = frozenset()
+) -> Look:
+    """All that can be seen of the stage; with `reads`, every byte too. Raises StoreError.
+
+    `crashed` are sessions that are known to be dead, whatever their lock says.
+    """
     while True:
         before = await _basis(ctx)
-        look = await _look(ctx, before.root, before.broken)
+        look = await _look(ctx, before)
+        if look.lock is not None and look.lock.session in crashed:
+            look.is_owner_alive = False
         if reads and look.tree is not None:
             look.wrong = await wrong_homes(ctx, look)
         if await _basis(ctx) == before:
@@ -51,27 +64,26 @@ async def _basis(ctx: StageContext) -> _Basis:
     try:
         return _Basis(await read_root(ctx))
     except ObjectDamaged as error:
-        return _Basis(None, str(error))
+        return _Basis(None, error.what, is_ours=not isinstance(error, OtherVersion))
 
 
-async def _look(ctx: StageContext, root: Root | None, broken: str) -> Look:
-    lock = await read_lock(ctx)
-    there, found = Inventory(), Survey()
-    if root is not None or broken:
-        there = await list_internal(ctx)
-    else:
-        broken = await _why_no_root(ctx)
+async def _look(ctx: StageContext, basis: _Basis) -> Look:
+    root, broken = basis.root, basis.broken
+    lock, there, found = await read_lock(ctx), await list_internal(ctx), Survey()
     if root is not None:
         found = await survey(ctx, root, there)
+    elif there.objects and not broken:
+        broken = "the root is gone, and other objects of the stage are there"
     looked = await _plain(ctx, root, found)
-    return Look(
+    look = Look(
         root=root,
         tree=found.tree,
         plan=found.plan,
         named=found.named,
-        unread=[_unread(ctx, fault) for fault in found.faults],
+        unread=[_unread(ctx, root, fault) for fault in found.faults],
         lacking=found.lacking,
         newer=sorted(key_of(ctx, each) for each in there.objects if each.name in found.newer),
+        now=there.now,
         objects=there.objects,
         strange=there.strange,
         rows=tuple(looked.rows.values()),
@@ -79,22 +91,35 @@ async def _look(ctx: StageContext, root: Root | None, broken: str) -> Look:
         uploads=await _uploads(ctx, root, there, found),
         hides_uploads=there.hides_uploads,
         broken_root=broken,
+        is_of_other_version=not basis.is_ours or _has_other_tree(root, found),
         broken_lock="" if lock is None or lock.fault is None else lock.fault.what,
         is_visible=ctx.is_visible,
         key=lambda each: key_of(ctx, each),
-        lock_session="" if lock is None or lock.lock is None else lock.lock.session,
+    )
+    _note_owner(ctx, look, lock)
+    if there.objects and not (look.newer or look.is_of_other_version or is_judgeable(look)):
+        await _note_past(ctx, look, there)
+    return look
+
+
+def _has_other_tree(root: Root | None, found: Survey) -> bool:
+    """Whether the current tree is of another version."""
+    return root is not None and any(
+        fault.name == root.tree and fault.is_of_other_version for fault in found.faults
     )
 
 
-async def _why_no_root(ctx: StageContext) -> str:
-    """A stage that PDFS has never written has none; and no other objects of ours either."""
+def _note_owner(ctx: StageContext, look: Look, seen: SeenLock | None) -> None:
+    if seen is not None and seen.lock is not None and seen.lock.state is not LockState.RELEASED:
+        look.lock = seen.lock
+        look.is_owner_alive = is_lately_renewed(seen.lock, seen.age, ctx.timing)
 
-    async def listed() -> bool:
-        pages = [page async for page in ctx.store.list(ctx.keys.internal_prefix)]
-        return any(pages)
 
-    ours = await ctx.patience.ask(listed)
-    return "the root is gone, and other objects of the stage are there" if ours else ""
+async def _note_past(ctx: StageContext, look: Look, there: Inventory) -> None:
+    try:
+        look.past = await find_past(ctx, there, look.root)
+    except OtherVersion:
+        look.is_of_other_version = True
 
 
 async def _plain(ctx: StageContext, root: Root | None, found: Survey) -> Looked:
@@ -113,7 +138,12 @@ async def _uploads(
     return [Upload(key=each.key, initiated=each.initiated) for each in dead]
 
 
-def _unread(ctx: StageContext, fault: Fault) -> Unread:
+def _unread(ctx: StageContext, root: Root | None, fault: Fault) -> Unread:
     is_plan = fault.folder == PLANS
-    key = ctx.keys.plan(fault.name) if is_plan else ctx.keys.tree(fault.name)
-    return Unread(key=key, needed=fault.needed, why=fault.error.what, is_plan=is_plan)
+    return Unread(
+        key=ctx.keys.plan(fault.name) if is_plan else ctx.keys.tree(fault.name),
+        needed=fault.needed,
+        why=fault.error.what,
+        is_plan=is_plan,
+        is_current=not is_plan and root is not None and fault.name == root.tree,
+    )

@@ -17,11 +17,11 @@ from itertools import groupby
 
 from pdfs.core.garbage import Internal, garbage, is_unowned
 from pdfs.core.ids import Fence, Path, PublishId
-from pdfs.core.keys import CONTENTS, PLANS, TREES
+from pdfs.core.keys import PLANS
 from pdfs.core.root import Root
 from pdfs.errors import LockLost, ObjectDamaged
 from pdfs.stage.context import StageContext
-from pdfs.stage.inventory import Inventory, Survey, list_internal, list_trees, survey
+from pdfs.stage.inventory import Inventory, Survey, key_of, list_internal, list_trees, survey
 from pdfs.stage.load import read_plan
 from pdfs.stage.root import SeenRoot, read_root
 from pdfs.stage.together import Call, together
@@ -68,7 +68,8 @@ async def collect(ctx: StageContext, seen: SeenRoot) -> Collected:
     if not found.is_sure or seen.root.plan is not None:
         return done
     fence = seen.root.fence
-    for batch in _batches(garbage(there.objects, found.named, seen.root, fence), ctx):
+    litter = garbage(there.objects, found.named, seen.root, fence, there.now)
+    for batch in _batches(litter, ctx):
         calls = [partial(_delete, ctx, each, done) for each in batch]
         await _carry_out(ctx, seen, calls)
     dead = await dead_uploads(ctx, seen.root, fence, there, found)
@@ -117,12 +118,6 @@ async def _abort(ctx: StageContext, dead: ListedUpload, done: Collected) -> None
     done.uploads += 1
 
 
-def key_of(ctx: StageContext, found: Internal) -> str:
-    """The key of an internal object."""
-    of = {TREES: ctx.keys.tree, PLANS: ctx.keys.plan, CONTENTS: ctx.keys.content}
-    return of[found.folder](found.name)
-
-
 # --- uploads ------------------------------------------------------------------------------------
 
 
@@ -138,7 +133,7 @@ async def dead_uploads(
     dead = []
     for each in inside:
         place = ctx.keys.internal_of(each.key)
-        if place is not None and is_unowned(place[1], root, fence):
+        if place is not None and is_unowned(place[1], root, fence, there.now):
             dead.append(each)
     plain = [each for each in there.uploads if each.key.startswith(ctx.keys.plain_prefix)]
     if plain:

@@ -7,15 +7,13 @@ from collections.abc import Callable
 
 import trio
 
-from pdfs.core.lease import Claimant, Lock, LockState, Refusal, judge
+from pdfs.core.lease import Claimant, Lock, LockState, Refusal, is_lately_renewed, judge
 from pdfs.stage.context import StageContext
 from pdfs.stage.lock import SeenLock, read_lock
 from pdfs.stage.root import read_root
 
 _LOOK = 2.0
 """Seconds between two looks."""
-_RENEWALS = 5
-"""Who has missed so many renewals is not waited for: nobody may be publishing there any more."""
 
 Tell = Callable[[Lock, float], None]
 """Hears the lock and its age: at first, and whenever less is left."""
@@ -43,8 +41,8 @@ async def wait_while_draining(
 async def _is_draining(ctx: StageContext, seen: SeenLock, claimant: Claimant) -> bool:
     if seen.lock is None or seen.lock.state is not LockState.DRAINING:
         return False
-    if seen.age >= _RENEWALS * ctx.timing.renewal:
-        return False
+    if not is_lately_renewed(seen.lock, seen.age, ctx.timing):
+        return False  # nobody may be publishing there any more
     root = await read_root(ctx)
     has_ended = root is not None and root.root.has_ended(seen.lock.session, seen.lock.fence)
     verdict = judge(seen.lock, seen.age, claimant, ctx.timing, has_ended=has_ended)

@@ -13,7 +13,7 @@ from pdfs.core.keys import CONTENTS, PLANS, TREES
 from pdfs.core.manifest import Manifest
 from pdfs.core.plan import Plan
 from pdfs.core.root import Root
-from pdfs.errors import ObjectDamaged, StoreRefused
+from pdfs.errors import ObjectDamaged, ObjectNotFound, OtherVersion, StoreRefused
 from pdfs.stage.context import StageContext
 from pdfs.stage.load import read_plan, read_tree
 from pdfs.store import step
@@ -42,16 +42,39 @@ class Inventory:
 
 
 async def list_internal(ctx: StageContext) -> Inventory:
-    """What is there. The root has to be. Raises StoreError."""
+    """What is there. Raises StoreError."""
     with step.at(Step.COLLECT_LIST):
-        root = await ctx.patience.ask(lambda: ctx.store.head(ctx.keys.root))
+        now = await _date_of(ctx, ctx.keys.root)
         found = await ctx.patience.ask(lambda: _listed(ctx, ctx.keys.internal_prefix))
-        found.now = root.date
+        found.now = await _later(ctx, found) if now is None else now
         try:
             found.uploads = await ctx.patience.ask(lambda: _uploads(ctx))
         except StoreRefused:  # a right of its own, which nothing else needs
             found.hides_uploads = True
     return found
+
+
+async def _date_of(ctx: StageContext, key: str) -> float | None:
+    """What the store's clock shows now, from its answer about that object; None without one."""
+    try:
+        return (await ctx.patience.ask(lambda: ctx.store.head(key))).date
+    except ObjectNotFound:
+        return None
+
+
+async def _later(ctx: StageContext, found: Inventory) -> float:
+    """The same where the root is gone: any other object will do."""
+    for each in found.objects:
+        now = await _date_of(ctx, key_of(ctx, each))
+        if now is not None:
+            return now
+    return 0.0
+
+
+def key_of(ctx: StageContext, found: Internal) -> str:
+    """The key of an internal object."""
+    of = {TREES: ctx.keys.tree, PLANS: ctx.keys.plan, CONTENTS: ctx.keys.content}
+    return of[found.folder](found.name)
 
 
 async def list_trees(ctx: StageContext) -> Inventory:
@@ -95,6 +118,11 @@ class Fault:
     needed: str
     """By whom, for people."""
     error: ObjectDamaged
+
+    @property
+    def is_of_other_version(self) -> bool:
+        """It is whole, and not for this PDFS."""
+        return isinstance(self.error, OtherVersion)
 
 
 @dataclass(slots=True)

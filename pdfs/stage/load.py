@@ -9,15 +9,16 @@ import trio
 from pdfs.core import manifest as core_manifest
 from pdfs.core import plan as core_plan
 from pdfs.core.content import Content, Plain
-from pdfs.core.ids import Fence, Inode, ObjectName, Path, publish_name
+from pdfs.core.ids import Fence, Inode, ObjectName, Path, PublishId, fence_of, publish_name
 from pdfs.core.manifest import Manifest, in_columns, never_published
 from pdfs.core.merge import Merged, Row, differing, merge_listing
 from pdfs.core.plan import Plan
+from pdfs.core.root import Root
 from pdfs.core.tree import Tree
-from pdfs.errors import ObjectDamaged, ObjectNotFound
+from pdfs.errors import ObjectDamaged, ObjectNotFound, OtherVersion
 from pdfs.stage.context import StageContext
 from pdfs.stage.immutable import put_immutable
-from pdfs.stage.root import read_held_root
+from pdfs.stage.root import how_restored, read_held_root
 from pdfs.stage.together import together
 from pdfs.store import step
 from pdfs.store.objects import Listed, ObjectInfo
@@ -38,6 +39,26 @@ async def read_tree(ctx: StageContext, name: ObjectName | None) -> Manifest:
         body = await _body(ctx, key)
         ctx.trees[name] = await ctx.compute(partial(core_manifest.decode, key, body))
     return ctx.trees[name]
+
+
+async def read_generation(ctx: StageContext, root: Root) -> Manifest:
+    """The manifest of the generation that `root` names.
+
+    Raises ObjectDamaged where it is gone, or another lies in its place.
+    """
+    try:
+        manifest = await read_tree(ctx, root.tree)
+    except OtherVersion:
+        raise
+    except ObjectDamaged as error:
+        raise ObjectDamaged(error.what, remedy=how_restored(ctx)) from error
+    if manifest.generation != root.generation and root.tree is not None:
+        raise ObjectDamaged(
+            f"{ctx.keys.tree(root.tree)!r} is the tree of generation {manifest.generation}, where"
+            f" that of {root.generation} should be",
+            remedy=how_restored(ctx),
+        )
+    return manifest
 
 
 async def read_plan(ctx: StageContext, name: ObjectName) -> Plan:
@@ -195,8 +216,24 @@ async def _look_at(ctx: StageContext, tree: Tree, path: Path, looked: Looked) ->
     except ObjectDamaged:
         return
     echo = _echoed(plan, path, info, known)
-    if echo is not None:
+    if echo is not None and await _is_earlier(ctx, tree.base, plan.publish):
         looked.echoes[path] = echo
+
+
+async def _is_earlier(ctx: StageContext, name: ObjectName | None, publish: PublishId) -> bool:
+    """Whether the tree of that name, or one before it, is of this publish.
+
+    One that is in no tree was published after a root that was then brought back: it is not late.
+    """
+    while name is not None and fence_of(name) >= fence_of(publish_name(publish)):
+        try:
+            manifest = await read_tree(ctx, name)
+        except ObjectDamaged:
+            return False
+        if manifest.publish == publish:
+            return True
+        name = manifest.predecessor
+    return False
 
 
 def _echoed(plan: Plan, path: Path, info: ObjectInfo, known: Content) -> Content | None:

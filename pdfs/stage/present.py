@@ -11,9 +11,10 @@ from pdfs.core.generation import draft_of, tree_of
 from pdfs.core.ids import Inode, ObjectName
 from pdfs.core.manifest import Manifest, Top, never_published
 from pdfs.core.merge import Warned, merge_listing
+from pdfs.core.root import Root
 from pdfs.stage.context import StageContext
-from pdfs.stage.load import list_plain, read_tree
-from pdfs.stage.root import read_root
+from pdfs.stage.load import list_plain, read_generation
+from pdfs.stage.root import find_root
 from pdfs.store import step
 from pdfs.store.step import Step
 
@@ -29,10 +30,10 @@ class Present:
     """Keys of a listing that can't be shown."""
 
 
-async def current_tree(ctx: StageContext) -> ObjectName | None:
-    """The name of the current generation's manifest; None where nothing was published."""
-    seen = await read_root(ctx)
-    return None if seen is None else seen.root.tree
+async def current_root(ctx: StageContext) -> Root | None:
+    """The root, where anything was published."""
+    seen = await find_root(ctx)
+    return None if seen is None or seen.root.tree is None else seen.root
 
 
 async def read_present(ctx: StageContext, new_inode: Callable[[], Inode]) -> Present:
@@ -41,13 +42,13 @@ async def read_present(ctx: StageContext, new_inode: Callable[[], Inode]) -> Pre
     A listing is believed only if nothing was published until it was complete: once the root names a
     tree it always does, and plain objects are changed by a publish only after that.
     """
-    name = await current_tree(ctx)
-    if name is None:
+    root = await current_root(ctx)
+    if root is None:
         listed = await _listed(ctx, new_inode)
-        name = await current_tree(ctx)
-        if name is None:
+        root = await current_root(ctx)
+        if root is None:
             return listed
-    return Present(name=name, manifest=await read_tree(ctx, name))
+    return Present(name=root.tree, manifest=await read_generation(ctx, root))
 
 
 async def _listed(ctx: StageContext, new_inode: Callable[[], Inode]) -> Present:

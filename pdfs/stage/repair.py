@@ -8,13 +8,15 @@ import trio
 
 from pdfs.core import notes
 from pdfs.core import plan as core_plan
-from pdfs.core.check import Level, findings, is_judgeable
+from pdfs.core.check import findings
+from pdfs.core.finding import Level
+from pdfs.core.foundation import is_judgeable
 from pdfs.core.ids import ObjectName, PublishId, RunId, publish_name
 from pdfs.core.look import Look
 from pdfs.core.mend import mending, touched
 from pdfs.core.plan import Plan, plan_of
 from pdfs.core.root import Root
-from pdfs.errors import ContentLost, ObjectDamaged
+from pdfs.errors import ContentLost, ObjectDamaged, OtherVersion
 from pdfs.stage.check import look_at
 from pdfs.stage.context import StageContext
 from pdfs.stage.immutable import put_immutable
@@ -120,4 +122,4 @@ class Mending:
             await remake_plan(self._ctx, seen.root)
 
 
-_DAMAGE = frozenset({ObjectDamaged.__name__, ContentLost.__name__})
+_DAMAGE = frozenset({each.__name__ for each in (ObjectDamaged, OtherVersion, ContentLost)})

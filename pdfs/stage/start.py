@@ -22,7 +22,7 @@ from pdfs.core.root import Root, SessionEntry
 from pdfs.errors import LockHeld
 from pdfs.stage.context import StageContext
 from pdfs.stage.lock import HeldLock, SeenLock, new_lock, read_lock
-from pdfs.stage.root import SeenRoot, read_root
+from pdfs.stage.root import SeenRoot, find_root
 from pdfs.stage.swap import Won, swap
 from pdfs.store import step
 from pdfs.store.objects import Condition, IfAbsent, IfMatch
@@ -52,15 +52,16 @@ async def start(
     """Take the stage. `base` is the tree that a resumed session was mounted from.
 
     Raises LockHeld (its text says who, since when, and what is at stake), LockUnreadable,
-    ObjectDamaged, StoreUnavailable. After each of them, and after cancellation, calling it again
-    is right: a lock that was taken is then our own.
+    ObjectDamaged (also where the root is gone: nothing was changed then), StoreUnavailable. After
+    each of them, and after cancellation, calling it again is right: a lock that was taken is then
+    our own.
     """
     while True:
         with step.at(Step.START_READ_LOCK):
             seen = await read_lock(ctx)
         with step.at(Step.START_READ_ROOT):
-            before = await read_root(ctx)
-        right = _right_to(ctx, seen, before, claimant)
+            before = await find_root(ctx)
+        right = right_to(ctx, seen, before, claimant)
         fence = _next_fence(seen, before)
         lock = await _take_lock(ctx, seen, fence)
         if lock is None:
@@ -80,9 +81,10 @@ async def start(
             )
 
 
-def _right_to(
+def right_to(
     ctx: StageContext, seen: SeenLock | None, before: SeenRoot | None, claimant: Claimant
 ) -> Right:
+    """Why the stage may be taken. Raises LockHeld, LockUnreadable where it may not."""
     if seen is not None and seen.fault is not None:
         if not claimant.take_over:
             raise seen.fault

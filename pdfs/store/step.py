@@ -42,6 +42,7 @@ class Step(StrEnum):
     COLLECT_DELETE = "collect: delete"
     RELEASE_MARK = "release: mark lock"
     RELEASE_DELETE = "release: delete lock"
+    RESTORE_ROOT = "restore: write root"
 
 
 _current: ContextVar[Step | None] = ContextVar("pdfs_step", default=None)

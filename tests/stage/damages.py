@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from hashlib import md5
 
 from pdfs.core import root as core_root
-from pdfs.core.check import Level
 from pdfs.core.content import ETag
 from pdfs.core.entries import Entry
+from pdfs.core.finding import Level
 from pdfs.core.ids import Fence, ObjectName, Path, PublishId, Sequence, SessionId
 from pdfs.core.manifest import Manifest, relinked
 from pdfs.core.root import LastPublish, SessionEntry
@@ -40,6 +40,8 @@ class Damage:
     """Whether it is gone after a repair; what it took may be named as lost."""
     is_amid_publish: bool = False
     """It happens to a stage whose publish was cut short."""
+    is_undone: bool = False
+    """That publish is not in the stage then: its session has it, and publishes it when resumed."""
     is_taken_in: bool = False
     """The file is another tool's from then on."""
 
@@ -155,6 +157,30 @@ def _predecessor(stage: Stage) -> None:
     name = stage.tree.predecessor
     assert name is not None
     stage.remove(stage.world.keys.tree(name))
+
+
+def _committed_cut(stage: Stage) -> None:
+    name = stage.tree.predecessor
+    assert name is not None
+    stage.change(stage.world.keys.tree(name), _half)
+
+
+def _newer_tree(stage: Stage) -> None:
+    key = stage.world.keys.tree(_tree(stage))
+
+    def newer(body: bytes) -> bytes:
+        text = re.sub(rb'("schema": *)2', rb"\g<1>3", gzip.decompress(body))
+        return gzip.compress(text)
+
+    stage.change(key, newer)
+
+
+def _without(folder: str) -> Callable[[Stage], None]:
+    def inject(stage: Stage) -> None:
+        for key in [key for key in stage.world.store.objects if folder in key]:
+            stage.remove(key)
+
+    return inject
 
 
 def _session(*, base: ObjectName | None, committed: ObjectName | None) -> Callable[[Stage], None]:
@@ -285,23 +311,40 @@ GONE = ObjectName(f"000000000001-{_UNIQUE}")
 
 DAMAGES = {
     # --- the root
-    "the root is gone": Damage(inject=root(None), kind="root", is_repairable=False),
-    "the root is cut short": Damage(inject=root(_half), kind="root", is_repairable=False),
-    "the root is empty": Damage(inject=root(_empty), kind="root", is_repairable=False),
-    "the root is something else": Damage(inject=root(_garbage), kind="root", is_repairable=False),
+    "the root is gone": Damage(inject=root(None), kind="root"),
+    "the root is cut short": Damage(inject=root(_half), kind="root"),
+    "the root is empty": Damage(inject=root(_empty), kind="root"),
+    "the root is something else": Damage(inject=root(_garbage), kind="root"),
     "the root is of a newer schema": Damage(inject=_newer_root, kind="root", is_repairable=False),
     "an older root was put back": Damage(inject=_older_root, kind="old-root", is_repairable=False),
     # --- trees
-    "the tree is gone": Damage(inject=tree(None), kind="tree", is_repairable=False),
-    "the tree is cut short": Damage(inject=tree(_half), kind="tree", is_repairable=False),
-    "the tree is empty": Damage(inject=tree(_empty), kind="tree", is_repairable=False),
-    "the tree has a flipped bit": Damage(
-        inject=tree(_flipped(60)), kind="tree", is_repairable=False
+    "the tree is gone": Damage(inject=tree(None), kind="tree"),
+    "the tree is cut short": Damage(inject=tree(_half), kind="tree"),
+    "the tree is empty": Damage(inject=tree(_empty), kind="tree"),
+    "the tree has a flipped bit": Damage(inject=tree(_flipped(60)), kind="tree"),
+    "the tree is something else": Damage(inject=tree(lambda _: gzip.compress(b"[]")), kind="tree"),
+    "the tree is an older one": Damage(inject=_older_tree, kind="tree"),
+    "the tree is gone, as settled and as committed": Damage(
+        inject=both(_predecessor, tree(None)), kind="tree"
     ),
-    "the tree is something else": Damage(
-        inject=tree(lambda _: gzip.compress(b"[]")), kind="tree", is_repairable=False
+    "the tree is cut short, as settled and as committed": Damage(
+        inject=both(_committed_cut, tree(_half)), kind="tree"
     ),
-    "the tree is an older one": Damage(inject=_older_tree, kind="tree", is_repairable=False),
+    "the tree is for a newer PDFS": Damage(inject=_newer_tree, kind="tree", is_repairable=False),
+    "every tree is gone": Damage(
+        inject=_without("/trees/"), kind="tree", named=".json.gz", is_repairable=False
+    ),
+    "root and tree are gone": Damage(inject=both(tree(None), root(None)), kind="root"),
+    "the root and the last generation are gone": Damage(
+        inject=both(_predecessor, tree(None), root(None)), kind="root"
+    ),
+    "root and trees are gone": Damage(
+        inject=both(_without("/trees/"), root(None)), kind="root", is_repairable=False
+    ),
+    "the root is gone amid a publish": Damage(inject=root(None), kind="root", is_amid_publish=True),
+    "the tree is gone amid a publish": Damage(
+        inject=tree(None), kind="tree", is_amid_publish=True, is_undone=True
+    ),
     "the tree before is gone": Damage(inject=_predecessor, kind="tree", is_repairable=False),
     "the base of a session is gone": Damage(
         inject=_session(base=GONE, committed=None),

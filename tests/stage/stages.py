@@ -7,24 +7,27 @@ import trio
 
 from pdfs.core import manifest as core_manifest
 from pdfs.core import root as core_root
-from pdfs.core.check import Finding, findings
+from pdfs.core.check import findings
 from pdfs.core.content import ETag
 from pdfs.core.entries import Entry
+from pdfs.core.finding import Finding
 from pdfs.core.ids import Path
 from pdfs.core.manifest import Manifest
 from pdfs.core.record import Create, Kind, Link
+from pdfs.core.restore import Past
 from pdfs.core.root import Root
 from pdfs.stage.check import look_at
 from pdfs.stage.context import StageContext
 from pdfs.stage.fetch import fetch_span
 from pdfs.stage.load import read_tree
 from pdfs.stage.repair import Mending
+from pdfs.stage.restore import restore
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.memory import StoredObject
-from pdfs.store.objects import Traits
+from pdfs.store.objects import ObjectStore, Traits
 from tests.simulation.machine import Machine, Process
 from tests.simulation.world import AWS, Visit, World, new_world
-from tests.stage.contexts import Site
+from tests.stage.contexts import Site, claimant_of
 
 SMALL, OTHER, BIG = Path("a.dwg"), Path("dir/b.dxf"), Path("dir/big.bin")
 LINKED, HIDDEN, EMPTY = Path("linked.dwg"), Path("hidden\udcff.dwg"), Path("empty")
@@ -52,14 +55,17 @@ class Stage:
     anna: Machine
     fate: list[FateOf] = field(default_factory=list)
     """What becomes of requests, while there is something in it."""
+    looks: int = 0
+    """How many processes there were without a session: each has ids of its own."""
 
     # --- looking ------------------------------------------------------------------------------
 
-    def context(self) -> StageContext:
-        """A fresh process that only looks."""
-        site = Site(keys=self.world.keys)
+    def context(self, user: str = "carl", store: ObjectStore | None = None) -> StageContext:
+        """A fresh process that has no session."""
+        self.looks += 1
+        site = Site(seed=self.looks, keys=self.world.keys)
         site.store = self.world.store
-        return site.context("carl", machine="ws9")
+        return site.context(user, machine="ws9", store=store)
 
     async def check(self) -> list[Finding]:
         """What `pdfs check --read` finds."""
@@ -120,6 +126,9 @@ class Stage:
 
     async def repair(self) -> None:
         """What `pdfs check --read --repair` does, once."""
+        if (await look_at(self.context())).past is not None:
+            await self.restore()
+            return
 
         async def mend(process: Process, work: object) -> None:
             assert process.work is not None
@@ -129,6 +138,12 @@ class Stage:
             await mending.mend(process.work)
 
         await self.anna.mount(mend)
+
+    async def restore(self) -> Past | None:
+        """The first step of that, by anna, where there is no root or tree."""
+        ctx = self.context("anna")
+        crashed = frozenset(disk.session for disk in self.anna.crashed)
+        return await restore(ctx, claimant_of(ctx, crashed=crashed))
 
     async def repair_all(self) -> int:
         """As often as there is something to repair; how often that was."""

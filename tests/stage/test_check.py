@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 import trio
 
-from pdfs.core.check import Finding, Level
+from pdfs.core.finding import Finding, Level
 from pdfs.core.ids import Path, PublishId
 from pdfs.errors import ContentLost, StoreRefused
 from pdfs.stage.load import read_plan
@@ -26,7 +26,7 @@ REDRAWN = b"drawn by anna, and again"
 def files_after(damage: Damage) -> dict[Path, bytes]:
     """What the stage holds in spite of it."""
     files = dict(FILES)
-    if damage.is_amid_publish:
+    if damage.is_amid_publish and not damage.is_undone:
         files[SMALL] = files[Path("linked.dwg")] = REDRAWN
     return files
 
@@ -37,6 +37,7 @@ async def harmed(nursery: trio.Nursery, damage: Damage, traits: Traits) -> Stage
         stage.fate.append(cut_short)
         assert not await stage.edit(lambda visit: visit.editor.write(SMALL, REDRAWN))
         stage.fate.clear()
+        await trio.sleep(600)  # nobody takes her for alive
     damage.inject(stage)
     return stage
 

@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from pdfs.core.check import Level
+from pdfs.core.finding import Level
 from pdfs.core.ids import Path
 from pdfs.stage.check import look_at
 from pdfs.store.faulty import Fate, Request
