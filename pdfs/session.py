@@ -27,6 +27,7 @@ from pdfs.core.root import SessionEntry
 from pdfs.core.states import Event, State, next_state
 from pdfs.core.tree import Tree
 from pdfs.errors import (
+    DamageFound,
     LockError,
     LockLost,
     LockUnreadable,
@@ -389,7 +390,7 @@ class StageSession:
             await self._hold.end()
             if await self._hold.leave():
                 await self._workspace.retire()
-        except (StoreError, LockError) as error:
+        except (StoreError, LockError, DamageFound) as error:
             self._hold.meet(error)
 
     # --- serve ------------------------------------------------------------------------------------

@@ -411,7 +411,7 @@ async def test_a_root_that_goes_back_or_is_damaged_changes_nothing_and_is_told(
     async with reading(site.context("bert"), follows=True) as bert:
         before = await bert.everything()
         new = site.store.objects[site.keys.root].body
-        for body, words in ((old, "generation 1"), (b"no root", "root.json"), (None, "older than")):
+        for body, words in ((old, "generation 1"), (b"no root", "root.json"), (None, "is gone")):
             if body is None:
                 await site.store.delete(site.keys.root, condition=None)
             else:

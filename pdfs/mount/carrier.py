@@ -32,6 +32,7 @@ from pdfs.errors import (
     LockLost,
     LockUnreadable,
     MountError,
+    ObjectDamaged,
     PdfsError,
     Stopped,
     UnpublishedWork,
@@ -187,7 +188,7 @@ class Carrier:
         except (LockHeld, LockUnreadable) as error:
             self._error = error
             self._forget()
-        except LockLost as error:
+        except (LockLost, ObjectDamaged) as error:
             self._error = self._kept(error)
         except PdfsError as error:
             self._error = error
@@ -227,11 +228,16 @@ class Carrier:
         except DiskError as error:
             logger.error("the journal could not be sealed, so the lock is kept: %s", error)
 
-    def _kept(self, error: LockLost) -> PdfsError:
-        """What a lost stage means to who unmounts: work that remains here, if there is any."""
+    def _kept(self, error: LockLost | ObjectDamaged) -> PdfsError:
+        """What a stage that is lost, or whose root is gone, means to who unmounts: work that
+        remains here, if there is any.
+        """
         work = self._workspace.work
         if work is None or not holds_work(work.tree):
             return error
+        if isinstance(error, ObjectDamaged):
+            kept = "what was written is kept here: pdfs recover list"
+            return UnpublishedWork(error.what, remedy=f"{kept}; {error.remedy}")
         return UnpublishedWork(
             error.what, remedy=error.remedy or "everything is kept here: pdfs recover list"
         )

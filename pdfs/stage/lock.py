@@ -13,7 +13,7 @@ from pdfs.core import lease
 from pdfs.core.content import ETag
 from pdfs.core.ids import Fence
 from pdfs.core.lease import Lock, LockState, Unpublished
-from pdfs.errors import LockLost, LockUnreadable, StoreError
+from pdfs.errors import LockLost, LockUnreadable, ObjectDamaged, StoreError
 from pdfs.stage import root
 from pdfs.stage.context import StageContext
 from pdfs.stage.swap import Lost, Won, read, swap
@@ -144,7 +144,12 @@ class HeldLock:
         A lock that vanished is made again by the session whose fence the root carries.
         """
         if outcome.found is None:
-            await root.read_held_root(self._ctx, self.lock.fence)
+            try:
+                await root.read_held_root(self._ctx, self.lock.fence)
+            except ObjectDamaged as error:
+                raise LockLost(
+                    f"the lock is gone, and {error.what}", remedy=error.remedy
+                ) from error
             return IfAbsent()
         found = lease.decode(self._ctx.keys.lock, outcome.found.body)
         if (found.session, found.run) != (self.lock.session, self.lock.run):

@@ -84,7 +84,7 @@ def root_gone(ctx: StageContext) -> ObjectDamaged:
 def how_restored(ctx: StageContext) -> str:
     """The remedy for a stage that can't be opened as it was published."""
     place = shlex.quote(f"{ctx.keys.project}/{ctx.keys.stage}")
-    return f"nothing was changed; pdfs check {place} says what is left, --repair brings it back"
+    return f"pdfs check {place} says what is left, and with --repair brings it back"
 
 
 async def read_held_root(ctx: StageContext, fence: Fence) -> SeenRoot:

@@ -97,7 +97,7 @@ def test_a_stage_whose_root_was_deleted_is_refused_and_brought_back(run: Run, bu
     ):
         refused = run(*command)
         assert refused.exit_code == 11, refused.output
-        assert "pdfs check Plant/planning says what is left, --repair brings it back" in (
+        assert "pdfs check Plant/planning says what is left, and with --repair brings it back" in (
             refused.stderr
         )
     said = run("check", "Plant")

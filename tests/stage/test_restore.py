@@ -57,7 +57,7 @@ async def test_a_stage_without_root_or_tree_is_opened_by_nobody_and_stays_as_it_
         with pytest.raises(ObjectDamaged, match="pdfs check Kraftwerk/planning says what is left"):
             await stage.edit(lambda visit: None)
         numbers = iter(range(2, 100))
-        with pytest.raises(ObjectDamaged, match="--repair brings it back"):
+        with pytest.raises(ObjectDamaged, match="with --repair brings it back"):
             await read_present(stage.context(), lambda: Inode(next(numbers)))
         after = dict(stage.world.store.objects)
         for objects in (plain, after):  # a Start takes the lock to see a tree, and raises the fence
