@@ -92,10 +92,12 @@ def _way_back(look: Look) -> str:
 
 def lost_with(past: Past) -> str:
     """What a repair that goes on from `past` can't bring back."""
-    newer = "a newer one was published" if past.is_behind else "a newer one may be among what can't"
+    newer = "a newer one may be among the trees that can't be read"
+    if past.is_behind:
+        newer = "a newer one was published, and its trees are gone or can't be read"
     return (
-        f"{newer} be read: what only its tree said is lost (modes, links, xattrs, names that no"
-        " object can have), and what its plain objects hold is taken in from there"
+        f"{newer}: what only its tree said is lost (modes, links, xattrs, names that no object can"
+        " have), and what its plain objects hold is taken in from there"
     )
 
 

@@ -126,9 +126,8 @@ def test_what_a_lost_generation_takes_with_it_is_told_with_exit_code_11(
     (bucket / KEYS.root).unlink()
     said = run("check", "Plant", "--repair")
     assert said.exit_code == 11
-    assert "generation 1 was brought back: a newer one may be among what can't be read" in (
-        said.stderr
-    )
+    words = "generation 1 was brought back: a newer one may be among the trees that can't be read"
+    assert words in said.stderr
     assert committed.exists()
     assert run("check", "Plant", "--read").exit_code == 0
 
