@@ -52,6 +52,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "collected": "{objects} objects that nobody needs any more are gone ({bytes})",
     "not_collected": "leftovers stay for now: {what}",
     "trouble": "{what}",
+    "retry": "{tries} tries have failed, the last: {what}",
     "failed": "{kind}: {what}",
     "message": "{level}: {what}",
     "ended": "{records} lines, {lost} lost",

@@ -168,6 +168,16 @@ class Troubled:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retried:
+    """So many tries of the same have failed; told at 2, 4, 8, …"""
+
+    event: ClassVar[str] = "retry"
+    tries: int
+    what: str
+    """Why the last of them did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TroubleOver:
     """Nothing does any more."""
 
@@ -225,6 +235,7 @@ Note = (
     | ConflictCopied
     | PutAside
     | Troubled
+    | Retried
     | TroubleOver
     | Failed
     | Warned

@@ -97,6 +97,13 @@ class Unanswered:
         await trio.sleep_until(self._until)
 
 
+@dataclass(slots=True)
+class RootWrites:
+    """How many writes to the root this process has begun, whatever became of them."""
+
+    begun: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageContext:
     """The stage, its store, who works on it, and the sources of time and chance."""
@@ -123,6 +130,7 @@ class StageContext:
     """Steps of the plan that is being applied which this process has done."""
     aside: Aside = field(default_factory=Aside)
     """Steps that fail, and which of them a user wants left undone."""
+    root_writes: RootWrites = field(default_factory=RootWrites)
     unanswered: Unanswered = field(default_factory=Unanswered)
     keep: Callable[[Digest, bytes], Awaitable[None]] = _forget
     """Keeps a part, by its name in the cache, where it can be read without the bucket."""

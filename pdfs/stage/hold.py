@@ -48,8 +48,9 @@ class Hold:
         self._lock_turn = trio.Lock()
         self.root_turn = trio.Lock()
         """Held by who writes to the root, or reads what such a write would change."""
-        self.root: SeenRoot
-        """As this session read or wrote it last."""
+        self._root: SeenRoot
+        self._root_writes = 0
+        """Those of this process that were begun when `root` was written or read."""
         self.lost: LockLost | None = None
         """Why nothing is uploaded any more; None while the stage is ours."""
         self.on_lost: Callable[[LockLost], None] = unheard
@@ -59,8 +60,6 @@ class Hold:
         self.left_lock: LockUnreadable | None = None
         """Why the lock could not be released, though everything is in the bucket."""
         self._sending = trio.CancelScope()
-        self._is_root_doubtful = False
-        """A write to the root may be under way that nobody waits for any more."""
         self._is_lost_said = False
         self._hurried = trio.Event()
         """Ends the wait for the next try."""
@@ -69,6 +68,20 @@ class Hold:
     def lock(self) -> Lock | None:
         """The lock as this session wrote it last; None before it has one."""
         return None if self._lock is None else self._lock.lock
+
+    @property
+    def root(self) -> SeenRoot:
+        """As this session read or wrote it last."""
+        return self._root
+
+    @root.setter
+    def root(self, root: SeenRoot) -> None:
+        self._root, self._root_writes = root, self._ctx.root_writes.begun
+
+    @property
+    def _is_root_doubtful(self) -> bool:
+        """Whether a write to the root was begun whose outcome `root` does not show."""
+        return self._root_writes != self._ctx.root_writes.begun
 
     @property
     def fence(self) -> Fence:
@@ -192,16 +205,15 @@ class Hold:
     async def insist_on_root(self, attempt: Attempt) -> None:
         """Try what writes to the root until the bucket gets on.
 
-        What comes after a try that failed, or was cancelled, begins with a Start: it finds out what
-        became of a write to the root whose answer never came.
+        Where a write to the root may be under way whose answer nobody heard, also since it was
+        cancelled, the next try begins with a Start, which finds out what became of it. Else it goes
+        on from `root`: whether that is still the stage's, each step of it looks for itself.
         """
 
         async def attempt_surely() -> None:
             if self._is_root_doubtful:
                 await self._start_again()
-            self._is_root_doubtful = True
             await attempt()
-            self._is_root_doubtful = False
 
         await self.insist(attempt_surely)
 
@@ -219,6 +231,8 @@ class Hold:
                 self.meet(error)
                 self._ctx.uploads.failed(error)
                 number += 1
+                if number > 1 and number.bit_count() == 1:  # a log of a week stays readable
+                    self._note(notes.Retried(tries=number, what=str(error)))
                 with trio.move_on_after(self._ctx.timing.wait_before_try(number)):
                     await hurried.wait()
             else:

@@ -111,6 +111,7 @@ async def swap_root(ctx: StageContext, seen: SeenRoot, root: Root) -> SeenRoot:
     """
     fresh = replace(root, id=ctx.new_id())
     body = core_root.encode(fresh)
+    ctx.root_writes.begun += 1
     outcome = await swap(ctx, ctx.keys.root, body, IfMatch(seen.etag))
     if isinstance(outcome, Won):
         return SeenRoot(fresh, outcome.etag)

@@ -53,6 +53,7 @@ EACH: list[notes.Note] = [
     notes.ConflictCopied(path=StagePath("a\x1b[2J\udcff.dxf")),
     notes.PutAside(path=StagePath("a")),
     notes.Troubled(kind="StoreUnavailable", what="the bucket does not answer"),
+    notes.Retried(tries=4, what="the bucket does not answer"),
     notes.TroubleOver(),
     notes.Failed(kind="LockLost", what="taken"),
     notes.Warned(level="error", what="the journal is damaged"),

@@ -9,6 +9,7 @@ from pdfs.core.ids import Path as KeyPath
 from pdfs.errors import NotFoundError, SessionError, UsageError
 from pdfs.mount.control import Result
 from pdfs.store.faulty import Fate, Request
+from pdfs.store.step import Step
 from tests.fs.process import Process
 from tests.mount.carriers import Desk, stand_in_for_fuse
 from tests.stage.contexts import Site
@@ -312,6 +313,47 @@ async def test_only_what_is_refused_can_be_set_aside(
         assert await desk.carry(site.context(store=site.behind(late, warden.fate_of))) == 0
         late.cancel_scope.cancel()
     assert desk.plain("f") == b"drawn"
+
+
+async def test_a_try_after_a_refusal_asks_for_the_refused_alone_and_the_lock_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site()
+    desk, warden = Desk(tmp_path, site), Warden(site, "f")
+    asked: list[str] = []
+    enough = trio.Event()
+
+    def fate_of(request: Request) -> Fate:
+        if request.step not in (Step.RENEW, Step.LOAD_LISTING):
+            folder, _, name = request.key.rpartition("/")
+            is_content = folder.endswith("/contents")
+            asked.append(f"{request.operation} {'content' if is_content else name}")
+        if asked.count("put f") == 12:
+            enough.set()
+        return warden.fate_of(request)
+
+    async def work(process: Process) -> None:
+        assert desk.carrier is not None
+        await wait_until_settled(desk)
+        for name in ("f", "g"):
+            process.write_file(name, b"drawn")
+        warden.is_on_duty = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(desk.carrier._publish)
+            await enough.wait()
+            warden.is_on_duty = False
+
+    stand_in_for_fuse(monkeypatch, work)
+    async with trio.open_nursery() as late:
+        assert await desk.carry(site.context(store=site.behind(late, fate_of))) == 0
+        late.cancel_scope.cancel()
+    last = len(asked) - asked[::-1].index("put f")
+    tries = asked[asked.index("put g") :][: last - asked.index("put g")]
+    again = ["get root.json", "get content", "put f"]
+    assert tries[tries.index("get root.json") :] == again * 12
+    events = [line["event"] for line in desk.logged()]
+    assert events.count("lock_taken") == 1
+    assert [line["tries"] for line in desk.logged() if line["event"] == "retry"] == [2, 4, 8]
 
 
 # --- when the word comes --------------------------------------------------------------------------

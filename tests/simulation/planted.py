@@ -565,8 +565,8 @@ _BUGS = (
         what="a publish goes on from a root that a cancelled one may still change",
         rule="after a write whose answer nobody heard, the way on leads through a Start",
         file="pdfs/stage/hold.py",
-        old="            self._is_root_doubtful = True\n",
-        new="",
+        old="        return self._root_writes != self._ctx.root_writes.begun\n",
+        new="        return False\n",
         test="himself",
     ),
     _bug(

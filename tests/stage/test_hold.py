@@ -7,12 +7,14 @@ import trio
 import trio.testing
 
 from pdfs.core import lease
+from pdfs.core.ids import Fence
 from pdfs.core.lease import Lock, Unpublished
-from pdfs.core.notes import Note
+from pdfs.core.notes import LockTaken, Note, Retried
 from pdfs.errors import LockLost, StoreRefused
 from pdfs.stage.context import StageContext
 from pdfs.stage.hold import Hold
 from pdfs.store.faulty import Fate, Request
+from pdfs.store.step import Step
 from tests.stage.contexts import Site, claimant_of
 
 WAITING = Unpublished(files=1, bytes=2)
@@ -114,3 +116,67 @@ async def test_what_changes_during_a_try_spares_the_wait_before_the_next() -> No
     await hold.insist(attempt)
     assert len(tries) == 2
     assert tries[0] == tries[1]
+
+
+@pytest.mark.parametrize("is_in_doubt", [False, True], ids=["refused", "without an answer"])
+async def test_only_a_write_to_the_root_without_an_answer_makes_the_next_try_a_start(
+    is_in_doubt: bool,
+) -> None:
+    site = Site()
+    notes: list[Note] = []
+    tries: list[Fence] = []
+
+    def fate_of(request: Request) -> Fate:
+        is_lost = is_in_doubt and request.step is Step.END_ROOT and len(tries) == 1
+        return Fate.ANSWER_LOST if is_lost else Fate.FINE
+
+    async def attempt() -> None:
+        tries.append(hold.fence)
+        await hold.end()
+        if len(tries) == 1:
+            raise StoreRefused("not this one")
+
+    async with trio.open_nursery() as late:
+        ctx = site.context(store=site.behind(late, fate_of))
+        hold = await taken(ctx, WAITING, notes.append)
+        await hold.insist_on_root(attempt)
+        late.cancel_scope.cancel()
+    assert tries == ([1, 2] if is_in_doubt else [1, 1])
+    assert sum(isinstance(note, LockTaken) for note in notes) == len(set(tries))
+
+
+async def test_a_cancelled_write_to_the_root_makes_the_next_try_a_start() -> None:
+    site = Site()
+    with trio.CancelScope() as scope:
+
+        def fate_of(request: Request) -> Fate:
+            if request.step is Step.END_ROOT and hold.fence == 1:
+                scope.cancel()
+                return Fate.LATE
+            return Fate.FINE
+
+        async with trio.open_nursery() as late:
+            with trio.CancelScope(shield=True) as shield:
+                hold = await taken(site.context(store=site.behind(late, fate_of)), WAITING)
+                shield.shield = False
+                await hold.insist_on_root(hold.end)
+    assert scope.cancelled_caught
+    await hold.insist_on_root(hold.end)
+    assert hold.fence == 2
+
+
+async def test_tries_that_fail_are_told_ever_more_rarely() -> None:
+    notes: list[Note] = []
+    hold = await taken(Site().context(), WAITING, notes.append)
+    tries = 0
+
+    async def attempt() -> None:
+        nonlocal tries
+        tries += 1
+        if tries <= 20:
+            raise StoreRefused(f"not this one, {tries}" if tries > 10 else "not this one")
+
+    await hold.insist(attempt)
+    told = [note for note in notes if isinstance(note, Retried)]
+    assert [note.tries for note in told] == [2, 4, 8, 16]
+    assert told[-1].what == "not this one, 16"
