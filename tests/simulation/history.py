@@ -14,7 +14,7 @@ from pdfs.core.content import Content, Digest, content_of
 from pdfs.core.ids import ObjectName, Path, SessionId
 from pdfs.core.keys import ancestors
 from pdfs.core.lease import Lock
-from pdfs.core.manifest import Manifest
+from pdfs.core.manifest import Manifest, never_published
 from pdfs.core.plan import Plan
 from pdfs.core.root import Root
 from pdfs.store.memory import Change, StoredObject
@@ -88,6 +88,14 @@ def fence_in(name: str) -> int:
 def tree_in(world: World, state: State, root: Root) -> Manifest:
     assert root.tree is not None
     key = world.keys.tree(root.tree)
+    return _decoded_tree(key, state[key].body)
+
+
+def before_of(world: World, state: State, manifest: Manifest) -> Manifest:
+    """The generation before."""
+    if manifest.predecessor is None:
+        return never_published()
+    key = world.keys.tree(manifest.predecessor)
     return _decoded_tree(key, state[key].body)
 
 

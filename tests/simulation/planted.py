@@ -570,6 +570,14 @@ _BUGS = (
         test="himself",
     ),
     _bug(
+        what="the end of a session does not try what was set aside",
+        rule="what is set aside is tried again by each publish and each end",
+        file="pdfs/session.py",
+        old="        self._is_aside_due = True\n        with self._sending():\n            async with",
+        new="        with self._sending():\n            async with",
+        test="refuses",
+    ),
+    _bug(
         what="the journal goes before the publish",
         rule="local bytes are dropped only after the settle",
         file="pdfs/session.py",

@@ -37,6 +37,7 @@ from tests.simulation.incidents import (
     lose_name,
     put_frozen,
 )
+from tests.simulation.refusal import refuse
 from tests.simulation.story import Fault, tell, tell_of_a_cut
 from tests.simulation.world import AWS, POOR, R2, World
 
@@ -161,6 +162,20 @@ def test_machines_and_another_tool_at_once_lose_nothing_in_any_weather(
             error.add_note(f"seed={seed + number} {weather=} {traits=}")
             raise
     assert saved, "no session was ever called saved: nothing was tested"
+
+
+@EVERY_STORE
+def test_what_a_bucket_refuses_is_set_aside_or_waited_for_and_is_there_in_the_end(
+    seed: int, length: Length, traits: Traits
+) -> None:
+    obeyed = 0
+    for number in range(length.pick(sample=4, full=100, long=1_000)):
+        try:
+            obeyed += simulate(seed + number, refuse, seed + number, traits)
+        except BaseException as error:
+            error.add_note(f"seed={seed + number} {traits=}")
+            raise
+    assert obeyed, "nothing was ever set aside: nothing was tested"
 
 
 @pytest.mark.figure(name="L2")
