@@ -573,8 +573,8 @@ _BUGS = (
         what="the end of a session does not try what was set aside",
         rule="what is set aside is tried again by each publish and each end",
         file="pdfs/session.py",
-        old="        self._is_aside_due = True\n        with self._sending():\n            async with",
-        new="        with self._sending():\n            async with",
+        old="        self._is_aside_due = True\n        with self._sending():\n",
+        new="        with self._sending():\n",
         test="refuses",
     ),
     _bug(
