@@ -7,21 +7,18 @@ waits unpublished.
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Set
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Set
 from functools import partial
 from typing import Protocol
 
 import trio
 
 from pdfs.core import notes
-from pdfs.core.generation import changed_files, holds_work, tree_of, unpublished_of
-from pdfs.core.ids import Fence, Inode, Path, Sequence, first_inode
+from pdfs.core.generation import tree_of
+from pdfs.core.ids import Fence, Inode, Path, first_inode
 from pdfs.core.lease import Claimant, Lock, LockState, Unpublished
 from pdfs.core.manifest import Top, never_published
 from pdfs.core.merge import Warned
-from pdfs.core.plan import Plan
-from pdfs.core.progress import Phase
 from pdfs.core.rebase import unpublished_copies
 from pdfs.core.root import SessionEntry
 from pdfs.core.states import Event, State, next_state
@@ -32,28 +29,24 @@ from pdfs.errors import (
     LockLost,
     LockUnreadable,
     MountError,
-    NotFoundError,
     PdfsError,
     SessionError,
     StageMoved,
     StoreError,
     StoreUnavailable,
-    UnpublishedWork,
 )
 from pdfs.stage.catch_up import (
     Standing,
-    catch_up,
     missing_of,
     rebase_onto,
     standing,
-    superseded,
 )
 from pdfs.stage.collect import Collected, collect, collect_if_due
 from pdfs.stage.complete import Ranges, complete
 from pdfs.stage.context import StageContext
 from pdfs.stage.hold import Hold, unheard
-from pdfs.stage.load import list_stage, merge_foreign, read_generation, read_plan
-from pdfs.stage.publish import publish
+from pdfs.stage.load import list_stage, merge_foreign, read_generation
+from pdfs.stage.publishing import Publishing, nothing_to_set_aside
 from pdfs.stage.together import background
 from pdfs.stage.work import Work
 
@@ -89,9 +82,11 @@ class StageSession:
         self._ctx = ctx
         self._workspace = workspace
         self._resumed = resumed
-        self._work: Work | None = resumed
         self._hold = Hold(
             ctx, unpublished=lambda: self.unpublished, on_start=self._adopt, note=self._note
+        )
+        self._publishing = Publishing(
+            ctx, self._hold, resumed, opened=lambda: self.opened(), note=self._note
         )
         self._listing = trio.CancelScope()
         self._is_aborted = False
@@ -108,29 +103,15 @@ class StageSession:
         """Called after each change of `state`."""
         self.on_note: Callable[[notes.Note], None] = unheard
         """Called with each event that the session's log tells of; must not raise."""
-        self.conflicts: list[Path] = []
-        """Conflict copies that were made of this session's files."""
-        self.missing: list[Path] = []
-        """Files of the current generation whose bytes are nowhere to be found."""
-        self.aside: tuple[Path, ...] = ()
-        """Names whose plain object is not what the generation says, by a user's word."""
-        self._is_aside_due = False
-        """The publish has yet to try again what an earlier one has set aside."""
-        self._broken_off: PdfsError | None = None
-        """Why the last publish that was asked for ended before its plan was carried out."""
         self.incomplete: dict[Path, Ranges] = {}
         """Files of an aborted session that can't be made whole, and what they lack."""
         self.warnings: list[Warned] = []
-        self._counted: tuple[Sequence, Unpublished] | None = None
-        """What is unpublished, as of that record."""
         self.collects_all = False
         """Its end collects everything that it may, however long that takes."""
         self.collected = Collected()
         """What its end let go."""
         self._is_given_back = False
         """As far as the bucket could be reached."""
-        self._publishing: Unpublished | None = None
-        """What the publish that is under way began with; None before the first."""
 
     async def run(self, claimant: Claimant, serve: Serve | None) -> None:
         """Take the stage, serve it, publish, release. Without `serve`, only publish.
@@ -149,7 +130,7 @@ class StageSession:
             if work is not None and not self._is_aborted:
                 if serve is None:
                     await self._drain()
-                await self._upload(work)
+                await self._publishing.to_the_end(work)
                 await self._collect()
             else:
                 if work is not None:
@@ -202,60 +183,20 @@ class StageSession:
                     remedy="what ends it publishes it; pdfs status shows how far it is",
                 )
             self._move(Event.PUBLISHING)
-            self._is_aside_due, self._broken_off = True, None
             try:
-                with self._sending():
-                    await self._hold.insist_on_root(partial(self._publish_once, self._work))
-            except PdfsError as error:
-                self._broken_off = error
-                if isinstance(error, LockLost | StageMoved):
-                    await self._give_up(error)
+                await self._publishing.at_once(self._work)
+            except (LockLost, StageMoved) as error:
+                await self._give_up(error)
                 raise
             finally:
                 if self.state is State.UPLOADING:
                     self._move(Event.PUBLISHED)
 
     async def set_aside(self, paths: Iterable[Path]) -> bool:
-        """Let the publish under way end without the steps of these paths, and wait for its end.
-
-        Returns whether it has ended; False where the unmount broke it off: the session's end
-        finishes it then, and obeys too. Each later publish of this session tries the steps once,
-        and ends without those that are refused again. Their contents are in the bucket, for PDFS
-        alone.
-
-        Raises NotFoundError where one is no step of it, or has not failed; SessionError where no
-        publish has passed its commit point; what the publish raises.
-        """
-        root = self._hold.root.root if self.lock is not None else None
-        if root is None or root.plan is None:
-            raise SessionError(
-                "no step of a publish can be set aside now",
-                remedy="that goes once everything is uploaded and a file is refused: pdfs status",
-            )
-        plan = await read_plan(self._ctx, root.plan)
-        wanted = sorted(set(paths))
-        self._check_failed(plan, wanted)
-        self._ctx.aside.give(plan.publish, wanted)
-        for path in wanted:
-            self.on_note(notes.PutAside(path=path))
-        self._hold.hurry()
-        async with self._hold.root_turn:
-            pass
-        if self._hold.root.root.plan != root.plan:
-            return True
-        if error := self.lost or self._broken_off:
-            raise error
-        return False
-
-    def _check_failed(self, plan: Plan, wanted: Iterable[Path]) -> None:
-        steps = {step.path for step in plan.steps}
-        for path in wanted:
-            if path not in self._ctx.aside.failed:
-                of = "" if path in steps else "changed, and so not "
-                raise NotFoundError(
-                    f"{path!r} is not {of}refused in the publish under way",
-                    remedy="pdfs status names what is refused; nothing was set aside",
-                )
+        """Let the publish under way end without these, see `Publishing.set_aside`."""
+        if self.lock is None:
+            raise nothing_to_set_aside()
+        return await self._publishing.set_aside(paths)
 
     def abort(self) -> None:
         """Publish nothing of this session: when serving ends, it is ended and discarded.
@@ -307,16 +248,23 @@ class StageSession:
 
     @property
     def unpublished(self) -> Unpublished:
-        """What of this session is in no generation.
+        """What of this session is in no generation."""
+        return self._publishing.unpublished
 
-        Counted anew only after another record: that takes 0.4 s for 100,000 files.
-        """
-        if self._work is None:
-            return Unpublished()
-        last = self._work.last
-        if self._counted is None or self._counted[0] != last:
-            self._counted = last, unpublished_of(self._work.tree, self._ctx.is_visible)
-        return self._counted[1]
+    @property
+    def conflicts(self) -> list[Path]:
+        """Conflict copies that were made of this session's files."""
+        return self._publishing.conflicts
+
+    @property
+    def missing(self) -> list[Path]:
+        """Files of the current generation whose bytes are nowhere to be found."""
+        return self._publishing.missing
+
+    @property
+    def aside(self) -> tuple[Path, ...]:
+        """Names whose plain object is not what the generation says, by a user's word."""
+        return self._publishing.aside
 
     @property
     def refused(self) -> dict[Path, str]:
@@ -331,6 +279,10 @@ class StageSession:
     def hear_of_loss(self, call: Callable[[LockLost], None]) -> None:
         """Have it called once, when the stage is lost."""
         self._hold.on_lost = call
+
+    @property
+    def _work(self) -> Work | None:
+        return self._publishing.work
 
     # --- open -------------------------------------------------------------------------------------
 
@@ -355,10 +307,12 @@ class StageSession:
         if stands is Standing.MOVED:
             await rebase_onto(self._ctx, self._hold.root.root, self._resumed)
         owner = self._ctx.owner
-        self._add_conflicts(unpublished_copies(self._resumed.tree, owner.user, owner.machine))
+        copies = unpublished_copies(self._resumed.tree, owner.user, owner.machine)
+        self._publishing.add_conflicts(copies)
         if stands is not Standing.SUPERSEDED:
             return self._resumed
-        self.missing = await missing_of(self._ctx, self._hold.root.root, self._resumed)
+        root = self._hold.root.root
+        self._publishing.missing = await missing_of(self._ctx, root, self._resumed)
         return None
 
     async def _open_new(self) -> Work:
@@ -367,14 +321,15 @@ class StageSession:
         except BaseException:
             await self._within_reason(self._give_back)
             raise
-        self._work = await self._workspace.begin(tree, self._hold.fence)
-        return self._work
+        work = await self._workspace.begin(tree, self._hold.fence)
+        self._publishing.work = work
+        return work
 
     async def _load(self) -> Tree:
         """The tree of the current generation; of a bucket never written, that of a listing."""
         ctx, root = self._ctx, self._hold.root.root
         manifest = await read_generation(ctx, root)
-        self.aside = tuple(sorted(manifest.aside))
+        self._publishing.aside = tuple(sorted(manifest.aside))
         if root.tree is None:
             manifest = never_published(Top(mtime=round(ctx.now() * 1_000_000_000)))
         tree = tree_of(manifest, root.tree, uid=ctx.uid, gid=ctx.gid)
@@ -421,7 +376,7 @@ class StageSession:
         """Finish the plan that was found; then take in what other tools did."""
         try:
             async with self._hold.root_turn:
-                await self._hold.insist_on_root(partial(self._catch_up, work, ends=False))
+                await self._hold.insist_on_root(partial(self._publishing.catch_up, work))
             with self._listing:
                 async with self._hold.root_turn:  # what a publish expects is not changed under it
                     take_in = partial(self._take_in, work.tree, work.new_inode, work.commit)
@@ -448,23 +403,8 @@ class StageSession:
     async def _drain(self) -> None:
         """It ends: whoever wants the stage waits for it, and a signal leaves it time to publish."""
         self._move(Event.PUBLISHING)
-        with self._sending():
+        with self._publishing.sending():
             await self._hold.insist(self._say_draining)
-
-    async def _upload(self, work: Work) -> None:
-        """Publish until nothing of this session is unpublished."""
-        self._is_aside_due = True
-        with self._sending():
-            async with self._hold.root_turn:
-                await self._hold.insist_on_root(partial(self._publish_all, work))
-
-    @contextmanager
-    def _sending(self) -> Iterator[None]:
-        """A block that sends what is unpublished, until that is done or the stage is lost."""
-        left = self.unpublished
-        self._ctx.uploads.begin(Phase.UPLOAD, files=left.files, size=left.bytes, is_first=True)
-        with self._hold.sending():
-            yield
 
     async def _say_draining(self) -> None:
         """For people to read: no publish waits for a lock that can't be understood any more."""
@@ -472,26 +412,6 @@ class StageSession:
             await self._hold.renew(LockState.DRAINING)
         except LockUnreadable as error:
             logger.error("the publish goes on without it: %s", error)
-
-    async def _publish_all(self, work: Work) -> None:
-        is_tried = False
-        while True:
-            stands = await self._catch_up(work, ends=True)
-            is_left = work.tree.has_edits or (not is_tried and bool(changed_files(work.tree)))
-            if stands is Standing.SUPERSEDED or not (is_left or self._has_aside_to_try):
-                break
-            await self._commit(work)
-            is_tried = True
-        incomplete = changed_files(work.tree)
-        if incomplete and stands is not Standing.SUPERSEDED:
-            raise UnpublishedWork(
-                f"{len(incomplete)} files could not be made whole, {incomplete[0]!r} first",
-                remedy="what was written is kept here: pdfs recover rescue copies it out",
-            )
-        self.missing = await missing_of(self._ctx, self._hold.root.root, work)
-        await self._hold.end()
-        if stands is Standing.COMMITTED or self._publishing is not None:
-            self._note_published()
 
     async def _collect(self) -> None:
         """Let go what nobody needs any more. It is short of time, and no matter where it fails."""
@@ -508,22 +428,6 @@ class StageSession:
             done = self.collected
             self.on_note(notes.Collected(objects=done.objects, bytes=done.bytes))
 
-    async def _publish_once(self, work: Work) -> None:
-        """Publish the tree as of now, unless there is nothing to publish."""
-        await self._settle_own(work)  # what an earlier try has committed
-        if holds_work(work.tree) or self._has_aside_to_try:
-            await self._commit(work)
-            await self._settle_own(work)
-
-    @property
-    def _has_aside_to_try(self) -> bool:
-        return self._is_aside_due and bool(self.aside)
-
-    async def _settle_own(self, work: Work) -> None:
-        if await self._catch_up(work, ends=False) is Standing.COMMITTED:
-            self.missing = await missing_of(self._ctx, self._hold.root.root, work)
-            self._note_published()
-
     async def _give_up(self, error: LockLost | StageMoved) -> None:
         """Somebody else has, or had, the stage: what is shown here is not the stage any more.
 
@@ -533,38 +437,6 @@ class StageSession:
             await self._within_reason(self._hold.leave)
             error = LockLost(error.what, remedy=error.remedy)
         self._hold.lose(error)
-
-    async def _commit(self, work: Work) -> None:
-        begun = self._publishing = self.unpublished
-        self.on_note(notes.PublishBegun(files=begun.files, bytes=begun.bytes))
-        self._hold.root = await publish(self._ctx, self._hold.root, work, opened=self.opened())
-        self._is_aside_due = False
-        self.on_note(notes.Committed(generation=self._hold.root.root.generation))
-
-    def _note_published(self) -> None:
-        generation, missing = self._hold.root.root.generation, len(self.missing)
-        files = bytes_ = None
-        if self._publishing is not None:
-            files, bytes_ = self._publishing.files, self._publishing.bytes
-        self.on_note(
-            notes.Published(generation=generation, files=files, bytes=bytes_, missing=missing)
-        )
-        self._publishing = None
-
-    async def _catch_up(self, work: Work, *, ends: bool) -> Standing:
-        has_plan = self._hold.root.root.plan is not None
-        caught = await catch_up(self._ctx, self._hold.root, work, ends=ends)
-        self._hold.root, self.aside = caught.root, caught.aside
-        self._is_aside_due = self._is_aside_due and not has_plan  # it has just tried all of it
-        self._add_conflicts(caught.conflicts)
-        if caught.standing is Standing.SUPERSEDED and not ends:
-            raise superseded(caught.root.root)
-        return caught.standing
-
-    def _add_conflicts(self, copies: Iterable[Path]) -> None:
-        for path in copies:
-            self.conflicts.append(path)
-            self.on_note(notes.ConflictCopied(path=path))
 
     async def _complete(self, work: Work) -> None:
         """What is given up shall need nothing of the bucket, should it be wanted back."""

@@ -18,6 +18,7 @@ from pdfs.mount.workspace import DiskWorkspace
 from pdfs.session import StageSession
 from pdfs.stage.catch_up import Standing
 from pdfs.stage.context import StageContext
+from pdfs.stage.publishing import Publishing
 from pdfs.stage.work import Work
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.step import Step
@@ -360,9 +361,9 @@ async def test_a_signal_after_the_unmount_leaves_time_to_publish_while_a_plan_is
     """Such a plan is another's, and takes a minute; who waits for the stage sees that it ends."""
     desk = Desk(tmp_path, Site())
     is_told = trio.Event()
-    real = StageSession._catch_up
+    real = Publishing.catch_up
 
-    async def catch_up(self: StageSession, work: Work, *, ends: bool) -> Standing:
+    async def catch_up(self: Publishing, work: Work, *, ends: bool = False) -> Standing:
         await is_told.wait()
         return await real(self, work, ends=ends)
 
@@ -378,7 +379,7 @@ async def test_a_signal_after_the_unmount_leaves_time_to_publish_while_a_plan_is
         process.write_file("f", b"drawn")
         nursery.start_soon(stop)
 
-    monkeypatch.setattr(StageSession, "_catch_up", catch_up)
+    monkeypatch.setattr(Publishing, "catch_up", catch_up)
     stand_in_for_fuse(monkeypatch, work)
     async with trio.open_nursery() as nursery:
         assert await desk.carry() == 0

@@ -476,8 +476,7 @@ _BUGS = (
         what="a superseded session does not say what it lost",
         rule="called saved means that it is all in the bucket, or named",
         file="pdfs/session.py",
-        old="        self.missing = await missing_of(self._ctx, self._hold.root.root, "
-        "self._resumed)\n",
+        old="        self._publishing.missing = await missing_of(self._ctx, root, self._resumed)\n",
         new="",
         test="superseded",
     ),
@@ -493,15 +492,16 @@ _BUGS = (
     _bug(
         what="the session ends without having published",
         rule="called saved means that it is all in the bucket",
-        file="pdfs/session.py",
-        old="if stands is Standing.SUPERSEDED or not (is_left or self._has_aside_to_try):",
-        new="if stands is Standing.SUPERSEDED or work.tree.in_flight is None:",
+        file="pdfs/stage/publishing.py",
+        old="            if stands is Standing.SUPERSEDED"
+        " or not (is_left or self._has_aside_to_try):",
+        new="            if stands is Standing.SUPERSEDED or work.tree.in_flight is None:",
         test="weather and fair",
     ),
     _bug(
         what="the session ends with its commit, before plan and verification",
         rule="the lock is released only after the publish was verified",
-        file="pdfs/session.py",
+        file="pdfs/stage/publishing.py",
         old="            is_tried = True\n",
         new="            return\n",
         test="weather and fair",
@@ -510,15 +510,15 @@ _BUGS = (
         what="the lock is released before the publish",
         rule="the lock is released only after the publish was verified",
         file="pdfs/session.py",
-        old="                await self._upload(work)\n",
+        old="                await self._publishing.to_the_end(work)\n",
         new="                await self._hold.release()\n"
-        "                await self._upload(work)\n",
+        "                await self._publishing.to_the_end(work)\n",
         test="weather and fair",
     ),
     Planted(
         what="a stage that another had, published and gave back meanwhile is published over",
         rule="who stands on another generation than the root's publishes nothing",
-        file="pdfs/session.py",
+        file="pdfs/stage/publishing.py",
         old="        if caught.standing is Standing.SUPERSEDED and not ends:\n",
         new="        if False:\n",
         where="tests/mount/test_publish.py",
@@ -572,18 +572,18 @@ _BUGS = (
     _bug(
         what="the end of a session does not try what was set aside",
         rule="what is set aside is tried again by each publish and each end",
-        file="pdfs/session.py",
-        old="        self._is_aside_due = True\n        with self._sending():\n",
-        new="        with self._sending():\n",
+        file="pdfs/stage/publishing.py",
+        old="        self._is_aside_due = True\n        with self.sending():\n",
+        new="        with self.sending():\n",
         test="refuses",
     ),
     _bug(
         what="the journal goes before the publish",
         rule="local bytes are dropped only after the settle",
         file="pdfs/session.py",
-        old="                await self._upload(work)\n",
+        old="                await self._publishing.to_the_end(work)\n",
         new="                await self._workspace.retire()\n"
-        "                await self._upload(work)\n",
+        "                await self._publishing.to_the_end(work)\n",
         test="handed",
     ),
 )
