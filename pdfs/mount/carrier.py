@@ -14,19 +14,15 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import cast
 
 import trio
 
-from pdfs.core.generation import holds_work
 from pdfs.core.ids import Path
 from pdfs.core.lease import Claimant, LockState
 from pdfs.core.notes import Asked, Mounted, Troubled, TroubleOver, Unmounted
 from pdfs.core.states import State
 from pdfs.disk import OsDisk
 from pdfs.errors import (
-    ConflictsMade,
-    DamageFound,
     DiskError,
     LockHeld,
     LockLost,
@@ -44,11 +40,12 @@ from pdfs.mount.control import NOTHING, ControlServer, Result
 from pdfs.mount.description import description_of, header_of
 from pdfs.mount.detach import sync_mount
 from pdfs.mount.logbook import Logbook
+from pdfs.mount.outcome import Outcome
 from pdfs.mount.progress import ProgressTeller
 from pdfs.mount.publisher import Publisher
 from pdfs.mount.request import MountRequest
-from pdfs.mount.serving import Serving
-from pdfs.mount.status import invisible_fields, status_of, unended_fields
+from pdfs.mount.serving import Served, Serving
+from pdfs.mount.status import status_of, unended_fields
 from pdfs.mount.stopping import Stopping
 from pdfs.mount.workspace import DiskWorkspace, ServedWork
 from pdfs.session import StageSession
@@ -102,6 +99,7 @@ class Carrier:
         self._progress = ProgressTeller(lambda: self._contents.prefetched, ctx.uploads, self._tell)
         self._publisher = Publisher(self._publish_now, every=request.every, has_work=self._has_work)
         self._session: StageSession
+        self._outcome: Outcome
         self._serving: Serving | None = None
         self._stopping = Stopping(
             request.configuration.stop_timeout,
@@ -114,8 +112,6 @@ class Carrier:
         """There is a mount to be taken away, or there will be none."""
         self._ended = trio.Event()
         self._error: PdfsError | None = None
-        self._told: set[Path] = set()
-        """Conflict copies that an answer to a publish has named."""
         self._unwritten: MountError | None = None
         """Why the last publish that was asked for did not begin."""
 
@@ -132,6 +128,7 @@ class Carrier:
             logger.error("the journal is damaged: %s", self._workspace.torn)
             self._tell({"event": "damage", "what": self._workspace.torn})
         self._session = StageSession(self._ctx, self._workspace, resumed=resumed)
+        self._outcome = Outcome(self._ctx, self._session, self._workspace)
         self._serving = self._new_serving()
         self._session.on_state = self._note_state
         self._session.on_note = self._log.note
@@ -149,11 +146,15 @@ class Carrier:
             self._finish()
         if self._error is not None:
             raise self._error
-        return self._exit_code()
+        return self._outcome.exit_code
 
     def closed(self) -> dict[str, object]:
         """The last event of the session."""
-        return {"event": "closed", "exit_code": self._exit_code(), **self._left_behind()}
+        return {
+            "event": "closed",
+            "exit_code": self._outcome.exit_code,
+            **self._outcome.left_behind(),
+        }
 
     async def _run_to_its_end(self, claimant: Claimant) -> None:
         """Who waits for the end is told when nothing of it is left to be done here."""
@@ -189,7 +190,7 @@ class Carrier:
             self._error = error
             self._forget()
         except (LockLost, ObjectDamaged) as error:
-            self._error = self._kept(error)
+            self._error = self._outcome.kept(error)
         except PdfsError as error:
             self._error = error
         if self._stopping.scope.cancelled_caught:
@@ -228,20 +229,6 @@ class Carrier:
         except DiskError as error:
             logger.error("the journal could not be sealed, so the lock is kept: %s", error)
 
-    def _kept(self, error: LockLost | ObjectDamaged) -> PdfsError:
-        """What a stage that is lost, or whose root is gone, means to who unmounts: work that
-        remains here, if there is any.
-        """
-        work = self._workspace.work
-        if work is None or not holds_work(work.tree):
-            return error
-        if isinstance(error, ObjectDamaged):
-            kept = "what was written is kept here: pdfs recover list"
-            return UnpublishedWork(error.what, remedy=f"{kept}; {error.remedy}")
-        return UnpublishedWork(
-            error.what, remedy=error.remedy or "everything is kept here: pdfs recover list"
-        )
-
     def _finish(self) -> None:
         """Whatever happened: the journal is whole, and the session free for whoever resumes it.
 
@@ -254,37 +241,6 @@ class Carrier:
         self._workspace.close()
         self._log.finish(is_over=self._workspace.is_over)
 
-    def _exit_code(self) -> int:
-        session = self._session
-        if session.missing or session.incomplete or self._damage:
-            return DamageFound.exit_code
-        return ConflictsMade.exit_code if self._untold else 0
-
-    @property
-    def _untold(self) -> list[Path]:
-        """Conflict copies that nobody who asked for a publish has heard of."""
-        return [path for path in self._session.conflicts if path not in self._told]
-
-    @property
-    def _damage(self) -> str:
-        """What was found damaged here or in the bucket, in words."""
-        torn, left = self._workspace.torn, self._session.left_lock
-        if torn:
-            session = self._ctx.owner.session[:8]
-            return f"its journal is damaged ({torn}): it is kept, see pdfs recover undo {session}"
-        return "" if left is None else str(left)
-
-    def _left_behind(self) -> dict[str, object]:
-        work = None if self._session.is_aborted else self._workspace.work
-        return {
-            "conflicts": self._untold,
-            "missing": self._session.missing,
-            "aside": self._session.aside,
-            "incomplete": self._session.incomplete,
-            "damage": self._damage,
-            "invisible": invisible_fields(self._ctx, None if work is None else work.tree),
-        }
-
     # --- serving ----------------------------------------------------------------------------------
 
     @property
@@ -296,14 +252,16 @@ class Carrier:
         if self._request.mountpoint is None:
             return None
         return Serving(
-            self._request,
+            Served(
+                request=self._request,
+                ctx=self._ctx,
+                session=self._session,
+                workspace=self._workspace,
+                cache=self._cache,
+                contents=self._contents,
+                state_path=self._state_path,
+            ),
             self._request.mountpoint,
-            self._ctx,
-            self._session,
-            self._workspace,
-            self._cache,
-            self._contents,
-            state_path=self._state_path,
             on_mounted=self._tell_mounted,
             on_fetched=self._log.note_fetched,
         )
@@ -343,7 +301,7 @@ class Carrier:
             self._contents.prefetched,
             self._trouble(),
             None if self._serving is None else self._serving.failure,
-            self._damage,
+            self._outcome.damage,
             {} if self._serving is None else self._serving.unreadable,
         )
 
@@ -368,9 +326,9 @@ class Carrier:
             await self._mountable.wait()
             try:
                 if self._session.is_serving and (done := await self._publisher.published()):
-                    return self._told_of(done)
+                    return self._outcome.told_of(done)
             except LockLost as error:
-                raise self._kept(error) from error
+                raise self._outcome.kept(error) from error
         return await self._published()
 
     async def _publish_now(self) -> Result:
@@ -379,7 +337,7 @@ class Carrier:
         before = len(self._session.conflicts)
         await self._write_mapped(self._serving.showing.mountpoint)
         await self._session.publish()
-        return self._published_so_far(before)
+        return self._outcome.so_far(before)
 
     async def _set_aside(self, paths: list[Path]) -> Result:
         """End the publish under way without these; what came of it."""
@@ -387,28 +345,10 @@ class Carrier:
         try:
             is_over = await self._session.set_aside(paths)
         except LockLost as error:
-            raise self._kept(error) from error
+            raise self._outcome.kept(error) from error
         if is_over and self._session.is_serving:
-            return self._told_of(self._published_so_far(before))
+            return self._outcome.told_of(self._outcome.so_far(before))
         return await self._published()
-
-    def _told_of(self, done: Result) -> Result:
-        """An answer that names conflict copies: nobody is told of them again."""
-        self._told |= set(cast("list[Path]", done["conflicts"]))
-        return done
-
-    def _published_so_far(self, before: int) -> Result:
-        """What came of a publish of a stage that stays mounted; there were `before` conflicts."""
-        conflicts, missing = self._session.conflicts[before:], self._session.missing
-        code = ConflictsMade.exit_code if conflicts else 0
-        return {
-            "exit_code": DamageFound.exit_code if missing else code,
-            "conflicts": conflicts,
-            "missing": missing,
-            "aside": self._session.aside,
-            "invisible": self._left_behind()["invisible"],
-            "is_mounted": True,
-        }
 
     async def _write_mapped(self, mountpoint: str) -> None:
         """What programs have mapped is written; else nothing is published that would lack it."""
@@ -431,7 +371,7 @@ class Carrier:
 
     async def _published(self) -> Result:
         """How the session ended, for those who wanted it published."""
-        outcome = await self._outcome()
+        outcome = await self._end()
         if self._session.is_aborted:
             raise UnpublishedWork(
                 "the session was aborted meanwhile: it was ended without publishing",
@@ -444,13 +384,13 @@ class Carrier:
         self._session.abort()
         self._log.note(Asked(what="abort"))
         await self._cut_off()
-        return await self._outcome()
+        return await self._end()
 
-    async def _outcome(self) -> Result:
+    async def _end(self) -> Result:
         await self._ended.wait()
         if self._error is not None:
             raise self._error
-        return {"exit_code": self._exit_code(), **self._left_behind()}
+        return {"exit_code": self._outcome.exit_code, **self._outcome.left_behind()}
 
     async def _cut_off(self) -> None:
         if self._serving is not None:

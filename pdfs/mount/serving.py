@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
 
@@ -51,37 +52,38 @@ def with_more(found: os.statvfs_result, more: int) -> os.statvfs_result:
     return os.statvfs_result((*found[:3], *free, *found[5:]))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """The session whose stage is mounted, and where its bytes are."""
+
+    request: MountRequest
+    ctx: StageContext
+    session: StageSession
+    workspace: DiskWorkspace
+    cache: PartCache
+    contents: Contents
+    state_path: PurePath
+
+
 class Serving:
-    """One mount, at `mountpoint`, of the stage that `session` holds."""
+    """One mount, at `mountpoint`."""
 
     def __init__(
         self,
-        request: MountRequest,
+        served: Served,
         mountpoint: str,
-        ctx: StageContext,
-        session: StageSession,
-        workspace: DiskWorkspace,
-        cache: PartCache,
-        contents: Contents,
         *,
-        state_path: PurePath,
         on_mounted: Callable[[], None],
         on_fetched: Callable[[], None],
     ) -> None:
         """`on_mounted` is called when the mount answers, `on_fetched` when the prefetch is over."""
-        self._request = request
-        self._ctx = ctx
-        self._session = session
-        self._workspace = workspace
-        self._cache = cache
-        self._contents = contents
-        self._state_path = state_path
+        self._served = served
         self._on_fetched = on_fetched
         self.showing = Showing(
-            ctx.keys,
+            served.ctx.keys,
             mountpoint,
-            allow_other=request.allow_other,
-            caching=lambda: fuse.FOREVER if session.is_settled else fuse.BRIEFLY,
+            allow_other=served.request.allow_other,
+            caching=lambda: fuse.FOREVER if served.session.is_settled else fuse.BRIEFLY,
             on_mounted=on_mounted,
         )
         self._to_fetch, self._fetches = trio.open_memory_channel[Content](math.inf)
@@ -96,20 +98,21 @@ class Serving:
             work.ledger,
             now_ns=lambda: time.clock_gettime_ns(_COARSE_CLOCK),
             room=self._room,
-            largest=largest_on(self._ctx.store.traits),
+            largest=largest_on(self._served.ctx.store.traits),
             upward=Upward(first_write=self._first_write, failed=self._journal_failed),
-            make_room=self._workspace.make_room,
+            make_room=self._served.workspace.make_room,
         )
         settle_memory()
         self.unreadable = filesystem.unreadable
-        self._session.busy = filesystem.busy
-        self._session.opened = filesystem.seen
-        self._session.hear_of_loss(partial(_make_read_only, filesystem))
+        self._served.session.busy = filesystem.busy
+        self._served.session.opened = filesystem.seen
+        self._served.session.hear_of_loss(partial(_make_read_only, filesystem))
         work.serve_through(filesystem.commit_from_below)
+        keep = self._served.workspace.keep
         try:
             async with (
                 background(partial(self._flush, filesystem)),
-                background(partial(self._workspace.keep, self._journal_is_short, self._evict)),
+                background(partial(keep, self._journal_is_short, self._evict)),
                 background(partial(self._prefetch, work)),
                 background(self._fetch_opened),
                 background(beside),
@@ -122,8 +125,8 @@ class Serving:
         directory = made_for_mount(
             OsDisk(),
             self.showing.mountpoint,
-            is_ours=self._workspace.has_made_mountpoint,
-            note_made=self._workspace.note_mountpoint_made,
+            is_ours=self._served.workspace.has_made_mountpoint,
+            note_made=self._served.workspace.note_mountpoint_made,
         )
         await self.showing.show(filesystem, directory)
         with suppress(PdfsError):  # the file system has told it upward
@@ -134,7 +137,7 @@ class Serving:
     async def _flush(self, filesystem: StageFilesystem) -> None:
         """What programs never sync survives a power cut after this interval."""
         while True:
-            await trio.sleep(self._ctx.timing.flush)
+            await trio.sleep(self._served.ctx.timing.flush)
             try:
                 await filesystem.sync()
             except PdfsError:
@@ -142,7 +145,7 @@ class Serving:
 
     async def _prefetch(self, work: ServedWork) -> None:
         clean = {node.base for node in work.tree.nodes.values() if node.is_file and node.is_clean}
-        await self._contents.prefetch(sorted(clean, key=lambda content: content.size))
+        await self._served.contents.prefetch(sorted(clean, key=lambda content: content.size))
         self._on_fetched()
 
     def _first_write(self, node: Node) -> None:
@@ -152,17 +155,17 @@ class Serving:
         """The rest of a file that is being changed, ahead of the others."""
         async for content in self._fetches:
             try:
-                await self._contents.bring(content)
+                await self._served.contents.bring(content)
             except PdfsError as error:
                 logger.warning("a file that is being changed could not be fetched: %s", error)
 
     async def _evict(self, wanted: int) -> int:
         """Let go of cached parts where that makes room for the journal."""
-        return await self._cache.evict(wanted) if self._is_beside_cache() else 0
+        return await self._served.cache.evict(wanted) if self._is_beside_cache() else 0
 
     def _is_beside_cache(self) -> bool:
         """Whether the journal and the cache share a file system; not where that was removed."""
-        paths = self._request.configuration.cache, self._state_path
+        paths = self._served.request.configuration.cache, self._served.state_path
         try:
             return len({os.stat(path).st_dev for path in paths}) == 1
         except OSError:
@@ -171,11 +174,11 @@ class Serving:
     def _room(self) -> os.statvfs_result:
         """What programs can still write: on a disk that is nearly full what would be freed counts,
         and what the journal is about to take does not."""
-        found = os.statvfs(self._state_path)
+        found = os.statvfs(self._served.state_path)
         if found.f_bavail * found.f_frsize >= _AMPLE:
             return found
-        evictable = self._cache.size if self._is_beside_cache() else 0
-        journal = self._workspace.freeable() - self._workspace.unprepared()
+        evictable = self._served.cache.size if self._is_beside_cache() else 0
+        journal = self._served.workspace.freeable() - self._served.workspace.unprepared()
         return with_more(found, journal + evictable)
 
     def _journal_is_short(self, error: PdfsError) -> None:

@@ -1,0 +1,100 @@
+"""What a session came to: its exit code, and what a person has to look at, each told once.
+
+It only looks. Who asked for a publish is told of the conflict copies that it made; the end tells of
+those that nobody has heard of.
+"""
+
+from typing import cast
+
+from pdfs.core.generation import holds_work
+from pdfs.core.ids import Path
+from pdfs.errors import (
+    ConflictsMade,
+    DamageFound,
+    LockLost,
+    ObjectDamaged,
+    PdfsError,
+    UnpublishedWork,
+)
+from pdfs.mount.control import Result
+from pdfs.mount.status import invisible_fields
+from pdfs.mount.workspace import DiskWorkspace
+from pdfs.session import StageSession
+from pdfs.stage.context import StageContext
+
+
+class Outcome:
+    """That of one session, as of now."""
+
+    def __init__(self, ctx: StageContext, session: StageSession, workspace: DiskWorkspace) -> None:
+        self._ctx = ctx
+        self._session = session
+        self._workspace = workspace
+        self._told: set[Path] = set()
+        """Conflict copies that an answer to a publish has named."""
+
+    @property
+    def exit_code(self) -> int:
+        """0, or that of what a person has to look at."""
+        session = self._session
+        if session.missing or session.incomplete or self.damage:
+            return DamageFound.exit_code
+        return ConflictsMade.exit_code if self._untold else 0
+
+    @property
+    def _untold(self) -> list[Path]:
+        """Conflict copies that nobody who asked for a publish has heard of."""
+        return [path for path in self._session.conflicts if path not in self._told]
+
+    @property
+    def damage(self) -> str:
+        """What was found damaged here or in the bucket, in words."""
+        torn, left = self._workspace.torn, self._session.left_lock
+        if torn:
+            session = self._ctx.owner.session[:8]
+            return f"its journal is damaged ({torn}): it is kept, see pdfs recover undo {session}"
+        return "" if left is None else str(left)
+
+    def left_behind(self) -> dict[str, object]:
+        """The fields of an answer that tell it."""
+        work = None if self._session.is_aborted else self._workspace.work
+        return {
+            "conflicts": self._untold,
+            "missing": self._session.missing,
+            "aside": self._session.aside,
+            "incomplete": self._session.incomplete,
+            "damage": self.damage,
+            "invisible": invisible_fields(self._ctx, None if work is None else work.tree),
+        }
+
+    def told_of(self, done: Result) -> Result:
+        """An answer that names conflict copies: nobody is told of them again."""
+        self._told |= set(cast("list[Path]", done["conflicts"]))
+        return done
+
+    def so_far(self, before: int) -> Result:
+        """What came of a publish of a stage that stays mounted; there were `before` conflicts."""
+        conflicts, missing = self._session.conflicts[before:], self._session.missing
+        code = ConflictsMade.exit_code if conflicts else 0
+        return {
+            "exit_code": DamageFound.exit_code if missing else code,
+            "conflicts": conflicts,
+            "missing": missing,
+            "aside": self._session.aside,
+            "invisible": self.left_behind()["invisible"],
+            "is_mounted": True,
+        }
+
+    def kept(self, error: LockLost | ObjectDamaged) -> PdfsError:
+        """What a stage that is lost, or whose root is gone, means to who unmounts: work that
+        remains here, if there is any.
+        """
+        work = self._workspace.work
+        if work is None or not holds_work(work.tree):
+            return error
+        if isinstance(error, ObjectDamaged):
+            kept = "what was written is kept here: pdfs recover list"
+            return UnpublishedWork(error.what, remedy=f"{kept}; {error.remedy}")
+        return UnpublishedWork(
+            error.what, remedy=error.remedy or "everything is kept here: pdfs recover list"
+        )
