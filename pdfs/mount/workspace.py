@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Final
 
@@ -16,7 +16,7 @@ from pdfs.core.node import Node
 from pdfs.core.record import Record
 from pdfs.core.tree import Tree
 from pdfs.disk import Disk
-from pdfs.errors import DamageFound, JournalDamaged, PdfsError
+from pdfs.errors import DamageFound, DiskError, JournalDamaged, PdfsError
 from pdfs.local.checkpoint_process import run_checkpoint_process
 from pdfs.local.journal import Journal
 from pdfs.local.journal_format import Header
@@ -113,10 +113,15 @@ class DiskWorkspace:
         """Hold a directory for the session before it asks for the lock.
 
         A process that dies between lock and journal is known by it on this machine, and its user
-        gets the stage again at once. Raises DiskError.
+        gets the stage again at once. Raises DiskError, and there is no such directory then.
         """
         self._directory = self._state.create_session(self._header.session)
-        self._directory.describe(self._description)
+        try:
+            self._directory.describe(self._description)
+        except BaseException:
+            with suppress(DiskError):
+                self.forget()
+            raise
 
     @property
     def has_made_mountpoint(self) -> bool:
@@ -161,33 +166,41 @@ class DiskWorkspace:
     def resume(self, session: SessionId) -> ServedWork | None:
         """The work of a crashed session, in new files; None if it died before it had any.
 
-        Raises LockError where its process lives, DamageFound, DiskError.
+        Raises LockError where its process lives, DamageFound, DiskError; whoever wants it may have
+        it then.
         """
         self._directory = self._state.open_session(session)
-        recovered = recover(self._disk, self._directory)
+        try:
+            self.work = self._resumed(self._directory)
+        except BaseException:
+            self.close()
+            raise
+        return self.work
+
+    def _resumed(self, directory: SessionDirectory) -> ServedWork | None:
+        recovered = recover(self._disk, directory)
         if recovered is None:
-            self._state.remove(self._directory)
+            self._state.remove(directory)
             self._directory = None
             return None
         self._check_own(recovered.header)
         if recovered.damage:
             self.torn = recovered.damage
-        elif self._directory.has_damage:
+        elif directory.has_damage:
             self.torn = "an earlier recovery of this session found damage in its journal"
-        if self._has_made_before(self._directory):
+        if self._has_made_before(directory):
             self._description[MADE] = True
-        self._directory.describe(self._description)
+        directory.describe(self._description)
         ledger, self._journal = reopen(
             self._disk,
-            self._directory,
+            directory,
             self._header,
             recovered,
             fetch=self._fetch,
             run_blocking=self._run_blocking,
             sizes=self._sizes(),
         )
-        self.work = ServedWork(ledger, self._patient_fetch)
-        return self.work
+        return ServedWork(ledger, self._patient_fetch)
 
     def _has_made_before(self, directory: SessionDirectory) -> bool:
         """Whether an earlier run of the session made the directory that it is mounted at now."""

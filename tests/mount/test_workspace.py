@@ -1,5 +1,6 @@
 """The session on this machine's disk: patient for a publish, and damage is never deleted."""
 
+import errno
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,11 @@ from pdfs.core.ids import Path as StagePath
 from pdfs.core.record import Found, Unlink
 from pdfs.core.tree import new_tree
 from pdfs.disk import OsDisk
-from pdfs.errors import JournalDamaged, StoreUnavailable
+from pdfs.errors import DamageFound, DiskFull, JournalDamaged, StoreUnavailable
 from pdfs.local.journal_format import HEADER_SIZE
 from pdfs.local.state import StateDirectory
 from pdfs.mount.workspace import DiskWorkspace
+from tests.local.faulty_disk import Fault, FaultyDisk
 from tests.local.journals import HEADER
 from tests.mount.carriers import draw
 
@@ -204,3 +206,33 @@ async def test_a_journal_of_another_stage_is_refused_and_stays_as_it_was(
         workspace.resume(SESSION)
     workspace.close()
     assert files_below(tmp_path) == before
+
+
+async def test_a_session_that_can_not_be_resumed_is_free_for_others_at_once(
+    state: StateDirectory, tmp_path: Path
+) -> None:
+    (await begin(state, "a")).close()
+    snapshot = tmp_path / "pdfs" / "sessions" / SESSION / "snapshot"
+    raw = snapshot.read_bytes()
+    snapshot.write_bytes(raw[:-1])
+    workspace = workspace_of(state)
+    with pytest.raises(DamageFound):
+        workspace.resume(SESSION)
+    assert not any(each.is_held for each in state.sessions())
+    snapshot.write_bytes(raw)
+    assert workspace.resume(SESSION) is not None
+    workspace.close()
+
+
+@pytest.mark.parametrize("for_ever", [False, True], ids=["once", "dead from there"])
+def test_a_session_that_finds_no_room_for_its_description_leaves_nothing(
+    tmp_path: Path, for_ever: bool
+) -> None:
+    full = Fault(at=1, error=errno.ENOSPC, for_ever=for_ever, calls=frozenset({"pwritev"}))
+    disk = FaultyDisk(full)
+    with StateDirectory(disk, tmp_path / "pdfs") as state:
+        workspace = DiskWorkspace(disk, state, HEADER, {}, impatient, patient)
+        with pytest.raises(DiskFull):
+            workspace.prepare()
+        workspace.close()
+        assert (state.sessions(), state.trashed()) == ([], [])
