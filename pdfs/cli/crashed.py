@@ -45,7 +45,7 @@ def look_at(configuration: Configuration, session: LocalSession) -> Left:
     """Replay a session that no process has; changes nothing. Raises LockError, DamageFound."""
     with (
         state_of(configuration) as state,
-        state.open_session(session.session) as directory,
+        state.looked_at(session.session) as directory,
     ):
         recovered = recover(OsDisk(), directory)
     return Left() if recovered is None else _left(session, recovered)

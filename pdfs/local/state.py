@@ -147,6 +147,25 @@ class StateDirectory(Descriptors):
         with self._guarded(f"open session {session}"):
             return self._hold(session, self._sessions, "sessions")
 
+    @contextlib.contextmanager
+    def looked_at(self, session: SessionId) -> Iterator[SessionDirectory]:
+        """A session that no process has, for a block that only reads; others may take it meanwhile.
+
+        Raises as `open_session` does, and LockError at the end of the block where somebody did:
+        then nothing that it has read counts, nor any PdfsError that it met.
+        """
+        _check_id(session)
+        with contextlib.ExitStack() as stack:
+            with self._guarded(f"look at session {session}"):
+                directory = stack.enter_context(self._opened(session, self._sessions, "sessions"))
+                self._check_free(directory)
+            try:
+                yield directory
+            except PdfsError:
+                self._look_again(directory)
+                raise
+            self._look_again(directory)
+
     def sessions(self) -> list[Listed]:
         """Every session, in no order; what can't be read is told in its `problem`."""
         with self._guarded("list the sessions"):
@@ -249,21 +268,29 @@ class StateDirectory(Descriptors):
 
     def _hold(self, session: SessionId, parent: int, name: str) -> SessionDirectory:
         """The session's directory with its flock taken; the caller has the guard."""
-        path = self.path / name / session
-        try:
-            directory = SessionDirectory(self._disk, path, self._open_below(parent, path))
-        except FileNotFoundError:
-            raise SessionNotFound(f"there is no session {session} on this machine") from None
+        directory = self._opened(session, parent, name)
         try:
             if not lock_file(directory.keep(self._open_lock(directory.descriptor, os.O_CREAT))):
-                raise LockError(
-                    f"session {session} belongs to a PDFS that is running on this machine",
-                    remedy="see pdfs status for where it is mounted",
-                )
+                raise _held(session)
         except BaseException:
             directory.close()
             raise
         return directory
+
+    def _opened(self, session: SessionId, parent: int, name: str) -> SessionDirectory:
+        path = self.path / name / session
+        try:
+            return SessionDirectory(self._disk, path, self._open_below(parent, path))
+        except FileNotFoundError:
+            raise SessionNotFound(f"there is no session {session} on this machine") from None
+
+    def _look_again(self, directory: SessionDirectory) -> None:
+        with self._guarded(f"look at session {directory.session}"):
+            self._check_free(directory)
+
+    def _check_free(self, directory: SessionDirectory) -> None:
+        if self._is_held(directory.descriptor):
+            raise _held(directory.session)
 
     def _remove_new(self, session: SessionId, parent: int) -> None:
         """Take back what there is of a session that could not be made."""
@@ -372,6 +399,13 @@ def _changed_at(directory: int) -> float:
 
 def _changed(listed: Listed) -> float:
     return listed.changed
+
+
+def _held(session: SessionId) -> LockError:
+    return LockError(
+        f"session {session} belongs to a PDFS that is running on this machine",
+        remedy="see pdfs status for where it is mounted",
+    )
 
 
 def _check_id(session: str) -> None:

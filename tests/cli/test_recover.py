@@ -20,6 +20,7 @@ from pdfs.disk import Buffer, Disk, write_fully
 from pdfs.local.journal_format import HEADER_SIZE
 from pdfs.local.recovery import Recovered, recover
 from pdfs.local.session_directory import SessionDirectory
+from pdfs.local.state import StateDirectory
 from tests.cli.conftest import Run
 from tests.cli.daemons import OTHER, SESSION, description, session_of
 from tests.local.left import leave_crashed
@@ -90,6 +91,34 @@ def test_damage_in_a_journal_is_told_wherever_its_session_is(
     assert f"  damage      {damage}\n" in run("status").stdout
     shown = run("recover", "show", SESSION[:8])
     assert (shown.exit_code, damage in shown.stderr) == (11, True)
+
+
+@pytest.mark.parametrize("command", [("status",), ("recover", "list")], ids=" ".join)
+@pytest.mark.parametrize("is_kept", [False, True], ids=["and lets go of it", "and goes on with it"])
+def test_who_looks_at_a_session_keeps_no_mount_from_it(
+    command: tuple[str, ...],
+    is_kept: bool,
+    run: Run,
+    configuration: Configuration,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A replay takes seconds, and a mount comes in between."""
+    leave_crashed(configuration.state, description(configuration), SESSION, FILES)
+    unchanged, taken = recover, []
+
+    def with_a_mount(disk: Disk, directory: SessionDirectory) -> Recovered | None:
+        with StateDirectory(disk, configuration.state) as state:
+            taken.append(state.open_session(SESSION))
+        if not is_kept:
+            taken[0].close()
+        return unchanged(disk, directory)
+
+    monkeypatch.setattr("pdfs.cli.crashed.recover", with_a_mount)
+    said = run(*command)
+    taken[0].close()
+    assert said.exit_code == 0, said.stderr
+    assert ("2 files" in said.stdout) == (not is_kept)
+    assert ("belongs to a PDFS that is running" in said.stdout) == is_kept
 
 
 @pytest.mark.usefixtures("crashed")
