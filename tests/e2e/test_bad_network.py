@@ -82,7 +82,7 @@ class Partition:
             return self.is_cut.is_set()
 
 
-@in_turn(5, of=8)
+@in_turn(5)
 @pytest.mark.figure(name="S3")
 @pytest.mark.timeout(3600)
 def test_a_partition_amid_an_upload_and_then_a_kill_lose_nothing(
@@ -162,7 +162,7 @@ class Weather:
             return FAULTS[self.chance.choice(PASSING)]
 
 
-@in_turn(6, of=8)
+@in_turn(6)
 @pytest.mark.figure(name="S4")
 @pytest.mark.timeout(3600)
 def test_a_session_where_each_third_request_fails_is_saved_all_the_same(

@@ -92,7 +92,7 @@ def points_of(phase: str, rng: random.Random) -> tuple[list[Point], list[Point]]
 @pytest.mark.parametrize(
     "phase",
     [
-        pytest.param(phase, marks=in_turn(number, of=8))
+        pytest.param(phase, marks=in_turn(number))
         for number, phase in enumerate(["acquire", "renew", "release"], 4)
     ],
 )
@@ -151,7 +151,7 @@ def has_ended(lock: dict[str, Any], bucket: Bucket) -> bool:
     return lock["fence"] <= root["fence"] and lock["session"] not in sessions
 
 
-@in_turn(7, of=8)
+@in_turn(7)
 @pytest.mark.figure(name="L6")
 @pytest.mark.timeout(3600)
 def test_a_lock_that_was_broken_with_interruptions_is_free_and_its_owner_publishes_nothing(

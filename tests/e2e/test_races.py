@@ -101,7 +101,7 @@ def race_often(
     return met
 
 
-@in_turn(0, of=8)
+@in_turn(0)
 @pytest.mark.figure(name="L1")
 @pytest.mark.timeout(3600)
 def test_of_processes_that_race_for_a_lock_one_wins_and_the_others_are_told_who(
@@ -137,7 +137,7 @@ def test_of_processes_that_race_for_a_lock_one_wins_and_the_others_are_told_who(
     assert met * 2 >= rounds
 
 
-@in_turn(0, of=8)
+@in_turn(0)
 @pytest.mark.figure(name="L1")
 @pytest.mark.timeout(3600)
 def test_of_processes_that_race_for_a_lock_in_a_directory_one_wins_too(
@@ -181,7 +181,7 @@ def mounting(here: Machine) -> "subprocess.Popen[str]":
     )
 
 
-@in_turn(1, of=8)
+@in_turn(1)
 @pytest.mark.figure(name="L1")
 @pytest.mark.timeout(3600)
 def test_of_daemons_that_race_for_a_lock_one_mounts_and_the_other_is_told_who_did(

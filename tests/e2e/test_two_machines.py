@@ -101,7 +101,7 @@ def check_everywhere(here: Scene, newcomer: Machine, expected: dict[str, str]) -
     assert here.bucket.plain_texts() == expected
 
 
-@in_turn(2, of=8)
+@in_turn(2)
 @pytest.mark.figure(name="S5")
 @pytest.mark.timeout(3600)
 def test_a_publisher_killed_at_any_request_is_finished_by_a_machine_with_an_empty_cache(
@@ -151,7 +151,7 @@ def finish_and_resume(here: Scene, machine: MakeMachine, *, is_committed: bool) 
     check_everywhere(here, machine(here.bucket, "ws9", user="carl"), AFTER)
 
 
-@in_turn(3, of=8)
+@in_turn(3)
 @pytest.mark.figure(name="L2")
 @pytest.mark.timeout(3600)
 def test_a_frozen_owner_that_goes_on_after_a_take_over_changes_nothing_and_keeps_its_work(

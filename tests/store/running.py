@@ -32,6 +32,9 @@ from tests.store.servers import (
 
 _BUILT = os.environ.get("PDFS_TEST_SERVERS")
 _SEED = int(os.environ.get("PDFS_TEST_SEED", "0"))
+TURNS = 8
+"""Commits, on average, until a test that is `in_turn` has its turn."""
+
 _LENGTH = Length(os.environ.get("PDFS_TEST_LENGTH", Length.SAMPLE))
 
 
@@ -53,14 +56,14 @@ def sampled_server(*names: str, full: bool = True) -> list[object]:
 
     Without `full` it does for all but the longest runs.
     """
-    one = names[_SEED % len(names)]
+    one = names[_SEED // TURNS % len(names)]  # a test `in_turn` has each of them at times
     takes_all = _LENGTH == Length.LONG or (full and _LENGTH == Length.FULL)
     return each_server(*(names if takes_all else (one,)))
 
 
-def in_turn(number: int, of: int) -> pytest.MarkDecorator:
-    """Of so many tests that a sample can't afford, it has one, another with each commit."""
-    is_on = _LENGTH != Length.SAMPLE or _SEED % of == number or bool(_BUILT)
+def in_turn(number: int) -> pytest.MarkDecorator:
+    """Of the tests that a sample can't afford, it has those of one number below TURNS."""
+    is_on = _LENGTH != Length.SAMPLE or number == _SEED % TURNS or bool(_BUILT)
     return pytest.mark.skipif(not is_on, reason="a sample has one of these, in turn")
 
 
