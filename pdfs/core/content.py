@@ -65,8 +65,8 @@ class Content:
     _name: ObjectName | None
     _offset: int
     _path: Path | None
-    _etag: bytes | str
-    """Its 16 bytes, where it is an MD5."""
+    _etag: int | str
+    """Where it is an MD5, as a number: half as long as its digits."""
     _others: tuple[Home, ...]
     """Homes beyond the first of their kind."""
 
@@ -86,7 +86,7 @@ class Content:
         put(self, "_name", packed[0].name if packed else None)
         put(self, "_offset", packed[0].offset if packed else 0)
         put(self, "_path", plain[0].path if plain else None)
-        put(self, "_etag", _shortened(plain[0].etag) if plain else b"")
+        put(self, "_etag", _shortened(plain[0].etag) if plain else 0)
         put(self, "_others", (*packed[1:], *plain[1:]))
 
     @property
@@ -140,12 +140,12 @@ class Content:
         )
 
 
-def _shortened(etag: ETag) -> bytes | str:
-    return bytes.fromhex(etag) if _MD5.fullmatch(etag) else etag
+def _shortened(etag: ETag) -> int | str:
+    return int(etag, 16) if _MD5.fullmatch(etag) else etag
 
 
-def _whole(etag: bytes | str) -> ETag:
-    return ETag(etag if isinstance(etag, str) else etag.hex())
+def _whole(etag: int | str) -> ETag:
+    return ETag(etag if isinstance(etag, str) else f"{etag:032x}")
 
 
 def digest_of(data: bytes | memoryview) -> Digest:

@@ -1,5 +1,6 @@
 """The names of a generation: what each one stands for, and a million of them in little memory."""
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -7,6 +8,7 @@ from typing import Final, overload
 
 from pdfs.core.content import Content, ETag
 from pdfs.core.ids import Inode, Path
+from pdfs.core.node import PERMISSIONS
 from pdfs.core.record import Kind
 
 NO_XATTRS: Final[Mapping[str, bytes]] = MappingProxyType({})
@@ -34,6 +36,12 @@ class Entry:
         return None if self.content is None else self.content.etag_at(self.path)
 
 
+_KINDS: Final = tuple(Kind)
+_PLACES: Final = {kind: place for place, kind in enumerate(Kind)}
+_MODE_BITS: Final = PERMISSIONS.bit_length()
+_MODES: Final = tuple(range(PERMISSIONS + 1))
+"""One object for each, not one for each entry."""
+
 _Rare = tuple[Mapping[str, bytes], str, int, bool]
 _USUAL: Final[_Rare] = (NO_XATTRS, "", 0, False)
 """xattrs, target, rdev and lost, as nearly all files have them."""
@@ -42,17 +50,17 @@ _USUAL: Final[_Rare] = (NO_XATTRS, "", 0, False)
 class Entries(Sequence[Entry]):
     """Entries in columns: each is made when it is asked for.
 
-    48 bytes for each instead of 120; what they name is shared with the tree made of them. Only who
+    35 bytes for each instead of 120; what they name is shared with the tree made of them. Only who
     makes it appends to one.
     """
 
-    __slots__ = ("_contents", "_inodes", "_kinds", "_modes", "_mtimes", "_paths", "_rare")
+    __slots__ = ("_contents", "_inodes", "_kinds", "_mtimes", "_paths", "_rare")
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._paths: list[Path] = []
         self._inodes: list[Inode] = []
-        self._kinds: list[Kind] = []
-        self._modes: list[int] = []
+        self._kinds = array("H")
+        """Kind and mode: the place of the one above the 12 bits of the other."""
         self._mtimes: list[int] = []
         self._contents: list[Content | None] = []
         self._rare: dict[int, _Rare] = {}
@@ -66,8 +74,7 @@ class Entries(Sequence[Entry]):
             self._rare[len(self._paths)] = rare
         self._paths.append(entry.path)
         self._inodes.append(entry.ino)
-        self._kinds.append(entry.kind)
-        self._modes.append(entry.mode)
+        self._kinds.append(_PLACES[entry.kind] << _MODE_BITS | entry.mode)
         self._mtimes.append(entry.mtime)
         self._contents.append(entry.content)
 
@@ -94,11 +101,12 @@ class Entries(Sequence[Entry]):
 
     def _at(self, index: int) -> Entry:
         xattrs, target, rdev, lost = self._rare.get(index, _USUAL)
+        place, mode = divmod(self._kinds[index], 1 << _MODE_BITS)
         return Entry(
             path=self._paths[index],
             ino=self._inodes[index],
-            kind=self._kinds[index],
-            mode=self._modes[index],
+            kind=_KINDS[place],
+            mode=_MODES[mode],
             mtime=self._mtimes[index],
             xattrs=xattrs,
             target=target,

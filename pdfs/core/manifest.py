@@ -46,8 +46,6 @@ from pdfs.core.node import PERMISSIONS
 from pdfs.core.record import Kind
 
 SCHEMA = 2
-_MODES = tuple(range(PERMISSIONS + 1))
-"""One object for each, not one for each entry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -360,7 +358,7 @@ def _mode(reader: Reader) -> int:
     mode = reader.whole("mode")
     if mode > PERMISSIONS:
         raise Malformed(f"mode {mode:o} is more than permission bits")
-    return _MODES[mode]
+    return mode
 
 
 def content_in(reader: Reader) -> Content:

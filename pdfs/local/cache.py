@@ -17,7 +17,6 @@ import contextlib
 import hashlib
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Final, TypeVar
@@ -59,8 +58,12 @@ class PartCache:
         self._quota = quota
         self._memory: LRUCache[Digest, bytes] = LRUCache(_MEMORY, getsizeof=_weight)
         self._limit = trio.CapacityLimiter(4)
-        self._sizes: OrderedDict[bytes, int] = OrderedDict(_found_in(disk, self._root))
-        """By name, the least recently used first; what a killed process left, by its file's."""
+        self._sizes: dict[bytes, int] = dict(_found_in(disk, self._root))
+        """By name, the least recently used first; what a killed process left, by its file's.
+
+        No OrderedDict, which takes 40 bytes more for each: to find the first of a million takes up
+        to 0.4 ms here, less than to delete its file.
+        """
         self._total = sum(self._sizes.values())
 
     @property
@@ -93,7 +96,7 @@ class PartCache:
             else:
                 self._remember(name, data)
         if data is not None and name in self._sizes:
-            self._sizes.move_to_end(name)
+            self._sizes[name] = self._sizes.pop(name)
         return data
 
     async def put(self, name: Digest, data: bytes) -> None:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 PROBE = 3
 """Raised whenever the probe asks more: what an older one proved is proved anew."""
 MOST_ENTRIES = 1_000_000
-"""Of all manifests together that are kept in memory; of larger ones, one: 120 bytes for each."""
+"""Of all manifests together that are kept in memory; of larger ones, one: 50 bytes for each."""
 PROBED_FOR = 7 * 86400.0
 """Seconds for which a probe of a bucket is believed."""
 

@@ -30,7 +30,7 @@ from pdfs.local.state import Listed, StateDirectory
 from pdfs.local.unjournaled import NoJournal
 from pdfs.mount.control import NOTHING, ControlServer, Result
 from pdfs.mount.description import description_of
-from pdfs.mount.memory import settle_memory
+from pdfs.mount.memory import give_back, settle_memory
 from pdfs.mount.mountpoint import made_for_mount
 from pdfs.mount.mounts import mount_at
 from pdfs.mount.progress import ProgressTeller
@@ -152,6 +152,7 @@ class ReaderCarrier:
             nodes = filesystem.tree.nodes.values()
             bases = {node.base for node in nodes if node.is_file}
             await self._contents.prefetch(sorted(bases, key=lambda content: content.size))
+            give_back()
             await self._moved.wait()
 
     def _tell_mounted(self) -> None:

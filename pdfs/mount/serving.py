@@ -24,7 +24,7 @@ from pdfs.errors import JournalFailed, LockLost, PdfsError
 from pdfs.fs.filesystem import StageFilesystem
 from pdfs.fs.upward import Upward
 from pdfs.local.cache import PartCache
-from pdfs.mount.memory import settle_memory
+from pdfs.mount.memory import give_back, settle_memory
 from pdfs.mount.mountpoint import made_for_mount
 from pdfs.mount.request import MountRequest
 from pdfs.mount.showing import Showing
@@ -146,6 +146,7 @@ class Serving:
     async def _prefetch(self, work: ServedWork) -> None:
         clean = {node.base for node in work.tree.nodes.values() if node.is_file and node.is_clean}
         await self._served.contents.prefetch(sorted(clean, key=lambda content: content.size))
+        give_back()
         self._on_fetched()
 
     def _first_write(self, node: Node) -> None:

@@ -147,3 +147,25 @@ async def test_a_part_that_is_a_symlink_is_no_part(tmp_path: Path) -> None:
     with opened(tmp_path) as cache:
         assert await cache.get(NAMES[0]) is None
     assert moved.stat().st_size == len(PARTS[0]) + 32
+
+
+async def test_what_a_stage_has_here_goes_after_what_nobody_asked_for(tmp_path: Path) -> None:
+    with opened(tmp_path, quota=13_000) as cache:  # two of the three
+        await cache.put(NAMES[0], PARTS[0])
+        await cache.put(NAMES[1], PARTS[1])
+        assert cache.has(NAMES[0])
+        await cache.put(NAMES[2], PARTS[2])
+    with opened(tmp_path) as cache:
+        assert [cache.has(name) for name in NAMES] == [True, False, True]
+
+
+async def test_tiny_parts_in_memory_are_counted_with_what_keeps_them_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pdfs.local.cache._MEMORY", 100 << 10)
+    with opened(tmp_path, quota=0) as cache:
+        names = [digest_of(b"%d" % number) for number in range(1000)]
+        for name in names:
+            await cache.put(name, b"x")
+        kept = sum(map(cache.has, names))
+        assert 300 < kept < 500
