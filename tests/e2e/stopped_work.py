@@ -1,4 +1,6 @@
-"""A program that works in a mount until that is taken away: `stopped_work.py MOUNT DIARY PREFIX`.
+"""A program that works in a mount until that is taken away.
+
+`stopped_work.py MOUNT DIARY PREFIX [HOWS]`, by default `save save append remove`.
 
 It keeps to the mount by a descriptor. The diary, outside of it, has a line before each operation,
 `begin NAME DIGEST` (`-` for a file that is removed), and one after it has returned, `done`; both
@@ -19,7 +21,7 @@ PAUSE = 0.01
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
-def main(mount: str, diary_path: str, prefix: str) -> None:
+def main(mount: str, diary_path: str, prefix: str, hows: str = "save save append remove") -> None:
     choice = random.Random(prefix)
     there = os.open(mount, os.O_RDONLY)
     contents: dict[str, bytes] = {}
@@ -33,9 +35,7 @@ def main(mount: str, diary_path: str, prefix: str) -> None:
         for _ in range(OPERATIONS):
             name = f"{prefix}-{choice.randrange(6)}"
             more = choice.randbytes(choice.randrange(1, 30_000))
-            how = (
-                choice.choice(["save", "save", "append", "remove"]) if name in contents else "save"
-            )
+            how = choice.choice(hows.split()) if name in contents else "save"
             after = {"save": more, "append": contents.get(name, b"") + more, "remove": None}[how]
             say("begin", name, "-" if after is None else hashlib.sha256(after).hexdigest())
             carry_out(there, name, how, more)
@@ -61,7 +61,8 @@ def carry_out(there: int, name: str, how: str, more: bytes) -> None:
 def write(there: int, name: str, flags: int, data: bytes) -> None:
     descriptor = os.open(name, flags, dir_fd=there)
     try:
-        assert os.write(descriptor, data) == len(data)
+        if os.write(descriptor, data) != len(data):
+            raise OSError("a write was cut short")
     finally:
         os.close(descriptor)
 
