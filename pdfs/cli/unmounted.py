@@ -13,7 +13,7 @@ from pdfs.config import Configuration
 from pdfs.core.content import Content
 from pdfs.core.lease import Claimant
 from pdfs.disk import OsDisk
-from pdfs.errors import LockError, PdfsError
+from pdfs.errors import LockError, ObjectDamaged, PdfsError
 from pdfs.local.state import StateDirectory
 from pdfs.local.upkeep import evict_nothing
 from pdfs.mount.description import description_of, header_of
@@ -65,8 +65,9 @@ class UnmountedSession:
                 teller = ProgressTeller(Prefetch, self._ctx.uploads, progress.show)
                 async with background(teller.run):
                     await self.session.run(claimant, serve)
-        except LockError:
-            self.workspace.forget()
+        except (LockError, ObjectDamaged) as error:
+            if isinstance(error, LockError) or self.session.lock is None:
+                self.workspace.forget()
             raise
         finally:
             self.workspace.close()

@@ -18,14 +18,16 @@ from pdfs.core.ids import (
     Fence,
     ObjectName,
     Path,
+    PublishId,
     RunId,
+    Sequence,
     SessionId,
     fence_of,
     publish_name,
 )
 from pdfs.core.lease import Lock, LockState
 from pdfs.core.manifest import Manifest
-from pdfs.core.root import Restored, Root, SessionEntry
+from pdfs.core.root import LastPublish, Restored, Root, SessionEntry
 
 ROOM = 1000
 """Starts that may have been without leaving an object: their inode numbers are not given again."""
@@ -87,13 +89,15 @@ def restored_root(
     lock: Lock | None,
     seen: Iterable[ObjectName],
     *,
+    publisher: SessionId | None,
     session: SessionId,
     run: RunId,
     until: float,
 ) -> Root:
     """The root that names `past`; `before` is the one that was there, where that can be read.
 
-    `seen` are the names of all internal objects, and `until` is how long these are kept.
+    `seen` are the names of all internal objects, and `until` is how long these are kept;
+    `publisher` is the session whose plan it is.
     """
     fence = _fence_above(before, lock, seen)
     root = Root(
@@ -108,7 +112,7 @@ def restored_root(
         restored=Restored(fence=fence, until=until),
     )
     has_ended = lock is not None and before is not None and before.has_ended(*_whose(lock))
-    return root if lock is None or has_ended else _with_owner(root, lock)
+    return root if lock is None or has_ended else _with_owner(root, lock, publisher)
 
 
 def _undone(entry: SessionEntry, past: Past) -> SessionEntry:
@@ -131,8 +135,11 @@ def _whose(lock: Lock) -> tuple[SessionId, Fence]:
     return lock.session, lock.fence
 
 
-def _with_owner(root: Root, lock: Lock) -> Root:
-    """`root`, where the session that the lock tells of has not ended: its work may wait."""
+def _with_owner(root: Root, lock: Lock, publisher: SessionId | None) -> Root:
+    """`root`, where the session that the lock tells of has not ended: its work may wait.
+
+    If the plan is its own, it has committed that, and can't be discarded any more.
+    """
     if lock.state is LockState.RELEASED and not lock.pending:
         return root
     entry = root.entry(lock.session) or SessionEntry(
@@ -142,4 +149,12 @@ def _with_owner(root: Root, lock: Lock) -> Root:
         fences=(lock.fence,),
         base=root.tree,
     )
+    if publisher == lock.session and root.tree is not None and entry.last is None:
+        last = LastPublish(
+            generation=root.generation,
+            publish=PublishId(root.tree),
+            tree=root.tree,
+            sequence=Sequence(0),  # its journal knows
+        )
+        entry = replace(entry, last=last)
     return root.with_entry(replace(entry, unpublished=lock.pending))

@@ -191,13 +191,15 @@ class Carrier:
             self._forget()
         except (LockLost, ObjectDamaged) as error:
             self._error = self._outcome.kept(error)
+            if self._session.lock is None:  # the root is gone, or can't be read
+                self._forget()
         except PdfsError as error:
             self._error = error
         if self._stopping.scope.cancelled_caught:
             self._error = await self._stopped()
 
     def _forget(self) -> None:
-        """Another one has the stage: that is the answer, whatever the disk says now."""
+        """The stage can't be had: that is the answer, whatever the disk says now."""
         try:
             self._workspace.forget()
         except DiskError as error:

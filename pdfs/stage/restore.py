@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from pdfs.core import root as core_root
-from pdfs.core.ids import ObjectName, fence_of
+from pdfs.core.ids import ObjectName, SessionId, fence_of
 from pdfs.core.keys import PLANS, TREES
 from pdfs.core.lease import Claimant
 from pdfs.core.restore import Past, past_of, restored_root
@@ -20,7 +20,7 @@ from pdfs.core.root import Root
 from pdfs.errors import ObjectDamaged, OtherVersion
 from pdfs.stage.context import StageContext
 from pdfs.stage.inventory import Inventory, list_internal
-from pdfs.stage.load import read_generation, read_tree
+from pdfs.stage.load import read_generation, read_plan, read_tree
 from pdfs.stage.lock import read_lock
 from pdfs.stage.root import SeenRoot, how_restored
 from pdfs.stage.start import right_to
@@ -112,6 +112,7 @@ async def restore(ctx: StageContext, claimant: Claimant) -> Past | None:
             before,
             None if seen is None else seen.lock,
             [each.name for each in there.objects],
+            publisher=await _publisher(ctx, past),
             session=ctx.owner.session,
             run=ctx.owner.run,
             until=there.now + ctx.timing.kept_for,
@@ -121,6 +122,16 @@ async def restore(ctx: StageContext, claimant: Claimant) -> Past | None:
             outcome = await swap(ctx, ctx.keys.root, body, found.condition)
         if isinstance(outcome, Won):
             return past
+
+
+async def _publisher(ctx: StageContext, past: Past) -> SessionId | None:
+    """The session whose publish is to be carried out, as far as its plan can be read."""
+    if past.plan is None:
+        return None
+    try:
+        return (await read_plan(ctx, past.plan)).session
+    except ObjectDamaged:
+        return None
 
 
 async def is_sound(ctx: StageContext, root: Root) -> bool:

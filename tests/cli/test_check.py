@@ -91,15 +91,18 @@ def test_a_stage_that_somebody_has_is_checked_but_not_repaired(
 
 def test_a_stage_whose_root_was_deleted_is_refused_and_brought_back(run: Run, bucket: Path) -> None:
     (bucket / KEYS.root).unlink()
+    there = bucket.parent / "mountpoint"
     for command in (
         ("ls", "Plant/planning"),
-        ("mount", "Plant", "--read-only", bucket.parent / "m"),
+        ("mount", "Plant", "--read-only"),
+        ("mount", "Plant"),
     ):
-        refused = run(*command)
+        refused = run(*command, *[there] * (command[0] == "mount"))
         assert refused.exit_code == 11, refused.output
         assert "pdfs check Plant/planning says what is left, and with --repair brings it back" in (
             refused.stderr
         )
+    assert run("recover", "list").stdout.startswith("nothing crashed here")
     said = run("check", "Plant")
     assert said.exit_code == 11
     assert said.stdout.startswith(

@@ -111,7 +111,9 @@ async def test_work_on_a_stage_whose_root_is_deleted_meanwhile_is_published_once
         with pytest.raises(ObjectDamaged, match="is gone from the bucket"):
             await stage.world.visit(stage.anna, idle, resume=crashed)
         await stage.restore()
-        assert stage.root.entry(crashed.session) is not None, "its work waits"
+        entry = stage.root.entry(crashed.session)
+        assert entry is not None, "its work waits"
+        assert entry.last is not None, "it can't be discarded: its publish counts as committed"
         assert await stage.world.visit(stage.anna, idle, resume=crashed)
         assert await stage.read(SMALL) == b"drawn while it was gone"
         assert await stage.read(REPLACED) == AFTER
