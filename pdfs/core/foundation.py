@@ -60,7 +60,8 @@ def _basis(look: Look) -> Iterator[Finding]:
             key,
             "it is of a history that the root does not continue",
             "the root was replaced by an older one, or made anew, and publishes are forgotten",
-            f"the root of that time: {BACKUP}; if nobody wants it, delete the object",
+            "if it is wanted, and nobody has published since: remove root.json, then pdfs check"
+            " --repair; if nobody wants it, delete the object",
         )
     if look.root is not None and look.tree is not None:
         yield from _mismatches(look, look.root, look.tree)

@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 import trio
 
+from pdfs.core.check import findings
 from pdfs.core.finding import Finding, Level
 from pdfs.core.ids import Path, PublishId
 from pdfs.errors import ContentLost, StoreRefused
+from pdfs.stage.check import look_at
 from pdfs.stage.load import read_plan
 from pdfs.stage.repair import remake_plan
 from pdfs.store.memory import MemoryStore
@@ -31,13 +33,15 @@ def files_after(damage: Damage) -> dict[Path, bytes]:
     return files
 
 
-async def harmed(nursery: trio.Nursery, damage: Damage, traits: Traits) -> Stage:
+async def harmed(
+    nursery: trio.Nursery, damage: Damage, traits: Traits, *, waits: bool = True
+) -> Stage:
     stage = await published(nursery, traits)
     if damage.is_amid_publish:
         stage.fate.append(cut_short)
         assert not await stage.edit(lambda visit: visit.editor.write(SMALL, REDRAWN))
         stage.fate.clear()
-        await trio.sleep(600)  # nobody takes her for alive
+        await trio.sleep(600 * waits)  # nobody takes her for alive
     damage.inject(stage)
     return stage
 
@@ -71,6 +75,35 @@ async def test_a_bucket_that_hides_its_uploads_is_checked_all_the_same(
         assert [each.kind for each in await stage.check()] == ["object", "uploads"]
         assert await stage.repair_all() == 1
         assert [each.kind for each in await stage.check()] == ["uploads"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_publish_under_way_is_its_publishers_and_one_cut_short_the_next_mounts() -> None:
+    async with trio.open_nursery() as nursery:
+        stage = await harmed(nursery, DAMAGES["a publish was cut short"], AWS, waits=False)
+        (found,) = await stage.check()
+        assert (found.kind, found.is_repairable) == ("plan", False)
+        assert found.remedy == "none: anna on ws1 has the stage, and is at it"
+        crashed = {disk.session for disk in stage.anna.crashed}
+        for seconds, known in ((0, crashed), (600, frozenset())):
+            await trio.sleep(seconds)
+            plan, session = findings(await look_at(stage.context(), crashed=known))
+            assert plan.is_repairable
+            assert plan.remedy == "the next mount finishes it; or pdfs check --repair"
+            assert (session.kind, session.path) == ("session", *crashed)
+            assert "a session of anna on ws1 has the stage, and has not been heard" in session.what
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_older_root_that_was_put_back_goes_by_its_users_word() -> None:
+    async with trio.open_nursery() as nursery:
+        stage = await published(nursery)
+        DAMAGES["an older root was put back"].inject(stage)
+        assert "remove root.json, then pdfs check --repair" in (await stage.check())[0].remedy
+        assert await stage.repair_all() == 0
+        stage.remove(stage.world.keys.root)
+        assert await stage.repair_all()
+        assert {path: await stage.read(path) for path in FILES} == FILES
         nursery.cancel_scope.cancel()
 
 
