@@ -157,13 +157,13 @@ async def _look(
 
 def _crashed(session: LocalSession) -> Finding:
     """Of a session that was cut short on this machine."""
-    return waiting(
-        "crashed",
-        session.session,
-        f"a session of {session.user} was cut short here, {local_moment(session.changed)}",
-        "what it has not published waits here",
-        f"pdfs recover list shows it, pdfs recover resume {session.short} publishes it",
-    )
+    what, means = f"a session of {session.user}", "what it has not published waits here"
+    remedy = f"pdfs recover list shows it, pdfs recover resume {session.short} publishes it"
+    if session.reading:
+        what, means = f"an import by {session.user}", "it has not read all of its directory"
+        remedy = "pdfs status says how to begin anew"
+    what += f" was cut short here, {local_moment(session.changed)}"
+    return waiting("crashed", session.session, what, means, remedy)
 
 
 def _show(

@@ -30,7 +30,7 @@ def findings(look: Look) -> list[Finding]:
     if is_judgeable(look):
         places = Places(look)
         found += [*_files(look, places), *_kept(look, places), *_older(look)]
-        found += [*_others(look), *_leftovers(look)]
+        found += [*_old_plans(look), *_others(look), *_leftovers(look)]
     found += _waiting(look)
     order = list(Level)
     return sorted(found, key=lambda each: order.index(each.level))
@@ -156,6 +156,17 @@ def _older(look: Look) -> Iterator[Finding]:
                 "an earlier generation, or a session that has not ended, needs it",
                 BACKUP,
             )
+
+
+def _old_plans(look: Look) -> Iterator[Finding]:
+    for key, why in sorted(look.old_plans.items()):
+        yield damage(
+            "old-plan",
+            key,
+            why,
+            "a late write of that publish would be taken for another tool's",
+            "none is needed: it goes by itself in some days",
+        )
 
 
 # --- what is no damage --------------------------------------------------------------------------

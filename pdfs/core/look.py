@@ -48,6 +48,8 @@ class Look:
     plan: Plan | None
     named: Named
     unread: Sequence[Unread] = ()
+    old_plans: Mapping[str, str] = field(default_factory=dict)
+    """Plans of earlier publishes that were read, and can't be: why, by key."""
     lacking: Mapping[ObjectName, Set[Digest]] = field(default_factory=dict)
     """Contents that a contents object should have, by some tree, and by the listing has not."""
     newer: Sequence[str] = ()

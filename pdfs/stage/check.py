@@ -20,7 +20,7 @@ from pdfs.errors import ObjectDamaged, OtherVersion
 from pdfs.stage.collect import dead_uploads
 from pdfs.stage.context import StageContext
 from pdfs.stage.inventory import Fault, Inventory, Survey, key_of, list_internal, survey
-from pdfs.stage.load import Looked, list_plain, look_closer
+from pdfs.stage.load import Looked, list_plain, look_closer, read_plan
 from pdfs.stage.lock import SeenLock, read_lock
 from pdfs.stage.reading import wrong_homes
 from pdfs.stage.restore import find_past
@@ -55,6 +55,7 @@ async def look_at(
             look.is_owner_alive = False
         if reads and look.tree is not None:
             look.wrong = await wrong_homes(ctx, look)
+            look.old_plans = await _old_plans(ctx, look)
         if await _basis(ctx) == before:
             return look
         await trio.sleep(ctx.timing.backoff)
@@ -100,6 +101,19 @@ async def _look(ctx: StageContext, basis: _Basis) -> Look:
     if there.objects and not (look.newer or look.is_of_other_version or is_judgeable(look)):
         await _note_past(ctx, look, there)
     return look
+
+
+async def _old_plans(ctx: StageContext, look: Look) -> dict[str, str]:
+    """The plans of earlier publishes that can't be read, and why."""
+    wrong: dict[str, str] = {}
+    for each in look.objects:
+        is_current = look.root is not None and each.name == look.root.plan
+        if each.folder == PLANS and each in look.named and not is_current:
+            try:
+                await read_plan(ctx, each.name)
+            except ObjectDamaged as error:
+                wrong[key_of(ctx, each)] = error.what
+    return wrong
 
 
 def _has_other_tree(root: Root | None, found: Survey) -> bool:

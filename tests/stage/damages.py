@@ -212,6 +212,11 @@ def _other_plan(stage: Stage) -> None:
     stage.change(key, lambda _: body)
 
 
+def _old_plan_cut(stage: Stage) -> None:
+    key = min(key for key in stage.world.store.objects if "/plans/" in key)
+    stage.change(key, _half)
+
+
 def _hidden_alone(stage: Stage) -> None:
     stage.change(stage.content_key(HIDDEN), lambda body: _swapped(body, FILES[HIDDEN]))
 
@@ -366,6 +371,9 @@ DAMAGES = {
         inject=plan(_flipped(60)), kind="plan", is_amid_publish=True
     ),
     "the plan is another publish's": Damage(inject=_other_plan, kind="plan", is_amid_publish=True),
+    "the plan of an earlier publish is cut short": Damage(
+        inject=_old_plan_cut, kind="old-plan", named=".json.gz", is_repairable=False
+    ),
     "what the plan is to put is gone": Damage(
         inject=contents(SMALL, None),
         kind="lost",
