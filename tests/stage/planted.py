@@ -65,7 +65,7 @@ _BUGS = (
         what="a listing is shown though a publish came into it",
         rule="a listing is judged only if nothing was published before it was complete",
         file="pdfs/stage/present.py",
-        old="        if name is None:\n            return listed\n",
+        old="        if root is None:\n            return listed\n",
         new="        return listed\n",
         test="during_which",
     ),
