@@ -97,7 +97,7 @@ def test_every_kind_of_event_is_shown_in_words(run: Run, configuration: Configur
         "error: the journal is damaged",
         "3 objects that nobody needs any more are gone (2.0 KiB)",
         "leftovers stay for now: the bucket answers 503",
-        "23 lines, 0 lost",
+        "24 lines, 0 lost",
     ):
         assert words in said.stdout
 

@@ -99,7 +99,7 @@ def test_an_import_that_ends_after_it_has_read_all_is_a_crashed_session_like_oth
         raise DiskError("the disk is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pdfs.session.publish", fail)
+        patch.setattr("pdfs.stage.publishing.publish", fail)
         assert run("import", source, "Plant").exit_code == 8
     listed = run("recover", "list").output
     assert "crashed" in listed

@@ -1,8 +1,10 @@
 """Limits of a running process's memory: the kernel's, which kills, and its own, which refuses."""
 
 import contextlib
+import errno
 import os
 import resource
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,8 +47,24 @@ def memory_group() -> Iterator[MemoryGroup | None]:
                 yield MemoryGroup(path, *names)
                 return
         finally:
-            path.rmdir()
+            _remove(path)
     yield None
+
+
+def _remove(group: Path) -> None:
+    """Remove it as soon as its last process has left it."""
+    while True:
+        for pid in (group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(OSError):
+                (group.parent / "cgroup.procs").write_text(pid)
+        try:
+            group.rmdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def size_of(pid: int) -> int:

@@ -112,7 +112,7 @@ def test_a_manifest_with_a_size_or_time_that_is_none_is_refused_in_words(
         ended = here.run("mount", PROJECT, here.mountpoint)
         assert ended.code == 11, ended
         assert f"'{field}' is {value!r}" in ended.err
-        assert "nothing was changed" in ended.err
+        assert "pdfs check" in ended.err
         assert "Traceback" not in ended.err
 
 
