@@ -22,6 +22,8 @@ from tests.e2e.machines import LIMIT, PROJECT, Bucket, Machine
 
 TROUBLE = Path(__file__).with_name("trouble")
 WORK = Path(__file__).with_name("stopped_work.py")
+HOWS = "save save remove"
+"""No append: the kernel sends one in parts, at ends of pages, and the daemon may end between."""
 KINDS = ("SIGTERM", "SIGINT", "SIGHUP", "logout", "shutdown", "twice")
 SHARES, POINTS = LENGTH.pick(sample=(1, 3), full=(10, 20), long=(50, 20))
 FAILURES = (
@@ -57,7 +59,7 @@ class Stand:
         mounted = self.here.run("mount", PROJECT, self.here.mountpoint, "--create", "--resume")
         if mounted.code == 0:
             place = str(self.here.mountpoint)
-            work = [sys.executable, str(WORK), place, str(diary), f"p{number}"]
+            work = [sys.executable, str(WORK), place, str(diary), f"p{number}", HOWS]
             subprocess.run(work, check=True, timeout=LIMIT)
             unmount = ["fusermount3", "-u", place]
             subprocess.run(unmount, check=False, stderr=subprocess.DEVNULL)
