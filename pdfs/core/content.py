@@ -140,6 +140,21 @@ class Content:
         )
 
 
+def content_fields(content: Content) -> dict[str, object]:
+    """Size, digest, parts and packed homes, as every format has them.
+
+    Its plain homes each format has in its own way.
+    """
+    fields: dict[str, object] = {"size": content.size}
+    if content.digest is not None:
+        fields["digest"] = content.digest.hex()
+    if content.parts:
+        fields["parts"] = [part.hex() for part in content.parts]
+    if content.packed:
+        fields["packed"] = [[home.name, home.offset] for home in content.packed]
+    return fields
+
+
 def _shortened(etag: ETag) -> int | str:
     return int(etag, 16) if _MD5.fullmatch(etag) else etag
 

@@ -3,15 +3,12 @@
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final, overload
 
 from pdfs.core.content import Content, ETag
 from pdfs.core.ids import Inode, Path
-from pdfs.core.node import PERMISSIONS
+from pdfs.core.node import NO_XATTRS, PERMISSIONS
 from pdfs.core.record import Kind
-
-NO_XATTRS: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

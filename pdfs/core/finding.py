@@ -10,6 +10,8 @@ Its level says of which sort it is:
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
+from typing import Final
 
 
 class Level(StrEnum):
@@ -21,7 +23,7 @@ class Level(StrEnum):
     LEFTOVER = "leftover"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One deviation, in words."""
 
@@ -37,15 +39,7 @@ class Finding:
     """Whether a repair has something to do about it."""
 
 
-def damage(kind: str, path: str, what: str, means: str, remedy: str, **more: bool) -> Finding:
-    """One of what is not as it was written."""
-    return Finding(
-        level=Level.DAMAGE, kind=kind, path=path, what=what, means=means, remedy=remedy, **more
-    )
-
-
-def waiting(kind: str, path: str, what: str, means: str, remedy: str, **more: bool) -> Finding:
-    """One of what is not finished."""
-    return Finding(
-        level=Level.WAITING, kind=kind, path=path, what=what, means=means, remedy=remedy, **more
-    )
+damage: Final = partial(Finding, Level.DAMAGE)
+"""One of what is not as it was written."""
+waiting: Final = partial(Finding, Level.WAITING)
+"""One of what is not finished."""

@@ -37,12 +37,20 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from pdfs.core import document
-from pdfs.core.content import Content, Digest, ETag, Packed, Plain, digest_in
+from pdfs.core.content import (
+    Content,
+    Digest,
+    ETag,
+    Packed,
+    Plain,
+    content_fields,
+    digest_in,
+)
 from pdfs.core.document import Malformed, Reader
-from pdfs.core.entries import NO_XATTRS, Entries, Entry
+from pdfs.core.entries import Entries, Entry
 from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId, is_object_name
 from pdfs.core.keys import parent, why_no_file
-from pdfs.core.node import PERMISSIONS
+from pdfs.core.node import NO_XATTRS, PERMISSIONS
 from pdfs.core.record import Kind
 
 SCHEMA = 2
@@ -182,7 +190,7 @@ def encode(manifest: Manifest) -> bytes:
 
 
 def _kept_out(kept: Kept) -> dict[str, object]:
-    out = {**content_out(kept.content), "time": kept.time}
+    out = {**content_fields(kept.content), "time": kept.time}
     return {**out, "was": [[home.path, home.etag] for home in kept.was]} if kept.was else out
 
 
@@ -202,23 +210,11 @@ def _entry_out(entry: Entry, seen: set[Inode]) -> dict[str, object]:
         if entry.rdev:
             out["rdev"] = entry.rdev
         if entry.content is not None:
-            out |= content_out(entry.content)
+            out |= content_fields(entry.content)
         if entry.lost:
             out["lost"] = True
     if entry.etag is not None:
         out["etag"] = entry.etag
-    return out
-
-
-def content_out(content: Content) -> dict[str, object]:
-    """The fields of a content without its plain homes."""
-    out: dict[str, object] = {"size": content.size}
-    if content.digest is not None:
-        out["digest"] = content.digest.hex()
-    if content.parts:
-        out["parts"] = [part.hex() for part in content.parts]
-    if content.packed:
-        out["packed"] = [[home.name, home.offset] for home in content.packed]
     return out
 
 
@@ -247,10 +243,7 @@ def _manifest_in(reader: Reader, entries: "_Entries") -> Manifest:
         predecessor=reader.object_name("predecessor") if reader.has("predecessor") else None,
         top=Top(mode=_mode(top), mtime=top.time("mtime"), xattrs=_xattrs_in(top)),
         entries=entries.linked(),
-        kept={
-            _digest(digest): _kept_in(_digest(digest), Reader(value))
-            for digest, value in reader.mapping("kept").items()
-        },
+        kept=dict(_kept_in(*item) for item in reader.mapping("kept").items()),
         aside=_aside_in(reader.mapping("aside")),
     )
 
@@ -264,12 +257,13 @@ def _aside_in(found: Mapping[str, object]) -> dict[Path, ETag | None]:
     return aside
 
 
-def _kept_in(digest: Digest, reader: Reader) -> Kept:
+def _kept_in(name: str, value: object) -> tuple[Digest, Kept]:
+    digest, reader = _digest(name), Reader(value)
     content = content_in(reader)
     if content.digest != digest:
-        raise Malformed(f"'kept' names {digest.hex()} but holds another content")
+        raise Malformed(f"'kept' names {name} but holds another content")
     was = tuple(Plain(Path(path), ETag(etag)) for path, etag in reader.text_pairs("was"))
-    return Kept(content=content, time=reader.number("time"), was=was)
+    return digest, Kept(content=content, time=reader.number("time"), was=was)
 
 
 class _Entries:

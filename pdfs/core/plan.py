@@ -25,12 +25,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pdfs.core import document
-from pdfs.core.content import Content, ETag, Plain
+from pdfs.core.content import Content, ETag, Plain, content_fields
 from pdfs.core.document import Malformed, Reader
 from pdfs.core.entries import Entry
 from pdfs.core.ids import Path, PublishId, RunId, SessionId
 from pdfs.core.keys import COMPONENT_LIMIT, ancestors, join, leaf, parent, why_no_file
-from pdfs.core.manifest import Manifest, content_in, content_out
+from pdfs.core.manifest import Manifest, content_in
 
 SCHEMA = 1
 _WHO_LIMIT = 64
@@ -248,7 +248,7 @@ def encode(plan: Plan) -> bytes:
             "puts": (
                 {
                     "path": put.path,
-                    **content_out(put.content),
+                    **content_fields(put.content),
                     "mtime": put.mtime,
                     "expect": put.expect,
                     "conflict": put.conflict,

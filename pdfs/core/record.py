@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, ClassVar, get_type_hints
 
-from pdfs.core.content import Content, ETag, Packed, Plain, digest_in
+from pdfs.core.content import Content, ETag, Packed, Plain, content_fields, digest_in
 from pdfs.core.ids import Inode, ObjectName, Path, PublishId, Sequence
 from pdfs.errors import JournalDamaged
 
@@ -300,13 +300,7 @@ def _value_out(value: object) -> object:
 
 def content_out(content: Content) -> dict[str, object]:
     """A content as JSON: size, digest, parts, packed [[name, offset]], plain [[path, etag]]."""
-    out: dict[str, object] = {"size": content.size}
-    if content.digest is not None:
-        out["digest"] = content.digest.hex()
-    if content.parts:
-        out["parts"] = [part.hex() for part in content.parts]
-    if content.packed:
-        out["packed"] = [[home.name, home.offset] for home in content.packed]
+    out = content_fields(content)
     if content.plain:
         out["plain"] = [[home.path, home.etag] for home in content.plain]
     return out
