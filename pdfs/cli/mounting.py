@@ -22,11 +22,12 @@ from pdfs.cli.options import (
     with_configuration,
     yes_option,
 )
+from pdfs.cli.output import list_paths
 from pdfs.cli.progress import Lines, Progress
 from pdfs.cli.readers import check_only_read, check_readable, tell_reading
 from pdfs.cli.sessions import full_path, local_sessions, sessions_of
 from pdfs.cli.waiting import is_draining, wait_for_publish
-from pdfs.cli.words import SET_ASIDE, listed, printable, unended
+from pdfs.cli.words import SET_ASIDE, printable, unended
 from pdfs.config import Configuration
 from pdfs.core.ids import SessionId
 from pdfs.core.keys import StageKeys
@@ -308,8 +309,7 @@ def _tell_unended(mounted: Event) -> None:
 
 def _tell_aside(event: Event) -> None:
     """What other tools don't see as it is: at the beginning, from the session before."""
-    for line in listed(SET_ASIDE, event.get("aside", ())):
-        click.echo(line, err=True)
+    list_paths(SET_ASIDE, event.get("aside", ()))
 
 
 def _run_here(request: MountRequest) -> int:

@@ -21,7 +21,7 @@ from pdfs.cli.options import (
     with_configuration,
     yes_option,
 )
-from pdfs.cli.output import print_json
+from pdfs.cli.output import list_paths, print_json
 from pdfs.cli.progress import Progress
 from pdfs.cli.rescue import Fetch, Rescue, Rescued, Segments, empty_directory
 from pdfs.cli.sessions import (
@@ -269,10 +269,7 @@ async def _rescue(
 
 
 def _list(title: str, said: Sequence[str]) -> None:
-    for each in said[:_SHOWN]:
-        click.echo(printable(f"{title}: {each}"))
-    if len(said) > _SHOWN:
-        click.echo(f"{title}: {len(said) - _SHOWN} more")
+    list_paths(title, said, most=_SHOWN, err=False)
 
 
 def _fetch_of(ctx: StageContext) -> Fetch:

@@ -195,11 +195,11 @@ def _moved(status: Event) -> str:
     return f"{line_of(found)}; {size(left)} left"
 
 
-def _first(paths: Iterable[str] | None) -> str:
-    """The first of these names, and how many more there are."""
+def _first(paths: Iterable[str] | None, total: int | None = None) -> str:
+    """The first of these names, and how many more there are: `total`, where these are not all."""
     found = list(paths or ())
-    shown = ", ".join(found[:_SHOWN])
-    return shown + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+    more = (len(found) if total is None else total) - len(found[:_SHOWN])
+    return ", ".join(found[:_SHOWN]) + (f" and {more} more" if more else "")
 
 
 def _invisible(status: Event) -> str:
@@ -207,9 +207,7 @@ def _invisible(status: Event) -> str:
     found = status.get("invisible")
     if not found or not found["files"]:
         return ""
-    shown = found["paths"][:_SHOWN]
-    more = found["files"] - len(shown)
-    return f"to other tools: {', '.join(shown)}" + (f" and {more} more" if more else "")
+    return f"to other tools: {_first(found['paths'], found['files'])}"
 
 
 def _lock(status: Event) -> str:

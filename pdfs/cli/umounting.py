@@ -2,7 +2,6 @@
 
 import os
 import shlex
-from collections.abc import Iterable
 
 import click
 
@@ -16,10 +15,11 @@ from pdfs.cli.options import (
     with_configuration,
     yes_option,
 )
+from pdfs.cli.output import list_paths
 from pdfs.cli.progress import Progress
 from pdfs.cli.readers import unmount_reader
 from pdfs.cli.sessions import LocalSession, find_session, full_path, local_mounts
-from pdfs.cli.words import SET_ASIDE, amount, count, listed
+from pdfs.cli.words import SET_ASIDE, amount, count
 from pdfs.config import Configuration
 from pdfs.disk import OsDisk
 from pdfs.errors import (
@@ -248,16 +248,16 @@ def report_end(found: LocalSession, result: Event, done: str) -> None:
     conflicts, missing = result.get("conflicts", []), result.get("missing", [])
     code = int(result.get("exit_code", 0))
     invisible = result.get("invisible") or {"files": 0, "paths": []}
-    _list("not visible to other tools", invisible["paths"], invisible["files"])
-    _list(SET_ASIDE, result.get("aside", []))
+    list_paths("not visible to other tools", invisible["paths"], invisible["files"])
+    list_paths(SET_ASIDE, result.get("aside", []))
     match code:
         case 0:
             click.echo(done)
         case DamageFound.exit_code:
-            _list("nowhere in the bucket", missing)
+            list_paths("nowhere in the bucket", missing)
             raise _damage(found, result.get("damage", ""), len(missing))
         case ConflictsMade.exit_code:
-            _list("kept beside somebody else's version", conflicts)
+            list_paths("kept beside somebody else's version", conflicts)
             raise ConflictsMade(
                 f"{done}, with {_copies(len(conflicts))}",
                 remedy="compare each with the file beside it, and keep one",
@@ -286,8 +286,3 @@ def _damage(found: LocalSession, damage: str, missing: int) -> DamageFound:
         f"{published}the bytes of {_are(missing)} missing",
         remedy="bring them back from a backup of the bucket",
     )
-
-
-def _list(title: str, paths: Iterable[object], total: int | None = None) -> None:
-    for line in listed(title, paths, total):
-        click.echo(line, err=True)

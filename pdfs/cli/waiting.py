@@ -5,9 +5,10 @@ import time
 import click
 
 from pdfs.cli.control import Control, Event
+from pdfs.cli.output import list_paths
 from pdfs.cli.progress import Progress
 from pdfs.cli.sessions import LocalSession, local_sessions
-from pdfs.cli.words import SET_ASIDE, amount, listed
+from pdfs.cli.words import SET_ASIDE, amount
 from pdfs.config import Configuration
 from pdfs.core.states import State
 from pdfs.errors import DaemonError, DaemonSilent, LockError, TimedOut
@@ -67,8 +68,7 @@ def _tell(result: Event) -> None:
         ("nowhere in the bucket", "missing"),
         (SET_ASIDE, "aside"),
     ):
-        for line in listed(what, result.get(paths, ())):
-            click.echo(line, err=True)
+        list_paths(what, result.get(paths, ()))
 
 
 def _wait_until_ended(configuration: Configuration, found: LocalSession) -> None:

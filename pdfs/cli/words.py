@@ -1,7 +1,5 @@
 """Numbers and times in the words that every command uses."""
 
-from collections.abc import Iterable
-
 _UNITS = ("KiB", "MiB", "GiB", "TiB")
 
 
@@ -40,17 +38,6 @@ def printable(text: str) -> str:
 
 SET_ASIDE = "set aside, older or missing for other tools"
 """What is said of a file whose plain object is not what the generation says."""
-
-_LISTED = 20
-"""So many paths are listed; the rest is counted."""
-
-
-def listed(title: str, paths: Iterable[object], total: int | None = None) -> list[str]:
-    """A line for each of the first paths; `total` is how many there are, where that is not all."""
-    found = list(paths)
-    lines = [printable(f"{title}: {path}") for path in found[:_LISTED]]
-    more = (len(found) if total is None else total) - len(lines)
-    return [*lines, f"{title}: {more} more"] if more > 0 else lines
 
 
 def unended(session: str, user: str, machine: str, files: int, total: int) -> str:
