@@ -15,10 +15,10 @@ from pdfs.core.merge import Merged, Row, differing, merge_listing
 from pdfs.core.plan import Plan
 from pdfs.core.root import Root
 from pdfs.core.tree import Tree
-from pdfs.errors import ObjectDamaged, ObjectNotFound, OtherVersion
+from pdfs.errors import ObjectDamaged, ObjectNotFound
 from pdfs.stage.context import StageContext
 from pdfs.stage.immutable import put_immutable
-from pdfs.stage.root import how_restored, read_held_root
+from pdfs.stage.root import how_restored, read_held_root, restorable
 from pdfs.stage.together import together
 from pdfs.store import step
 from pdfs.store.objects import Listed, ObjectInfo
@@ -46,12 +46,8 @@ async def read_generation(ctx: StageContext, root: Root) -> Manifest:
 
     Raises ObjectDamaged where it is gone, or another lies in its place.
     """
-    try:
+    with restorable(ctx):
         manifest = await read_tree(ctx, root.tree)
-    except OtherVersion:
-        raise
-    except ObjectDamaged as error:
-        raise ObjectDamaged(error.what, remedy=how_restored(ctx)) from error
     if manifest.generation != root.generation and root.tree is not None:
         raise ObjectDamaged(
             f"{ctx.keys.tree(root.tree)!r} is the tree of generation {manifest.generation}, where"

@@ -1,8 +1,8 @@
 """The root object in the bucket: read it, and swap it for the next version."""
 
 import shlex
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -34,12 +34,8 @@ async def read_root(ctx: StageContext) -> SeenRoot | None:
     found = await read(ctx, ctx.keys.root)
     if found is None:
         return None
-    try:
+    with restorable(ctx):
         return SeenRoot(core_root.decode(ctx.keys.root, found.body), found.info.etag)
-    except OtherVersion:
-        raise
-    except ObjectDamaged as error:
-        raise ObjectDamaged(error.what, remedy=how_restored(ctx)) from error
 
 
 async def find_root(ctx: StageContext) -> SeenRoot | None:
@@ -87,12 +83,23 @@ def how_restored(ctx: StageContext) -> str:
     return f"pdfs check {place} says what is left, and with --repair brings it back"
 
 
+@contextmanager
+def restorable(ctx: StageContext) -> Iterator[None]:
+    """A block that reads what a stage rests on: damage that it finds is told with the remedy."""
+    try:
+        yield
+    except OtherVersion:
+        raise
+    except ObjectDamaged as error:
+        raise ObjectDamaged(error.what, remedy=how_restored(ctx)) from error
+
+
 async def read_held_root(ctx: StageContext, fence: Fence) -> SeenRoot:
     """The root, which this process holds with that fence.
 
     Raises LockLost where it doesn't, and ObjectDamaged where there is none.
     """
-    seen = await find_root(ctx)
+    seen = await read_root(ctx)
     if seen is None:
         raise root_gone(ctx)
     if not seen.is_held_by(ctx.owner, fence):
