@@ -11,8 +11,8 @@ from pdfs.mount.control import Result
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.step import Step
 from tests.fs.process import Process
-from tests.mount.carriers import Desk, stand_in_for_fuse
-from tests.stage.contexts import Site
+from tests.mount.carriers import Desk, Story, stand_in_for_fuse
+from tests.stage.contexts import FateOf, Site
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,17 @@ class Warden:
     def fate_of(self, request: Request) -> Fate:
         refuses = self.is_on_duty and request.is_write and request.key in self.keys
         return Fate.REFUSED if refuses else Fate.FINE
+
+
+async def carried(
+    monkeypatch: pytest.MonkeyPatch, desk: Desk, fate_of: FateOf, story: Story
+) -> int:
+    """The exit code of a session that mounts for that story, at a bucket with these fates."""
+    stand_in_for_fuse(monkeypatch, story)
+    async with trio.open_nursery() as late:
+        code = await desk.carry(desk.site.context(store=desk.site.behind(late, fate_of)))
+        late.cancel_scope.cancel()
+    return code
 
 
 async def refused(desk: Desk, *paths: str) -> None:
@@ -87,10 +98,7 @@ async def test_a_publish_ends_without_what_is_set_aside_and_the_next_one_tries_a
         assert desk.plain("f") == b"second"
         assert not desk.has_plain("gone")
 
-    stand_in_for_fuse(monkeypatch, work)
-    async with trio.open_nursery() as late:
-        assert await desk.carry(site.context(store=site.behind(late, warden.fate_of))) == 0
-        late.cancel_scope.cancel()
+    assert await carried(monkeypatch, desk, warden.fate_of, work) == 0
     assert desk.conflicts() == []
     told = [line["path"] for line in desk.logged() if line["event"] == "set_aside"]
     assert told == ["f", "gone"]
@@ -127,10 +135,7 @@ async def test_a_word_holds_in_its_session_until_the_bucket_has_taken_the_file(
             await refused(desk)  # the word is spent
             warden.is_on_duty = False
 
-    stand_in_for_fuse(monkeypatch, work)
-    async with trio.open_nursery() as late:
-        assert await desk.carry(site.context(store=site.behind(late, warden.fate_of))) == 0
-        late.cancel_scope.cancel()
+    assert await carried(monkeypatch, desk, warden.fate_of, work) == 0
     assert desk.plain("f") == b"once more"
 
 
@@ -222,10 +227,7 @@ async def test_what_is_refused_once_more_stays_aside_at_the_next_end_and_is_name
     async def look(process: Process) -> None:
         await wait_until_settled(later)
 
-    stand_in_for_fuse(monkeypatch, look)
-    async with trio.open_nursery() as late:
-        assert await later.carry(site.context(store=site.behind(late, fate_of))) == 0
-        late.cancel_scope.cancel()
+    assert await carried(monkeypatch, later, fate_of, look) == 0
     assert later.carrier is not None
     assert later.carrier.closed()["aside"] == ("f", "gone", "new")
     assert sorted(tried) == ["f", "gone", "new"], "each is tried, and once"
@@ -251,10 +253,7 @@ async def test_a_word_for_a_file_does_not_hold_for_what_another_session_makes_of
             answer = await later.carrier._publish({"set_aside": ["f"]})
         assert answer["aside"] == ("f", "gone", "new")
 
-    stand_in_for_fuse(monkeypatch, work)
-    async with trio.open_nursery() as late:
-        assert await later.carry(site.context(store=site.behind(late, warden.fate_of))) == 0
-        late.cancel_scope.cancel()
+    assert await carried(monkeypatch, later, warden.fate_of, work) == 0
 
 
 async def test_what_is_done_though_it_was_refused_is_not_set_aside(
@@ -277,10 +276,7 @@ async def test_what_is_done_though_it_was_refused_is_not_set_aside(
             answer = await desk.carrier._publish({"set_aside": ["f"]})
         assert answer["aside"] == ()
 
-    stand_in_for_fuse(monkeypatch, work)
-    async with trio.open_nursery() as late:
-        assert await desk.carry(site.context(store=site.behind(late, applied_but_refused))) == 0
-        late.cancel_scope.cancel()
+    assert await carried(monkeypatch, desk, applied_but_refused, work) == 0
     assert desk.plain("f") == b"drawn"
 
 
@@ -308,10 +304,7 @@ async def test_only_what_is_refused_can_be_set_aside(
                     await carrier._publish({"set_aside": ["f", other]})
             warden.is_on_duty = False
 
-    stand_in_for_fuse(monkeypatch, work)
-    async with trio.open_nursery() as late:
-        assert await desk.carry(site.context(store=site.behind(late, warden.fate_of))) == 0
-        late.cancel_scope.cancel()
+    assert await carried(monkeypatch, desk, warden.fate_of, work) == 0
     assert desk.plain("f") == b"drawn"
 
 
@@ -343,10 +336,7 @@ async def test_a_try_after_a_refusal_asks_for_the_refused_alone_and_the_lock_sta
             await enough.wait()
             warden.is_on_duty = False
 
-    stand_in_for_fuse(monkeypatch, work)
-    async with trio.open_nursery() as late:
-        assert await desk.carry(site.context(store=site.behind(late, fate_of))) == 0
-        late.cancel_scope.cancel()
+    assert await carried(monkeypatch, desk, fate_of, work) == 0
     last = len(asked) - asked[::-1].index("put f")
     tries = asked[asked.index("put g") :][: last - asked.index("put g")]
     again = ["get root.json", "get content", "put f"]
