@@ -18,9 +18,9 @@ from pdfs.cli.unmounted import UnmountedSession
 from pdfs.config import Configuration
 from pdfs.core.ids import Path, SessionId
 from pdfs.core.keys import StageKeys
-from pdfs.core.lease import Claimant
 from pdfs.core.restore import Past
 from pdfs.errors import UnpublishedWork
+from pdfs.mount.access import claimant_of
 from pdfs.stage.repair import Mending
 from pdfs.stage.restore import restore
 
@@ -43,15 +43,7 @@ async def _bring_back(
     take_over: bool,
 ) -> Past | None:
     async with opened_stage(configuration, keys, changes=True) as ctx:
-        claimant = Claimant(
-            user=ctx.owner.user,
-            session=ctx.owner.session,
-            run=ctx.owner.run,
-            crashed=frozenset(each.session for each in sessions if not each.is_held),
-            alive=frozenset(each.session for each in sessions if each.is_held),
-            take_over=take_over,
-        )
-        return await restore(ctx, claimant)
+        return await restore(ctx, claimant_of(ctx, sessions, take_over=take_over))
 
 
 def repair(

@@ -11,11 +11,11 @@ import click
 from pdfs.cli.progress import Progress
 from pdfs.config import Configuration
 from pdfs.core.content import Content
-from pdfs.core.lease import Claimant
 from pdfs.disk import OsDisk
 from pdfs.errors import LockError, ObjectDamaged, PdfsError
 from pdfs.local.state import StateDirectory
 from pdfs.local.upkeep import evict_nothing
+from pdfs.mount.access import claimant_of
 from pdfs.mount.description import description_of, header_of
 from pdfs.mount.progress import ProgressTeller
 from pdfs.mount.workspace import DiskWorkspace
@@ -55,10 +55,7 @@ class UnmountedSession:
 
     async def run(self, serve: Serve) -> None:
         """Take the stage, have it served, publish, release. Raises as `StageSession.run` does."""
-        owner = self._ctx.owner
-        claimant = Claimant(
-            user=owner.user, session=owner.session, run=owner.run, take_over=self._take_over
-        )
+        claimant = claimant_of(self._ctx, take_over=self._take_over)
         self.workspace.prepare()
         try:
             with Progress() as progress:

@@ -83,7 +83,7 @@ class PartCache:
         """
         if name not in self._sizes:
             return name in self._memory
-        self._sizes[name] = self._sizes.pop(name)
+        self._use(name)
         return True
 
     async def get(self, name: Digest) -> bytes | None:
@@ -96,7 +96,7 @@ class PartCache:
             else:
                 self._remember(name, data)
         if data is not None and name in self._sizes:
-            self._sizes[name] = self._sizes.pop(name)
+            self._use(name)
         return data
 
     async def put(self, name: Digest, data: bytes) -> None:
@@ -124,6 +124,10 @@ class PartCache:
     def _remember(self, name: Digest, data: bytes) -> None:
         with contextlib.suppress(ValueError):  # larger than all memory that there is for parts
             self._memory[name] = data
+
+    def _use(self, name: Digest) -> None:
+        """Make a part that is here the most recently used one, by this object as its name."""
+        self._sizes[name] = self._sizes.pop(name)
 
     def _forget(self, name: bytes) -> None:
         self._total -= self._sizes.pop(name, 0)

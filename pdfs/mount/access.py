@@ -6,11 +6,11 @@ import os
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import fields
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 from cachetools import LRUCache
@@ -19,6 +19,7 @@ from pdfs import __version__
 from pdfs.config import Configuration
 from pdfs.core.ids import ObjectName, RunId, SessionId
 from pdfs.core.keys import StageKeys
+from pdfs.core.lease import Claimant
 from pdfs.core.manifest import Manifest
 from pdfs.core.plan import Plan
 from pdfs.disk import OsDisk, make_below, opened, read_fully, replace_file
@@ -182,3 +183,32 @@ async def _has_keys(ctx: StageContext, prefix: str) -> bool:
         return False
 
     return await ctx.patience.ask(ask)
+
+
+class OnThisMachine(Protocol):
+    """A session whose state is here."""
+
+    @property
+    def session(self) -> SessionId: ...
+    @property
+    def is_held(self) -> bool: ...
+
+
+def claimant_of(
+    ctx: StageContext,
+    here: Iterable[OnThisMachine] = (),
+    *,
+    agreed: bool = False,
+    take_over: bool = False,
+) -> Claimant:
+    """Who works by `ctx`, as one that wants the lock and knows of the sessions `here`."""
+    found = list(here)
+    return Claimant(
+        user=ctx.owner.user,
+        session=ctx.owner.session,
+        run=ctx.owner.run,
+        crashed=frozenset(each.session for each in found if not each.is_held),
+        alive=frozenset(each.session for each in found if each.is_held),
+        agreed=agreed,
+        take_over=take_over,
+    )

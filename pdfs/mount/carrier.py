@@ -150,11 +150,7 @@ class Carrier:
 
     def closed(self) -> dict[str, object]:
         """The last event of the session."""
-        return {
-            "event": "closed",
-            "exit_code": self._outcome.exit_code,
-            **self._outcome.left_behind(),
-        }
+        return {"event": "closed", **self._outcome.at_the_end()}
 
     async def _run_to_its_end(self, claimant: Claimant) -> None:
         """Who waits for the end is told when nothing of it is left to be done here."""
@@ -392,7 +388,7 @@ class Carrier:
         await self._ended.wait()
         if self._error is not None:
             raise self._error
-        return {"exit_code": self._outcome.exit_code, **self._outcome.left_behind()}
+        return self._outcome.at_the_end()
 
     async def _cut_off(self) -> None:
         if self._serving is not None:

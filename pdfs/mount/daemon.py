@@ -20,7 +20,14 @@ from pdfs.errors import DiskError, LockHeld, PdfsError
 from pdfs.local.cache import PartCache, default_quota
 from pdfs.local.session_log import delete_old_logs
 from pdfs.local.state import StateDirectory
-from pdfs.mount.access import check_exists, new_id, opened_store, prove, stage_context
+from pdfs.mount.access import (
+    check_exists,
+    claimant_of,
+    new_id,
+    opened_store,
+    prove,
+    stage_context,
+)
 from pdfs.mount.carrier import Carrier
 from pdfs.mount.control import described
 from pdfs.mount.reading import ReaderCarrier, remove_ended_readers
@@ -179,13 +186,5 @@ def _opened_cache(request: MountRequest) -> PartCache:
 
 
 def _claimant(request: MountRequest, ctx: StageContext, state: StateDirectory) -> Claimant:
-    listed = state.sessions()
-    return Claimant(
-        user=ctx.owner.user,
-        session=ctx.owner.session,
-        run=ctx.owner.run,
-        crashed=frozenset(found.session for found in listed if not found.is_held),
-        alive=frozenset(found.session for found in listed if found.is_held),
-        agreed=request.agreed,
-        take_over=request.take_over,
-    )
+    here = state.sessions()
+    return claimant_of(ctx, here, agreed=request.agreed, take_over=request.take_over)

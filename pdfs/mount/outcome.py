@@ -55,17 +55,21 @@ class Outcome:
             return f"its journal is damaged ({torn}): it is kept, see pdfs recover undo {session}"
         return "" if left is None else str(left)
 
-    def left_behind(self) -> dict[str, object]:
+    def at_the_end(self) -> dict[str, object]:
         """The fields of an answer that tell it."""
-        work = None if self._session.is_aborted else self._workspace.work
         return {
+            "exit_code": self.exit_code,
             "conflicts": self._untold,
             "missing": self._session.missing,
             "aside": self._session.aside,
             "incomplete": self._session.incomplete,
             "damage": self.damage,
-            "invisible": invisible_fields(self._ctx, None if work is None else work.tree),
+            "invisible": self._invisible(),
         }
+
+    def _invisible(self) -> dict[str, object]:
+        work = None if self._session.is_aborted else self._workspace.work
+        return invisible_fields(self._ctx, None if work is None else work.tree)
 
     def told_of(self, done: Result) -> Result:
         """An answer that names conflict copies: nobody is told of them again."""
@@ -81,7 +85,7 @@ class Outcome:
             "conflicts": conflicts,
             "missing": missing,
             "aside": self._session.aside,
-            "invisible": self.left_behind()["invisible"],
+            "invisible": self._invisible(),
             "is_mounted": True,
         }
 

@@ -151,7 +151,7 @@ class ReaderCarrier:
             self._moved = trio.Event()
             nodes = filesystem.tree.nodes.values()
             bases = {node.base for node in nodes if node.is_file}
-            await self._contents.prefetch(sorted(bases, key=lambda content: content.size))
+            await self._contents.prefetch(bases)
             give_back()
             await self._moved.wait()
 

@@ -145,7 +145,7 @@ class Serving:
 
     async def _prefetch(self, work: ServedWork) -> None:
         clean = {node.base for node in work.tree.nodes.values() if node.is_file and node.is_clean}
-        await self._served.contents.prefetch(sorted(clean, key=lambda content: content.size))
+        await self._served.contents.prefetch(clean)
         give_back()
         self._on_fetched()
 

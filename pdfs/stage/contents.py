@@ -100,9 +100,11 @@ class Contents:
     async def prefetch(self, contents: Iterable[Content]) -> None:
         """Bring contents into the cache while there is room; what fails is left to whoever reads.
 
-        Small contents that lie side by side in a contents object come with one request.
+        The smallest come first, and those that lie side by side in a contents object with one
+        request.
         """
-        wanted = [content for content in contents if content.size and not self._is_here(content)]
+        ordered = sorted(contents, key=lambda content: content.size)
+        wanted = [content for content in ordered if content.size and not self._is_here(content)]
         state = self.prefetched
         state.of_files, state.of_bytes = len(wanted), sum(content.size for content in wanted)
         small: dict[ObjectName, list[Content]] = {}
