@@ -21,8 +21,7 @@ from pdfs.core.states import State
 from pdfs.core.tree import Tree
 from pdfs.errors import ObjectDamaged, PdfsError
 from pdfs.stage.context import StageContext
-from pdfs.stage.load import read_generation
-from pdfs.stage.present import Present, current_root, read_present
+from pdfs.stage.present import Present, current_root, read_current, read_present
 from pdfs.stage.together import background
 
 logger = logging.getLogger(__name__)
@@ -128,7 +127,7 @@ class StageReader:
         name = None if root is None else root.tree
         if name == self._turned_to.name:
             return
-        manifest = never_published() if root is None else await read_generation(self._ctx, root)
+        manifest = never_published() if root is None else await read_current(self._ctx, root)
         if manifest.generation < self._turned_to.generation:
             raise ObjectDamaged(
                 f"the bucket names generation {manifest.generation} as the current one, which is "

@@ -229,6 +229,8 @@ class _Applying:
                 if there is None:
                     condition = IfAbsent()  # removed by another tool: ours is new
                     continue
+                if condition == IfMatch(there.etag) and not number:
+                    continue  # what is expected is there: one such refusal is not believed
                 if not self._is_this_publish(there):
                     return await self._put_copy(sending, put.conflict, _theirs(there))
                 etag = there.etag
@@ -270,6 +272,14 @@ class _Applying:
         return await self._delete_signed(step)
 
     async def _delete_if_match(self, step: Delete) -> Outcome:
+        there = await self._left_by_delete(step)
+        if there is not None and there.etag == step.expect:  # one such refusal is not believed
+            await self._check_root()
+            there = await self._left_by_delete(step)
+        return Deleted() if there is None else Stays(_theirs(there))
+
+    async def _left_by_delete(self, step: Delete) -> ObjectInfo | None:
+        """Delete what is expected; what is there where the store refuses that, None for nothing."""
         ctx, key = self._ctx, self._ctx.keys.plain(step.path)
         with steps.at(steps.Step.APPLY_DELETE):
             try:
@@ -277,13 +287,12 @@ class _Applying:
                     lambda: ctx.store.delete(key, condition=IfMatch(step.expect))
                 )
             except ObjectNotFound:
-                return Deleted()
+                return None
             except PreconditionFailed:
                 pass
             else:
-                return Deleted()
-        there = await self._look_at(step.path)
-        return Deleted() if there is None else Stays(_theirs(there))
+                return None
+        return await self._look_at(step.path)
 
     async def _delete_signed(self, step: Delete) -> Outcome:
         """Look, sign, look at the root, send once; then wait out the signature or look again."""

@@ -32,7 +32,8 @@ class Present:
 
 async def current_root(ctx: StageContext) -> Root | None:
     """The root, where anything was published."""
-    seen = await find_root(ctx)
+    with step.at(Step.READER_ROOT):
+        seen = await find_root(ctx)
     return None if seen is None or seen.root.tree is None else seen.root
 
 
@@ -48,7 +49,13 @@ async def read_present(ctx: StageContext, new_inode: Callable[[], Inode]) -> Pre
         root = await current_root(ctx)
         if root is None:
             return listed
-    return Present(name=root.tree, manifest=await read_generation(ctx, root))
+    return Present(name=root.tree, manifest=await read_current(ctx, root))
+
+
+async def read_current(ctx: StageContext, root: Root) -> Manifest:
+    """The manifest that the root names. Raises ObjectDamaged, StoreError."""
+    with step.at(Step.READER_TREE):
+        return await read_generation(ctx, root)
 
 
 async def _listed(ctx: StageContext, new_inode: Callable[[], Inode]) -> Present:

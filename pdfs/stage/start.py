@@ -28,6 +28,9 @@ from pdfs.store import step
 from pdfs.store.objects import Condition, IfAbsent, IfMatch
 from pdfs.store.step import Step
 
+_TAKING_OVER = frozenset({Right.EXPIRED, Right.SAME_MACHINE, Right.SAME_USER, Right.TAKEN_OVER})
+"""By these somebody's lock is taken away who has not released it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
@@ -63,11 +66,12 @@ async def start(
             before = await find_root(ctx)
         right = right_to(ctx, seen, before, claimant)
         fence = _next_fence(seen, before)
-        lock = await _take_lock(ctx, seen, fence)
+        taking, writing = _steps_by(right)
+        lock = await _take_lock(ctx, seen, fence, taking)
         if lock is None:
             continue
         entry = None if before is None else before.root.entry(ctx.owner.session)
-        root = await _write_root(ctx, before, seen, fence, base)
+        root = await _write_root(ctx, before, seen, fence, base, writing)
         if root is not None:
             other = None if seen is None or right is Right.OWN else seen.lock
             return Started(
@@ -79,6 +83,13 @@ async def start(
                 entry=entry,
                 is_new=before is None,
             )
+
+
+def _steps_by(right: Right) -> tuple[Step, Step]:
+    """What the writes of lock and root are, in the log."""
+    if right in _TAKING_OVER:
+        return Step.TAKE_OVER_LOCK, Step.TAKE_OVER_ROOT
+    return Step.START_TAKE_LOCK, Step.START_WRITE_ROOT
 
 
 def right_to(
@@ -106,14 +117,16 @@ def _next_fence(seen: SeenLock | None, before: SeenRoot | None) -> Fence:
     return Fence(1 + max(locked, rooted))
 
 
-async def _take_lock(ctx: StageContext, seen: SeenLock | None, fence: Fence) -> HeldLock | None:
+async def _take_lock(
+    ctx: StageContext, seen: SeenLock | None, fence: Fence, taking: Step
+) -> HeldLock | None:
     """The lock, taken; None where another version of it came in between."""
     lock = new_lock(ctx, fence)
     old = None if seen is None else seen.lock
     if old is not None and old.session == lock.session and old.state is not LockState.RELEASED:
         lock = replace(lock, since=old.since, state=old.state, pending=old.pending)
     condition: Condition = IfAbsent() if seen is None else IfMatch(seen.etag)
-    with step.at(Step.START_TAKE_LOCK):
+    with step.at(taking):
         outcome = await swap(ctx, ctx.keys.lock, lease.encode(lock), condition)
     return HeldLock(ctx, lock, outcome.etag) if isinstance(outcome, Won) else None
 
@@ -124,11 +137,12 @@ async def _write_root(
     seen: SeenLock | None,
     fence: Fence,
     base: ObjectName | None,
+    writing: Step,
 ) -> SeenRoot | None:
     """The root with our fence; None where another version of it came in between."""
     root = _next_root(ctx, before, seen, fence, base)
     condition: Condition = IfAbsent() if before is None else IfMatch(before.etag)
-    with step.at(Step.START_WRITE_ROOT):
+    with step.at(writing):
         outcome = await swap(ctx, ctx.keys.root, core_root.encode(root), condition)
     return SeenRoot(root, outcome.etag) if isinstance(outcome, Won) else None
 

@@ -2,8 +2,9 @@
 
 A conditional write whose answer was lost may have been carried out; sent again, it then fails its
 own condition. So it is sent again with the *same bytes and the same condition* until the store
-says yes or no; after a no, what is there decides: our own bytes mean that we won. This needs bytes
-that nobody else writes (root and lock carry a fresh id in every write).
+says yes or no; after a no, what is there decides: our own bytes mean that we won, and the version
+that the condition names that the no was wrong, so that it is sent once more. This needs bytes that
+nobody else writes (root and lock carry a fresh id in every write).
 
 A store that takes one write a second to a key refuses all others before it looks at their
 conditions. Who is told to wait looks first at what is there then, and another version is as good as
@@ -19,6 +20,9 @@ from pdfs.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
 from pdfs.stage.context import StageContext
 from pdfs.store.objects import Condition, Fetched, IfAbsent, IfMatch, Stored
 from pdfs.store.retry import MOST_TRIES
+
+_LOOKS = 2
+"""So often a no is compared with what is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +45,26 @@ async def swap(ctx: StageContext, key: str, body: bytes, condition: Condition) -
     Raises StoreUnavailable when the store stayed silent: the write may have been carried out, or
     may still be. To go on from there with anything but the same call leads through `stage.start`.
     """
-    stored = await _send_until_answered(ctx, key, body, condition)
-    if stored is not None:
-        return Won(stored.etag)
-    found = await read(ctx, key)
-    if found is not None and found.body == body:
-        return Won(found.info.etag)
+    found: Fetched | None = None
+    for _ in range(_LOOKS):
+        stored = await _send_until_answered(ctx, key, body, condition)
+        if stored is not None:
+            return Won(stored.etag)
+        found = await read(ctx, key)
+        if found is not None and found.body == body:
+            return Won(found.info.etag)
+        if not _holds(condition, found):
+            break
     return Lost(found)
+
+
+def _holds(condition: Condition, found: Fetched | None) -> bool:
+    """Whether a write under this condition should have been carried out."""
+    match condition:
+        case IfAbsent():
+            return found is None
+        case IfMatch(etag):
+            return found is not None and found.info.etag == etag
 
 
 async def _send_until_answered(

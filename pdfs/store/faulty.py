@@ -9,12 +9,13 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, NoReturn, TypeVar
 
 import trio
 
 from pdfs.core.content import ETag
-from pdfs.errors import StoreError, StoreRefused, StoreUnavailable
+from pdfs.errors import PreconditionFailed, StoreError, StoreRefused, StoreUnavailable
 from pdfs.store.objects import (
     NO_METADATA,
     Condition,
@@ -33,6 +34,9 @@ from pdfs.store.step import Step, current_step
 
 T = TypeVar("T")
 
+LIST = "list"
+"""The operation of a listing of objects."""
+
 
 class Fate(StrEnum):
     """What becomes of one request."""
@@ -42,11 +46,23 @@ class Fate(StrEnum):
     """It never arrives, and no answer comes."""
     UNAVAILABLE = "503"
     """The store says that it did nothing."""
+    BUSY = "429"
+    """It says so, and wants a second of peace."""
+    CONTENDED = "409"
+    """It says so, since another request for the key was under way."""
+    UNMET = "412"
+    """It says that a condition did not hold, which is not so, and did nothing."""
+    BROKEN = "500"
+    """It is carried out, and the store says that something went wrong."""
     REFUSED = "403"
     DAMAGED = "damaged"
     """A PUT arrives with a flipped bit, which nobody notices on the way; else all is fine."""
     ANSWER_LOST = "answer lost"
     """It is carried out, and no answer comes."""
+    SLOW = "slow"
+    """It takes a hundred times as long as others, both ways."""
+    STALE = "stale"
+    """A listing shows keys as they were some while ago, each at a time of its own."""
     LATE = "late"
     """No answer comes, and it is carried out long after its sender gave up."""
     DOUBLED = "doubled"
@@ -63,15 +79,19 @@ class Fate(StrEnum):
 
 READ_FATES = frozenset(
     {
-        Fate.REQUEST_LOST,
-        Fate.UNAVAILABLE,
-        Fate.REFUSED,
-        Fate.FROZEN,
-        Fate.CRASH_BEFORE,
-        Fate.CRASH_AFTER,
+        *(Fate.REQUEST_LOST, Fate.ANSWER_LOST, Fate.SLOW),
+        *(Fate.UNAVAILABLE, Fate.BUSY, Fate.CONTENDED, Fate.UNMET, Fate.BROKEN, Fate.REFUSED),
+        *(Fate.FROZEN, Fate.CRASH_BEFORE, Fate.CRASH_AFTER),
     }
 )
-WRITE_FATES = frozenset(Fate) - {Fate.FINE, Fate.DAMAGED}
+WRITE_FATES = frozenset(Fate) - {Fate.FINE, Fate.DAMAGED, Fate.STALE}
+
+
+def fates_of(request: "Request") -> frozenset[Fate]:
+    """What can befall this request, but for bits that flip."""
+    if request.is_write:
+        return WRITE_FATES
+    return READ_FATES | {Fate.STALE} if request.operation == LIST else READ_FATES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +102,22 @@ class Request:
     operation: str
     key: str
     is_write: bool
+
+
+_SLOWER = 100.0
+
+_ANSWERS: Mapping[Fate, Callable[[str], StoreError]] = MappingProxyType(
+    {
+        Fate.UNAVAILABLE: lambda _: StoreUnavailable("the bucket answers 503", sent=False),
+        Fate.BUSY: lambda _: StoreUnavailable(
+            "the bucket answers 429", sent=False, retry_after=1.0
+        ),
+        Fate.CONTENDED: lambda _: StoreUnavailable("the bucket answers 409", sent=False),
+        Fate.UNMET: PreconditionFailed,
+        Fate.REFUSED: lambda _: StoreRefused("the bucket answers 403"),
+    }
+)
+"""What the store says where it did nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +132,8 @@ class Network:
     """Where late requests live on when their sender is gone."""
     crash: Callable[[], NoReturn]
     """Kills the sender."""
+    stale: Callable[[str], Sequence[Listed]] | None = None
+    """What a stale listing of a prefix shows; None where a listing is always fresh."""
 
 
 class FaultyStore:
@@ -164,12 +202,24 @@ class FaultyStore:
         await self._write("delete", key, signed.send)
 
     async def list(self, prefix: str) -> AsyncIterator[Sequence[Listed]]:
-        pages = await self._read("list", prefix, lambda: _all(self._store.list(prefix)))
+        pages = await self._send(
+            LIST,
+            prefix,
+            lambda: _all(self._store.list(prefix)),
+            lambda: self._list_stale(prefix),
+            is_write=False,
+        )
         for page in pages:
             yield page
 
+    async def _list_stale(self, prefix: str) -> Sequence[Sequence[Listed]]:
+        fresh = await _all(self._store.list(prefix))
+        return fresh if self._network.stale is None else [self._network.stale(prefix)]
+
     async def list_directories(self, prefix: str) -> AsyncIterator[Sequence[str]]:
-        pages = await self._read("list", prefix, lambda: _all(self._store.list_directories(prefix)))
+        pages = await self._read(
+            "list directories", prefix, lambda: _all(self._store.list_directories(prefix))
+        )
         for page in pages:
             yield page
 
@@ -222,7 +272,9 @@ class FaultyStore:
         await self._write("abort upload", key, lambda: self._store.abort_upload(key, upload))
 
     async def list_uploads(self, prefix: str) -> AsyncIterator[Sequence[ListedUpload]]:
-        pages = await self._read("list", prefix, lambda: _all(self._store.list_uploads(prefix)))
+        pages = await self._read(
+            "list uploads", prefix, lambda: _all(self._store.list_uploads(prefix))
+        )
         for page in pages:
             yield page
 
@@ -248,7 +300,7 @@ class FaultyStore:
         operation: str,
         key: str,
         call: Callable[[], Awaitable[T]],
-        damaged: Callable[[], Awaitable[T]],
+        garbled: Callable[[], Awaitable[T]],
         *,
         is_write: bool,
     ) -> T:
@@ -258,21 +310,24 @@ class FaultyStore:
         fate = network.fate_of(request)
         if fate is Fate.FROZEN:
             return await self._send_after_thaw(call)
-        await trio.sleep(network.latency())
+        latency = network.latency() * (_SLOWER if fate is Fate.SLOW else 1.0)
+        await trio.sleep(latency)
+        if fate in _ANSWERS:
+            raise _ANSWERS[fate](key)
         match fate:
             case Fate.REQUEST_LOST:
                 await trio.sleep_forever()
-            case Fate.UNAVAILABLE:
-                raise StoreUnavailable("the bucket answers 503", sent=False)
-            case Fate.REFUSED:
-                raise StoreRefused("the bucket answers 403")
             case Fate.CRASH_BEFORE:
                 network.crash()
             case Fate.LATE:
                 network.nursery.start_soon(_later, network.lateness(), call)
                 await trio.sleep_forever()
-            case Fate.DAMAGED:
-                return await self._carry_out(damaged, fate)
+            case Fate.DAMAGED | Fate.STALE:
+                return await self._carry_out(garbled, fate)
+            case Fate.SLOW:
+                answer = await _answer_to(call)
+                await trio.sleep(latency)
+                return _told(answer)
             case _:
                 return await self._carry_out(call, fate)
         raise AssertionError("a request that can't be answered was")
@@ -288,9 +343,7 @@ class FaultyStore:
         with trio.CancelScope(shield=True):
             await trio.sleep_until(self._thaws)
             answer = await _answer_to(call)
-        if isinstance(answer, StoreError):
-            raise answer
-        return answer
+        return _told(answer)
 
     async def _carry_out(self, call: Callable[[], Awaitable[T]], fate: Fate) -> T:
         answer = await _answer_to(call)
@@ -301,13 +354,13 @@ class FaultyStore:
                 self._network.nursery.start_soon(_later, self._network.lateness(), call)
             case Fate.ANSWER_LOST:
                 await trio.sleep_forever()
+            case Fate.BROKEN:
+                raise StoreUnavailable("the bucket answers 500")
             case Fate.CRASH_AFTER:
                 self._network.crash()
             case _:
                 pass
-        if isinstance(answer, StoreError):
-            raise answer
-        return answer
+        return _told(answer)
 
 
 @dataclass(slots=True)
@@ -329,13 +382,19 @@ async def _answer_to(call: Callable[[], Awaitable[T]]) -> T | StoreError:
         return error
 
 
+def _told(answer: T | StoreError) -> T:
+    if isinstance(answer, StoreError):
+        raise answer
+    return answer
+
+
 async def _later(delay: float, call: Callable[[], Awaitable[Any]]) -> None:
     """Carry a request out when nobody waits for its answer any more."""
     await trio.sleep(delay)
     await _answer_to(call)
 
 
-async def _all(pages: AsyncIterator[Sequence[T]]) -> list[Sequence[T]]:
+async def _all(pages: AsyncIterator[Sequence[T]]) -> Sequence[Sequence[T]]:
     return [page async for page in pages]
 
 

@@ -10,6 +10,8 @@ listing is such a step of its own. What real stores do to protocols is kept:
 - a condition that `traits` does not promise is ignored, not refused;
 - with `nested_keys` false, `a` beside `a/b` is a KeyClash; but with `hides_nested` it is taken, and
   no listing shows `a/b`;
+- a write to a key within `writes_apart` seconds after another, also one that its condition then
+  refused, is answered 429;
 - a signed delete has no effect when it arrives after its validity.
 
 A request that arrives late, twice or never is the business of a wrapper (`store.faulty`).
@@ -20,13 +22,14 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import md5
 from itertools import islice
+from math import inf
 from types import MappingProxyType
 from typing import NamedTuple
 
 import trio
 
 from pdfs.core.content import ETag
-from pdfs.errors import KeyClash, ObjectNotFound, PreconditionFailed, StoreRefused
+from pdfs.errors import KeyClash, ObjectNotFound, PreconditionFailed, StoreRefused, StoreUnavailable
 from pdfs.store.objects import (
     NO_METADATA,
     Condition,
@@ -96,6 +99,7 @@ class MemoryStore:
         max_key_bytes: int = MAX_KEY_BYTES,
         resolution: float = 1.0,
         page_size: int = 1000,
+        writes_apart: float = 0.0,
         name: str = "memory",
     ) -> None:
         self.name = name
@@ -105,6 +109,8 @@ class MemoryStore:
         self._now = now
         self._resolution = resolution
         self._page_size = page_size
+        self._writes_apart = writes_apart
+        self._written: dict[str, float] = {}
         self._objects: dict[str, StoredObject] = {}
         self._keys: list[str] = []
         """Sorted; the order of code points is the order of UTF-8 bytes."""
@@ -142,12 +148,14 @@ class MemoryStore:
         self._check(key)
         check_description(content_type, metadata)
         await trio.lowlevel.checkpoint()
+        self._check_rate(key)
         self._judge(key, condition)
         return self._store(key, bytes(body), ETag(md5(body).hexdigest()), content_type, metadata)
 
     async def delete(self, key: str, *, condition: IfMatch | None) -> None:
         self._check(key)
         await trio.lowlevel.checkpoint()
+        self._check_rate(key)
         if condition is not None and self.traits.conditional_delete:
             self._version(key, condition.etag)
         self._remove(key)
@@ -160,6 +168,7 @@ class MemoryStore:
         """Carry out a signed delete that arrives now. Raises StoreRefused if it is too late."""
         if self._now() > valid_until:
             raise StoreRefused(f"the signature for deleting {key!r} has expired")
+        self._check_rate(key)
         self._remove(key)
 
     def _remove(self, key: str) -> None:
@@ -175,6 +184,18 @@ class MemoryStore:
             if keys:
                 last = keys[-1]
                 yield [_row(key, self._objects[key]) for key in keys]
+
+    def listed_at(self, prefix: str, moment_of: Callable[[str], float]) -> Sequence[Listed]:
+        """What a listing would show that has each key as it was at a moment of its own."""
+        found: dict[str, StoredObject | None] = {}
+        moments: dict[str, float] = {}
+        for change in self.history:
+            if change.key.startswith(prefix):
+                if change.key not in moments:
+                    moments[change.key] = moment_of(change.key)
+                if change.time <= moments[change.key]:
+                    found[change.key] = change.stored
+        return [_row(key, stored) for key, stored in sorted(found.items()) if stored is not None]
 
     async def list_directories(self, prefix: str) -> AsyncIterator[Sequence[str]]:
         last, more = "", True
@@ -237,6 +258,7 @@ class MemoryStore:
         self._check(key)
         check_part_count(len(parts))
         await trio.lowlevel.checkpoint()
+        self._check_rate(key)
         begun = self._upload(key, upload)
         bodies = _parts_named(key, begun.parts, parts)
         self._judge(key, condition if self.traits.conditional_complete else None)
@@ -277,6 +299,16 @@ class MemoryStore:
             check_span(span)
         if part is not None:
             check_part_number(part)
+
+    def _check_rate(self, key: str) -> None:
+        now = self._now()
+        if now < self._written.get(key, -inf) + self._writes_apart:
+            raise StoreUnavailable(
+                f"429: {key!r} was written less than {self._writes_apart:g} s ago",
+                sent=False,
+                retry_after=self._writes_apart,
+            )
+        self._written[key] = now
 
     def _date(self) -> float:
         now = self._now()

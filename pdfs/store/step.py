@@ -17,6 +17,8 @@ class Step(StrEnum):
     START_READ_ROOT = "start: read root"
     START_TAKE_LOCK = "start: take lock"
     START_WRITE_ROOT = "start: write root"
+    TAKE_OVER_LOCK = "take over: take lock"
+    TAKE_OVER_ROOT = "take over: write root"
     LOAD_TREE = "load: tree"
     LOAD_LISTING = "load: listing"
     LOAD_STRANGER = "load: look at a changed object"
@@ -43,6 +45,8 @@ class Step(StrEnum):
     RELEASE_MARK = "release: mark lock"
     RELEASE_DELETE = "release: delete lock"
     RESTORE_ROOT = "restore: write root"
+    READER_ROOT = "reader: read root"
+    READER_TREE = "reader: read tree"
 
 
 _current: ContextVar[Step | None] = ContextVar("pdfs_step", default=None)

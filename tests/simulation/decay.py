@@ -30,8 +30,8 @@ PLACES = (
 KINDS = (Fate.CRASH_BEFORE, Fate.CRASH_AFTER, Fate.FROZEN, Fate.LATE, Fate.ECHOED)
 
 
-async def decay(seed: int, traits: Traits) -> tuple[int, int]:
-    """How many internal objects were let go, and how many readers were served to their end."""
+async def decay(seed: int, traits: Traits) -> tuple[World, int, int]:
+    """How it ended, how many objects were let go, and how many readers were served to their end."""
     world = new_world(seed, traits)
     accidents: dict[str, Accident] = {}
     served: list[float] = []
@@ -52,7 +52,8 @@ async def decay(seed: int, traits: Traits) -> tuple[int, int]:
         await come_to_rest(world)
         late.cancel_scope.cancel()
     check_everything(world)
-    return sum(_is_let_go(world, change) for change in world.store.history), len(served)
+    let_go = sum(_is_let_go(world, change) for change in world.store.history)
+    return world, let_go, len(served)
 
 
 def _is_let_go(world: World, change: Change) -> bool:

@@ -26,6 +26,8 @@ class Diary:
     deleted: set[Path] = field(default_factory=set)
     touched: dict[Path, float] = field(default_factory=dict)
     """Every name that was written, renamed or removed, and when it was last."""
+    log: list[tuple[Path, float]] = field(default_factory=list)
+    """The same, each time that it was."""
     last: dict[Path, int] = field(default_factory=dict)
     """The number of the last operation on each of them."""
     served: set[str] = field(default_factory=set)
@@ -57,6 +59,7 @@ class Diary:
 
     def _touch(self, path: Path) -> None:
         self.touched[path] = self.now()
+        self.log.append((path, self.touched[path]))
         self.operations += 1
         self.last[path] = self.operations
 

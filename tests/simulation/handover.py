@@ -64,7 +64,7 @@ class Accident:
         return Fate.REQUEST_LOST if is_cut else Fate.FINE
 
 
-async def hand_over(seed: int, traits: Traits) -> int:
+async def hand_over(seed: int, traits: Traits) -> tuple[World, int]:
     """Three such accidents in a row, and which is up to the seed; how many there were."""
     world = new_world(seed, traits)
     accidents: dict[str, Accident] = {}
@@ -92,7 +92,7 @@ async def hand_over(seed: int, traits: Traits) -> int:
         await come_to_rest(world)
         late.cancel_scope.cancel()
     check_everything(world)
-    return happened
+    return world, happened
 
 
 async def _round(

@@ -1,10 +1,10 @@
 """What the bucket went through, read by whoever judges a run: its versions, and who made them."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from hashlib import md5
+from math import inf
 
 from pdfs.core import lease
 from pdfs.core import manifest as core_manifest
@@ -80,6 +80,20 @@ def fence_owners(world: World) -> dict[int, SessionId]:
     return {root.fence: root.session for root in roots}
 
 
+def surely_in(world: World, root: Root) -> float:
+    """What the user did before then was in what his session committed with this root.
+
+    The root may be written when the publish is over: it was cancelled with that on its way.
+    """
+    assert root.tree is not None
+    key = world.keys.tree(root.tree)
+    written = next(change.time for change in world.store.history if change.key == key)
+    begun = [
+        begin for who, begin, end in world.asides if who == root.session and begin <= written <= end
+    ]
+    return min(begun, default=written)
+
+
 def fence_in(name: str) -> int:
     """The fence under which a publish, or an internal object, was made."""
     return int(name[:12])
@@ -97,6 +111,13 @@ def before_of(world: World, state: State, manifest: Manifest) -> Manifest:
         return never_published()
     key = world.keys.tree(manifest.predecessor)
     return _decoded_tree(key, state[key].body)
+
+
+def manifest_written(world: World, name: ObjectName) -> Manifest:
+    """The tree of that name, also where it has been collected since."""
+    key = world.keys.tree(name)
+    *_, written = (c.stored for c in world.store.history if c.key == key and c.stored is not None)
+    return _decoded_tree(key, written.body)
 
 
 def plan_in(world: World, state: State, name: ObjectName) -> Plan:
@@ -138,22 +159,31 @@ def foreign_bodies(world: World, path: Path) -> list[bytes]:
     return [put.body for put in world.foreign if put.key == key and put.body is not None]
 
 
-def was_removed_by_others(world: World, path: Path) -> bool:
+def was_removed_by_others(world: World, path: Path, *, version: str | None = None) -> bool:
+    """Whether another tool ever removed the plain object of this path, or that version of it."""
     key = world.keys.plain(path)
-    return any(change.key == key and change.body is None for change in world.foreign)
+    made = [
+        change.time
+        for change in world.store.history
+        if change.key == key and change.stored is not None and change.stored.etag == version
+    ]
+    since = max(made, default=-inf)
+    return any(
+        change.key == key and change.body is None and change.time >= since
+        for change in world.foreign
+    )
 
 
 CONFLICT = re.compile(r" \(conflict [^)]*\)")
 """What the name of a conflict copy has beyond that of its file."""
 
 
-def is_contested(world: World, path: Path) -> bool:
-    """Whether another tool, another session or a late write had to do with this path, or with one
-    above or below it."""
-    keys = {change.key for change in world.foreign} | world.late_keys
+def is_disturbed(world: World, path: Path) -> bool:
+    """Whether another tool, a late write or a store that refused what it should not had to do with
+    this path, or with one above or below it."""
+    denied = {key for key, times in world.denied.items() if times > 1}
+    keys = {change.key for change in world.foreign} | world.late_keys | denied
     paths = {world.keys.path_of(key) for key in keys}
-    touched = [path for diary in world.diaries.values() for path in diary.touched]
-    paths |= {path for path, sessions in Counter(touched).items() if sessions > 1}
     return any(
         path == other or path in ancestors(other) or other in ancestors(path) for other in paths
     )

@@ -1,10 +1,10 @@
 """A simulated machine: a user, a disk that survives crashes, and processes that don't."""
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import trio
 
@@ -27,6 +27,7 @@ from pdfs.stage.fetch import fetch_span
 from pdfs.stage.work import Work
 from pdfs.store.faulty import Fate, FaultyStore, Network, Request
 from pdfs.store.memory import MemoryStore
+from pdfs.store.objects import Listed
 from pdfs.store.retry import Patience
 
 EPOCH = 1_800_000_000.0
@@ -42,11 +43,16 @@ TIMING = Timing(
     backoff=0.5,
     backoff_limit=20.0,
     foreign_plan_wait=60.0,
+    follow=300.0,
 )
 
 
 SKEWS = (-10 * 365 * 86400.0, -86400.0, -300.0, 0.0, 0.1, 3600.0, 86400.0, 10 * 365 * 86400.0)
 """By how much a machine's own clock can be wrong, in seconds."""
+
+
+STALE = (0.0, 1.0, 60.0, 600.0, 7200.0)
+"""By how much a stale listing is behind, for each key, in seconds."""
 
 
 class Killed(BaseException):
@@ -125,6 +131,14 @@ class Ticking:
     count: int = 0
 
 
+class Sender(Protocol):
+    """A process, as far as the network knows it."""
+
+    def fate_of(self, request: Request) -> Fate: ...
+
+    def die(self) -> NoReturn: ...
+
+
 class Machine:
     """One machine of one user. `mount` runs one process of it, to its end or its death."""
 
@@ -158,6 +172,10 @@ class Machine:
         """Sessions whose process is dead, oldest first."""
         return [disk for disk in self.disks.values() if not disk.is_held]
 
+    def fate_of(self, request: Request) -> Fate:
+        """What befalls a request of a process that runs here."""
+        return self._fate_of(self, request)
+
     async def mount(
         self,
         serve: "Serve",
@@ -174,13 +192,23 @@ class Machine:
     def new_id(self) -> str:
         return f"{self._rng.getrandbits(128):032x}"
 
-    def context(self, process: "Process", session: SessionId) -> StageContext:
+    def stale(self, prefix: str) -> Sequence[Listed]:
+        """A listing in which each key is as old as chance will have it."""
+        now = self._store_time()
+        return self._store.listed_at(prefix, lambda key: now - self._rng.choice(STALE))
+
+    @staticmethod
+    def _store_time() -> float:
+        return EPOCH + trio.current_time()
+
+    def context(self, process: "Sender", session: SessionId) -> StageContext:
         network = Network(
             fate_of=process.fate_of,
             latency=lambda: self._rng.uniform(0.005, 0.05),
             lateness=lambda: self._rng.choice(self.lateness),
             nursery=self._nursery,
             crash=process.die,
+            stale=self.stale,
         )
         return StageContext(
             store=FaultyStore(self._store, network),
@@ -220,7 +248,7 @@ class Process:
     def fate_of(self, request: Request) -> Fate:
         if self.is_dead:
             raise Killed
-        return self.machine._fate_of(self.machine, request)
+        return self.machine.fate_of(request)
 
     def die(self) -> NoReturn:
         """kill -9: what is on the disk stays, everything else is gone."""

@@ -6,24 +6,22 @@ and times that a person needs to find the sequence of events.
 
 from pdfs.core import plan as core_plan
 from pdfs.core.ids import Path
-from pdfs.core.keys import leaf
 from pdfs.errors import ObjectDamaged
 from pdfs.stage.load import PUBLISH
 from pdfs.store.memory import StoredObject
 from tests.simulation.history import (
-    CONFLICT,
     digest,
     etag,
     fence_in,
     fence_owners,
     foreign_bodies,
-    is_contested,
     is_foreign,
     is_foreign_at,
     is_late,
     was_removed_by_others,
 )
 from tests.simulation.machine import TIMING
+from tests.simulation.oracle_conflicts import check_conflicts
 from tests.simulation.oracle_garbage import check_garbage
 from tests.simulation.oracle_lock import check_locks
 from tests.simulation.oracle_roots import check_roots
@@ -80,17 +78,6 @@ def _was_served(world: World, version: str, by: StoredObject | None) -> bool:
         return any(version in diary.served for diary in world.diaries.values())
     diary = world.diaries.get(fence_owners(world)[fence_in(publish)])
     return diary is not None and version in diary.served
-
-
-def check_conflicts(world: World) -> None:
-    """There is a conflict copy only of what something else than its session may have written."""
-    touched = {path for diary in world.diaries.values() for path in diary.touched}
-    contested = {leaf(path) for path in touched if is_contested(world, path)}
-    for key in world.store.objects:
-        path = world.keys.path_of(key)
-        if key.startswith(world.keys.plain_prefix) and CONFLICT.search(path):
-            name = leaf(Path(CONFLICT.sub("", path)))
-            assert name in contested, f"{path!r} is a conflict copy for nothing"
 
 
 # --- at rest ------------------------------------------------------------------------------------

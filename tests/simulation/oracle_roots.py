@@ -23,6 +23,7 @@ from tests.simulation.history import (
     is_readable,
     plan_in,
     replayed,
+    surely_in,
     tree_in,
     was_removed_by_others,
 )
@@ -59,26 +60,11 @@ class _Judged:
                 since = self.committed.get(root.session, 0.0)
                 check_nothing_vanished(self.world, state, before, root, since)
                 check_kept(self.world, state, root)
-                self.committed[root.session] = self._surely_in(root)
+                self.committed[root.session] = surely_in(self.world, root)
         if root.tree is not None:
             manifest = tree_in(self.world, state, root)
             check_readable(self.world, state, root, manifest)
         self.now = root
-
-    def _surely_in(self, root: Root) -> float:
-        """What the user did before then was in what his session committed with this root.
-
-        The root may be written when the publish is over: it was cancelled with that on its way.
-        """
-        assert root.tree is not None
-        key = self.world.keys.tree(root.tree)
-        written = next(change.time for change in self.world.store.history if change.key == key)
-        begun = [
-            begin
-            for who, begin, end in self.world.asides
-            if who == root.session and begin <= written <= end
-        ]
-        return min(begun, default=written)
 
     def _check_fence(self, time: float, before: Root, root: Root) -> None:
         if root.run == before.run:
@@ -141,7 +127,7 @@ def check_nothing_vanished(
         if path not in new:
             there = state.get(world.keys.plain(path))
             waits = there is not None and there.body in foreign_bodies(world, path)
-            is_theirs = waits or was_removed_by_others(world, path)
+            is_theirs = waits or was_removed_by_others(world, path, version=entry.etag)
             assert is_theirs, f"{path!r} vanished in generation {after.generation}"
         else:
             _check_same(world, path, entry, new[path], after.generation)

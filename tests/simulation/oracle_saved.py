@@ -14,11 +14,11 @@ from tests.simulation.history import (
     etag,
     fence_in,
     fence_owners,
-    is_contested,
     is_readable,
     replayed,
     tree_in,
 )
+from tests.simulation.oracle_conflicts import is_contested
 from tests.simulation.world import World
 
 
@@ -56,11 +56,11 @@ def check_published(
             places = [e for e in entries if e.path == path or CONFLICT.search(e.path)]
             found = any(_holds(world, state, place, data) for place in places)
             assert found, f"{path!r}, written in {session}, was called saved but is nowhere"
-            reason = is_contested(world, path)
+            reason = is_contested(world, session, path)
             assert reason, f"{path!r} became a conflict copy for nothing"
     for path in saved.deleted:
         if path in by_path and by_path[path].kind is Kind.FILE:
-            reason = is_contested(world, path)
+            reason = is_contested(world, session, path)
             assert reason, f"{path!r}, deleted in {session}, is back"
 
 

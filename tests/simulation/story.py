@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 import trio
 
 from pdfs.core.ids import Path
-from pdfs.store.faulty import Fate, Request
+from pdfs.store.faulty import LIST, Fate, Request
 from pdfs.store.objects import Traits
 from pdfs.store.step import Step
 from tests.simulation.machine import Machine
+from tests.simulation.onlooker import Onlooker
 from tests.simulation.oracle import check_everything
 from tests.simulation.world import Visit, World, idle, new_world
 
 NAMES = [Path(name) for name in ("a.dwg", "b.dwg", "dir/c.dwg", "dir/d.dxf", "new/e.txt", "g")]
+READERS = {Step.READER_ROOT, Step.READER_TREE}
 COLLECTS = {
     Step.COLLECT_LIST,
     Step.COLLECT_READ,
@@ -42,6 +44,8 @@ class Fault:
         if request.step is not self.step or self.hit:
             return Fate.FINE
         if self.fate is Fate.DAMAGED and request.operation != "put":
+            return Fate.FINE
+        if self.fate is Fate.STALE and request.operation != LIST:
             return Fate.FINE
         self.seen += 1
         self.hit = self.seen >= self.occurrence
@@ -73,6 +77,9 @@ async def tell(seed: int, traits: Traits, fault: Fault) -> Told:
     async with trio.open_nursery() as nursery:
         anna = world.add_machine("ws1", "anna", nursery, fate_of)
         bert = world.add_machine("ws2", "bert", nursery, fate_of)
+        onlooker = Onlooker(world, world.new_machine("ws3", "carl", nursery, fate_of))
+        if fault.step in READERS:
+            nursery.start_soon(onlooker.look_on)
         await _import(world)
         await world.visit_somehow(anna, lambda visit: _first_day(world, visit))
         await _others_at_work(world)
@@ -84,6 +91,8 @@ async def tell(seed: int, traits: Traits, fault: Fault) -> Told:
             await trio.sleep(15 * 86400.0)  # so long that there is something to collect
             await world.visit_somehow(bert, _edit)
         await come_to_rest(world)
+        if fault.step in READERS:
+            await onlooker.check_moved_on()
         nursery.cancel_scope.cancel()
     check_everything(world)
     return told
@@ -115,7 +124,7 @@ class Cut:
         return Fate.REQUEST_LOST
 
 
-async def tell_of_a_cut(seed: int, traits: Traits, step: Step) -> bool:
+async def tell_of_a_cut(seed: int, traits: Traits, step: Step) -> tuple[World, bool]:
     """anna is cut off at `step`, and bert takes the stage over meanwhile; whether it came to that.
 
     What she was told is not saved stays with her; what she was told is saved is in the bucket.
@@ -149,7 +158,7 @@ async def tell_of_a_cut(seed: int, traits: Traits, step: Step) -> bool:
         await come_to_rest(world)
         late.cancel_scope.cancel()
     check_everything(world)
-    return cut.hit.is_set()
+    return world, cut.hit.is_set()
 
 
 async def _edit_anew(visit: Visit) -> None:
@@ -172,18 +181,22 @@ async def _import(world: World) -> None:
 
 async def _first_day(world: World, visit: Visit) -> None:
     editor = visit.editor
-    await editor.read(Path("dir/c.dwg"))
+    if editor.exists(Path("dir/c.dwg")):  # a stale listing may not show what was imported
+        await editor.read(Path("dir/c.dwg"))
     editor.write(Path("new/e.txt"), editor.fresh(20))
     editor.write(Path("big.bin"), editor.fresh(700))
     editor.write(Path("empty"), b"")
-    await editor.rename(Path("a.dwg"), Path("a.bak"))
+    if editor.exists(Path("a.dwg")):
+        await editor.rename(Path("a.dwg"), Path("a.bak"))
     editor.write(Path("a.dwg"), editor.fresh())
     await trio.sleep(70.0)
     editor.write(Path("shared.bak"), editor.fresh(50))
-    editor.delete(Path("shared.tmp"))
+    if editor.exists(Path("shared.tmp")):
+        editor.delete(Path("shared.tmp"))
     await world.foreign_put("shared.bak", world.rng.randbytes(310))
     await world.foreign_put("shared.tmp", world.rng.randbytes(41))
-    await editor.append(Path("dir/d.dxf"), editor.fresh(5))
+    if editor.exists(Path("dir/d.dxf")):
+        await editor.append(Path("dir/d.dxf"), editor.fresh(5))
     await trio.sleep(5.0)
 
 

@@ -23,7 +23,7 @@ from pdfs.store.objects import Traits
 from pdfs.store.step import Step
 from tests.conftest import Reached
 from tests.lengths import Length
-from tests.simulation.conftest import HITS
+from tests.simulation.conftest import HITS, Schedules
 from tests.simulation.crowd import Weather, edit_alone, meet
 from tests.simulation.decay import decay
 from tests.simulation.handover import hand_over
@@ -39,7 +39,7 @@ from tests.simulation.incidents import (
 )
 from tests.simulation.refusal import refuse
 from tests.simulation.story import Fault, tell, tell_of_a_cut
-from tests.simulation.world import AWS, POOR, R2, World
+from tests.simulation.world import AWS, MINIO, POOR, R2, World
 
 T = TypeVar("T")
 
@@ -57,7 +57,10 @@ READS = {
     Step.COLLECT_LIST,
     Step.COLLECT_READ,
     Step.COLLECT_CHECK_ROOT,
+    Step.READER_ROOT,
+    Step.READER_TREE,
 }
+LISTINGS = {Step.LOAD_LISTING, Step.COLLECT_LIST}
 VERIFIED_WRITES = {
     Step.STAGE_CONTENT,
     Step.COMMIT_TREE,
@@ -74,9 +77,46 @@ WEATHERS = (
     Weather(faults=0.1, graver=0.1),
     Weather(faults=0.3, graver=0.02),
 )
+STALE_LISTINGS = Weather(faults=0.02, graver=0.3, stale=0.8)
 
 RUNS = itertools.count(1)
-EVERY_STORE = pytest.mark.parametrize("traits", [AWS, R2, POOR], ids=["aws", "r2", "poor"])
+EVERY_STORE = pytest.mark.parametrize(
+    "traits", [AWS, R2, MINIO, POOR], ids=["aws", "r2", "minio", "poor"]
+)
+
+PROMISED_STEPS = {
+    "start": {
+        *(Step.START_READ_LOCK, Step.START_READ_ROOT, Step.START_TAKE_LOCK),
+        *(Step.START_WRITE_ROOT, Step.LOAD_TREE, Step.LOAD_LISTING, Step.LOAD_STRANGER),
+    },
+    "renew": {Step.RENEW},
+    "take over": {Step.TAKE_OVER_LOCK, Step.TAKE_OVER_ROOT},
+    "stage": {Step.FETCH, Step.STAGE_CONTENT},
+    "commit": {Step.COMMIT_TREE, Step.COMMIT_PLAN, Step.COMMIT_ROOT},
+    "apply": {
+        *(Step.APPLY_READ, Step.APPLY_CHECK_ROOT, Step.APPLY_PUT, Step.APPLY_JUDGE),
+        *(Step.APPLY_VERIFY, Step.APPLY_CONFLICT, Step.APPLY_DELETE),
+    },
+    "settle": {Step.SETTLE_TREE, Step.SETTLE_ROOT},
+    "release": {Step.END_ROOT, Step.RELEASE_MARK, Step.RELEASE_DELETE},
+    "collect": {
+        *(Step.COLLECT_LIST, Step.COLLECT_READ),
+        *(Step.COLLECT_CHECK_ROOT, Step.COLLECT_DELETE),
+    },
+    "a reader moves on": {Step.READER_ROOT, Step.READER_TREE},
+}
+PROMISED_FAULTS = {
+    "loses responses": {Fate.ANSWER_LOST, Fate.REQUEST_LOST},
+    "applies a request twice": {Fate.DOUBLED, Fate.ECHOED},
+    "delays": {Fate.SLOW, Fate.LATE},
+    "fails": {Fate.REFUSED, Fate.DAMAGED},
+    "answers 412/409/429/5xx": {
+        *(Fate.UNMET, Fate.CONTENDED, Fate.BUSY, Fate.UNAVAILABLE, Fate.BROKEN),
+    },
+    "lists what was": {Fate.STALE},
+    "freezes and wakes": {Fate.FROZEN},
+    "crashes": {Fate.CRASH_BEFORE, Fate.CRASH_AFTER},
+}
 
 
 def simulate(seed: int, run: Callable[..., Coroutine[Any, Any, T]], *args: object) -> T:
@@ -92,9 +132,11 @@ def simulate(seed: int, run: Callable[..., Coroutine[Any, Any, T]], *args: objec
         raise
 
 
-def fates_of(step: Step) -> list[Fate]:
+def fates_at(step: Step) -> list[Fate]:
     """The faults that a request of this step can suffer."""
     fates = set(READ_FATES if step in READS else WRITE_FATES)
+    if step in LISTINGS:
+        fates.add(Fate.STALE)
     if step in VERIFIED_WRITES:
         fates.add(Fate.DAMAGED)
     return sorted(fates)
@@ -105,20 +147,42 @@ def name_of(step: Step) -> str:
     return step.replace(": ", "-").replace(" ", "-")
 
 
+def sampled(fates: list[Fate], step: Step, seed: int) -> list[Fate]:
+    """Half of the faults, and the other half with the next seed."""
+    return fates[(seed + list(Step).index(step)) % 2 :: 2]
+
+
+def test_the_table_has_every_step_and_every_fault_that_is_promised() -> None:
+    steps = [step for steps in PROMISED_STEPS.values() for step in steps]
+    assert sorted(steps) == sorted(SESSION_STEPS)
+    faults = [fate for fates in PROMISED_FAULTS.values() for fate in fates]
+    assert sorted([*faults, Fate.FINE]) == sorted(Fate)
+    for steps_of_word in PROMISED_STEPS.values():
+        found = {fate for step in steps_of_word for fate in fates_at(step)}
+        is_read = steps_of_word <= READS
+        assert found >= (READ_FATES if is_read else READ_FATES | WRITE_FATES)
+
+
 @pytest.mark.parametrize("step", SESSION_STEPS, ids=name_of)
 def test_every_fault_at_every_step_leaves_everything_that_was_written(
-    seed: int, is_full: bool, step: Step, record_property: Callable[[str, object], None]
+    seed: int,
+    is_full: bool,
+    step: Step,
+    record_property: Callable[[str, object], None],
+    schedules: Schedules,
 ) -> None:
-    missed = []
-    for number, fate in enumerate(fates_of(step), 10 * list(Step).index(step)):
-        variants = [(AWS, 1), (R2, 1), (AWS, 2), (R2, 3)]
+    missed, fates = [], fates_at(step)
+    for number, fate in enumerate(
+        fates if is_full else sampled(fates, step, seed), 20 * list(Step).index(step)
+    ):
+        variants = [(AWS, 1), (R2, 1), (POOR, 2), (MINIO, 3)]
         shift = (seed + number) % len(variants)
         hits = 0
         for traits, occurrence in variants[shift:] + variants[:shift]:
             fault = Fault(step, fate, occurrence)
             told_seed = seed + number
             try:
-                simulate(told_seed, tell, told_seed, traits, fault)
+                schedules.add(simulate(told_seed, tell, told_seed, traits, fault).world)
             except BaseException as error:
                 error.add_note(f"{step=!s} {fate=!s} {occurrence=} seed={told_seed} {traits=}")
                 raise
@@ -134,16 +198,18 @@ def test_every_fault_at_every_step_leaves_everything_that_was_written(
 @pytest.mark.figure(name="S3")
 @EVERY_STORE
 def test_a_stage_that_is_handed_over_amid_a_publish_loses_nothing(
-    seed: int, length: Length, traits: Traits, reached: Reached
+    seed: int, length: Length, traits: Traits, reached: Reached, schedules: Schedules
 ) -> None:
-    accidents, rounds = 0, length.pick(sample=12, full=200, long=2_000)
+    accidents, rounds = 0, length.pick(sample=9, full=150, long=15_000)
     reached(rounds, "hand-overs")
     for number in range(rounds):
         try:
-            accidents += simulate(seed + number, hand_over, seed + number, traits)
+            world, happened = simulate(seed + number, hand_over, seed + number, traits)
         except BaseException as error:
             error.add_note(f"seed={seed + number} {traits=}")
             raise
+        schedules.add(world)
+        accidents += happened
     assert accidents, "no machine ever failed: nothing was tested"
 
 
@@ -151,16 +217,23 @@ def test_a_stage_that_is_handed_over_amid_a_publish_loses_nothing(
 @pytest.mark.parametrize("weather", WEATHERS, ids=["fair", "rain", "gale", "storm"])
 @EVERY_STORE
 def test_machines_and_another_tool_at_once_lose_nothing_in_any_weather(
-    seed: int, length: Length, weather: Weather, traits: Traits, reached: Reached
+    seed: int,
+    length: Length,
+    weather: Weather,
+    traits: Traits,
+    reached: Reached,
+    schedules: Schedules,
 ) -> None:
-    saved, rounds = 0, length.pick(sample=4, full=100, long=1_000)
+    saved, rounds = 0, length.pick(sample=3, full=75, long=4_000)
     reached(rounds, "stories")
     for number in range(rounds):
         try:
-            saved += len(simulate(seed + number, meet, seed + number, traits, weather).completed)
+            world = simulate(seed + number, meet, seed + number, traits, weather)
         except BaseException as error:
             error.add_note(f"seed={seed + number} {weather=} {traits=}")
             raise
+        schedules.add(world)
+        saved += len(world.completed)
     assert saved, "no session was ever called saved: nothing was tested"
 
 
@@ -180,22 +253,40 @@ def test_what_a_bucket_refuses_is_set_aside_or_waited_for_and_is_there_in_the_en
     assert obeyed, "nothing was ever set aside: nothing was tested"
 
 
+@pytest.mark.figure(name="S7")
+@EVERY_STORE
+def test_stale_listings_only_delay_what_other_tools_did(
+    seed: int, length: Length, traits: Traits, reached: Reached, schedules: Schedules
+) -> None:
+    rounds = length.pick(sample=2, full=75, long=4_000)
+    reached(rounds, "stories with stale listings")
+    for number in range(rounds):
+        try:
+            world = simulate(seed + number, meet, seed + number, traits, STALE_LISTINGS)
+        except BaseException as error:
+            error.add_note(f"seed={seed + number} {traits=}")
+            raise
+        schedules.add(world)
+
+
 @pytest.mark.figure(name="L2")
 def test_a_machine_cut_off_at_any_step_and_taken_over_publishes_nothing_stale(
-    seed: int, length: Length, reached: Reached
+    seed: int, length: Length, reached: Reached, schedules: Schedules
 ) -> None:
-    cut, rounds = set(), length.pick(sample=1, full=20, long=200)
-    reached(rounds * len(Step), "rounds")
-    for number, step in enumerate(Step):
+    cut, rounds = set(), length.pick(sample=1, full=20, long=500)
+    reached(rounds * len(SESSION_STEPS), "rounds")
+    for number, step in enumerate(SESSION_STEPS):
         for round_number in range(rounds):
             told_seed = seed + 100 * round_number + number
             try:
                 traits = (AWS, R2)[told_seed % 2]
-                if simulate(told_seed, tell_of_a_cut, told_seed, traits, step):
-                    cut.add(step)
+                world, was_cut = simulate(told_seed, tell_of_a_cut, told_seed, traits, step)
             except BaseException as error:
                 error.add_note(f"{step=!s} seed={told_seed}")
                 raise
+            schedules.add(world)
+            if was_cut:
+                cut.add(step)
     always = {Step.START_WRITE_ROOT, Step.COMMIT_ROOT, Step.APPLY_PUT, Step.SETTLE_ROOT}
     assert cut >= always, f"nobody was cut off at {always - cut}"
 
@@ -276,26 +367,32 @@ def test_another_seed_gives_another_run() -> None:
     assert len(runs) == 3
 
 
-def test_one_user_on_one_machine_never_loses_the_stage_to_himself(seed: int, is_full: bool) -> None:
-    rng = random.Random(seed)
-    for number in range(400 if is_full else 60):
-        simulate(seed + number, edit_alone, seed + number, rng.choice([AWS, R2]))
+@pytest.mark.figure(name="S2")
+def test_one_user_on_one_machine_never_loses_the_stage_to_himself(
+    seed: int, length: Length, reached: Reached, schedules: Schedules
+) -> None:
+    rng, rounds = random.Random(seed), length.pick(sample=30, full=400, long=50_000)
+    reached(2 * rounds, "sessions with a quarter of all requests lost")
+    for number in range(rounds):
+        traits = rng.choice([AWS, R2, MINIO])
+        schedules.add(simulate(seed + number, edit_alone, seed + number, traits))
 
 
 @pytest.mark.figure(name="S5")
 @EVERY_STORE
 def test_only_what_nobody_needs_any_more_is_collected(
-    seed: int, length: Length, traits: Traits, reached: Reached
+    seed: int, length: Length, traits: Traits, reached: Reached, schedules: Schedules
 ) -> None:
     let_go = served = 0
-    rounds = length.pick(sample=2, full=100, long=1_000)
+    rounds = length.pick(sample=2, full=75, long=1_000)
     reached(rounds, "stages over weeks")
     for number in range(rounds):
         try:
-            objects, readers = simulate(seed + number, decay, seed + number, traits)
+            world, objects, readers = simulate(seed + number, decay, seed + number, traits)
         except BaseException as error:
             error.add_note(f"seed={seed + number} {traits=}")
             raise
+        schedules.add(world)
         let_go, served = let_go + objects, served + readers
     assert let_go, "nothing was ever collected: nothing was tested"
     assert served, "no reader read to the end: nothing was tested"

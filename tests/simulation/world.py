@@ -1,7 +1,7 @@
 """A whole small world: one bucket, some machines, another tool, and chance from one seed."""
 
 import random
-from collections import ChainMap
+from collections import ChainMap, Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +15,15 @@ from pdfs.core.keys import StageKeys
 from pdfs.core.lease import Claimant
 from pdfs.core.manifest import Manifest
 from pdfs.core.root import Root
-from pdfs.errors import KeyClash, LockHeld, LockLost, SessionError, StoreError, UnpublishedWork
+from pdfs.errors import (
+    KeyClash,
+    LockHeld,
+    LockLost,
+    SessionError,
+    StoreError,
+    StoreUnavailable,
+    UnpublishedWork,
+)
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.memory import MemoryStore
 from pdfs.store.objects import Traits
@@ -34,6 +42,13 @@ R2 = Traits(
     conditional_delete=False,
     conditional_part_copy=False,
     nested_keys=True,
+)
+MINIO = Traits(
+    conditional_complete=True,
+    conditional_delete=False,
+    conditional_part_copy=True,
+    nested_keys=False,
+    hides_nested=True,
 )
 POOR = Traits(
     conditional_complete=False,
@@ -110,12 +125,21 @@ class World:
     """Keys to which a write was sent that could arrive at any later time."""
     echoed_keys: set[str] = field(default_factory=set)
     """Those of them whose write was answered, and arrived once more."""
+    denied: Counter[str] = field(default_factory=Counter)
+    """How often a write to a key was refused for a condition that held."""
     requests: int = 0
     calm: bool = False
     """No more faults."""
 
     def add_machine(self, name: str, user: str, nursery: trio.Nursery, fate_of: FateOf) -> Machine:
-        machine = Machine(
+        """One that edits the stage."""
+        machine = self.new_machine(name, user, nursery, fate_of)
+        self.machines.append(machine)
+        return machine
+
+    def new_machine(self, name: str, user: str, nursery: trio.Nursery, fate_of: FateOf) -> Machine:
+        """One that looks at it, at most."""
+        return Machine(
             name,
             user,
             store=self.store,
@@ -124,8 +148,6 @@ class World:
             nursery=nursery,
             fate_of=partial(self._fate_of, fate_of),
         )
-        self.machines.append(machine)
-        return machine
 
     def _fate_of(self, chosen: FateOf, machine: Machine, request: Request) -> Fate:
         self.requests += 1
@@ -135,6 +157,8 @@ class World:
             self.late_keys.add(request.key)
             if fate is Fate.ECHOED:
                 self.echoed_keys.add(request.key)
+        if request.is_write and fate is Fate.UNMET:
+            self.denied[request.key] += 1
         return fate
 
     # --- people -----------------------------------------------------------------------------------
@@ -214,21 +238,21 @@ class World:
     async def foreign_put(self, path: str, body: bytes) -> None:
         key = self.keys.plain(Path(path))
         try:
-            await self.store.put(key, body, condition=None)
+            await _insist(lambda: self.store.put(key, body, condition=None))
         except KeyClash:  # there is something above or below it, and the store won't have both
             return
         self.written.add(body)
         self.foreign.append(Foreign(self.time(), key, body))
 
     async def foreign_delete_lock(self) -> None:
-        await self.store.delete(self.keys.lock, condition=None)
+        await _insist(lambda: self.store.delete(self.keys.lock, condition=None))
         self.foreign.append(Foreign(self.time(), self.keys.lock, None))
 
     async def foreign_delete(self, path: str) -> None:
         key = self.keys.plain(Path(path))
         if key not in self.store.objects:
             return
-        await self.store.delete(key, condition=None)
+        await _insist(lambda: self.store.delete(key, condition=None))
         self.foreign.append(Foreign(self.time(), key, None))
 
     # --- looking from outside ---------------------------------------------------------------------
@@ -241,6 +265,12 @@ class World:
     def time(self) -> float:
         return EPOCH + trio.current_time()
 
+    @property
+    def publishes(self) -> int:
+        """How many generations were published."""
+        root = self.root()
+        return 0 if root is None else root.generation
+
     def root(self) -> Root | None:
         stored = self.store.objects.get(self.keys.root)
         return None if stored is None else core_root.decode(self.keys.root, stored.body)
@@ -251,6 +281,17 @@ class World:
         return core_manifest.decode(key, self.store.objects[key].body)
 
 
+async def _insist(call: Callable[[], Awaitable[object]]) -> None:
+    """As other tools do, too, where a key takes one write a second."""
+    while True:
+        try:
+            await call()
+        except StoreUnavailable:
+            await trio.sleep(1.0)
+        else:
+            return
+
+
 async def idle(visit: Visit) -> None:
     """Do nothing; long enough that a plan that was found is finished, and a listing judged."""
     await trio.sleep(200.0)
@@ -259,5 +300,10 @@ async def idle(visit: Visit) -> None:
 def new_world(seed: int, traits: Traits) -> World:
     """A world with an empty bucket. Must be called under trio."""
     start = trio.current_time()
-    store = MemoryStore(traits=traits, now=lambda: EPOCH + trio.current_time() - start, page_size=5)
+    store = MemoryStore(
+        traits=traits,
+        now=lambda: EPOCH + trio.current_time() - start,
+        page_size=5,
+        writes_apart=1.0 if traits == R2 else 0.0,
+    )
     return World(rng=random.Random(seed), store=store, keys=StageKeys("Kraftwerk", "planning"))

@@ -214,4 +214,4 @@ async def test_many_new_objects_in_one_directory_take_two_looks() -> None:
         started = await start(ctx, claimant_of(ctx))
         puts = [replace(put(f"plan/{number}"), content=EMPTY) for number in range(50)]
         await apply(ctx, started.root, plan_for(ctx, *puts))
-    assert sorted(look.operation for look in looks) == ["head", "list"]
+    assert sorted(look.operation for look in looks) == ["head", "list directories"]

@@ -28,7 +28,7 @@ from tests.conftest import Reached
 from tests.lengths import Length
 from tests.simulation.diary import Diary
 from tests.simulation.editor import Editor
-from tests.simulation.machine import SIZES, Machine, Process
+from tests.simulation.machine import SIZES, Machine, Process, Sender
 from tests.store.moments import AtRequest
 from tests.store.network_faults import FAULTS
 from tests.store.relay import relayed
@@ -70,7 +70,7 @@ class AtServer(Machine):
         )
         self._server = store
 
-    def context(self, process: Process, session: SessionId) -> StageContext:
+    def context(self, process: Sender, session: SessionId) -> StageContext:
         return context_of(self._server, "anna", session)
 
 
