@@ -6,7 +6,8 @@ can be done twice, by us or by whoever finishes the plan after a crash: a put le
 name in the object's metadata, and a delete is done when nothing is there.
 
 A plain object is replaced or removed only if it has the ETag that the plan expects. What else is
-there stays: ours then becomes a conflict copy beside it.
+there stays: ours then becomes a conflict copy beside it. A refusal is believed at once where
+something else is there; where it is not, the second time.
 """
 
 from collections.abc import Sequence

@@ -39,38 +39,19 @@ from tests.simulation.incidents import (
 )
 from tests.simulation.refusal import refuse
 from tests.simulation.story import Fault, tell, tell_of_a_cut
+from tests.simulation.table import (
+    CELLS,
+    PROMISED_FAULTS,
+    PROMISED_STEPS,
+    READS,
+    SESSION_STEPS,
+    fates_at,
+    sampled_at,
+)
 from tests.simulation.world import AWS, MINIO, POOR, R2, World
 
 T = TypeVar("T")
 
-READS = {
-    Step.START_READ_LOCK,
-    Step.START_READ_ROOT,
-    Step.LOAD_TREE,
-    Step.LOAD_LISTING,
-    Step.LOAD_STRANGER,
-    Step.FETCH,
-    Step.APPLY_READ,
-    Step.APPLY_CHECK_ROOT,
-    Step.APPLY_JUDGE,
-    Step.APPLY_VERIFY,
-    Step.COLLECT_LIST,
-    Step.COLLECT_READ,
-    Step.COLLECT_CHECK_ROOT,
-    Step.READER_ROOT,
-    Step.READER_TREE,
-}
-LISTINGS = {Step.LOAD_LISTING, Step.COLLECT_LIST}
-VERIFIED_WRITES = {
-    Step.STAGE_CONTENT,
-    Step.COMMIT_TREE,
-    Step.COMMIT_PLAN,
-    Step.APPLY_PUT,
-    Step.APPLY_CONFLICT,
-    Step.SETTLE_TREE,
-}
-SESSION_STEPS = [step for step in Step if step is not Step.RESTORE_ROOT]
-"""What no session sends is tried in `tests/stage/test_restore.py`."""
 WEATHERS = (
     Weather(faults=0.0, graver=0.0),
     Weather(faults=0.02, graver=0.3),
@@ -83,40 +64,6 @@ RUNS = itertools.count(1)
 EVERY_STORE = pytest.mark.parametrize(
     "traits", [AWS, R2, MINIO, POOR], ids=["aws", "r2", "minio", "poor"]
 )
-
-PROMISED_STEPS = {
-    "start": {
-        *(Step.START_READ_LOCK, Step.START_READ_ROOT, Step.START_TAKE_LOCK),
-        *(Step.START_WRITE_ROOT, Step.LOAD_TREE, Step.LOAD_LISTING, Step.LOAD_STRANGER),
-    },
-    "renew": {Step.RENEW},
-    "take over": {Step.TAKE_OVER_LOCK, Step.TAKE_OVER_ROOT},
-    "stage": {Step.FETCH, Step.STAGE_CONTENT},
-    "commit": {Step.COMMIT_TREE, Step.COMMIT_PLAN, Step.COMMIT_ROOT},
-    "apply": {
-        *(Step.APPLY_READ, Step.APPLY_CHECK_ROOT, Step.APPLY_PUT, Step.APPLY_JUDGE),
-        *(Step.APPLY_VERIFY, Step.APPLY_CONFLICT, Step.APPLY_DELETE),
-    },
-    "settle": {Step.SETTLE_TREE, Step.SETTLE_ROOT},
-    "release": {Step.END_ROOT, Step.RELEASE_MARK, Step.RELEASE_DELETE},
-    "collect": {
-        *(Step.COLLECT_LIST, Step.COLLECT_READ),
-        *(Step.COLLECT_CHECK_ROOT, Step.COLLECT_DELETE),
-    },
-    "a reader moves on": {Step.READER_ROOT, Step.READER_TREE},
-}
-PROMISED_FAULTS = {
-    "loses responses": {Fate.ANSWER_LOST, Fate.REQUEST_LOST},
-    "applies a request twice": {Fate.DOUBLED, Fate.ECHOED},
-    "delays": {Fate.SLOW, Fate.LATE},
-    "fails": {Fate.REFUSED, Fate.DAMAGED},
-    "answers 412/409/429/5xx": {
-        *(Fate.UNMET, Fate.CONTENDED, Fate.BUSY, Fate.UNAVAILABLE, Fate.BROKEN),
-    },
-    "lists what was": {Fate.STALE},
-    "freezes and wakes": {Fate.FROZEN},
-    "crashes": {Fate.CRASH_BEFORE, Fate.CRASH_AFTER},
-}
 
 
 def simulate(seed: int, run: Callable[..., Coroutine[Any, Any, T]], *args: object) -> T:
@@ -132,24 +79,9 @@ def simulate(seed: int, run: Callable[..., Coroutine[Any, Any, T]], *args: objec
         raise
 
 
-def fates_at(step: Step) -> list[Fate]:
-    """The faults that a request of this step can suffer."""
-    fates = set(READ_FATES if step in READS else WRITE_FATES)
-    if step in LISTINGS:
-        fates.add(Fate.STALE)
-    if step in VERIFIED_WRITES:
-        fates.add(Fate.DAMAGED)
-    return sorted(fates)
-
-
 def name_of(step: Step) -> str:
     """What a test's id calls a step: `apply-put`."""
     return step.replace(": ", "-").replace(" ", "-")
-
-
-def sampled(fates: list[Fate], step: Step, seed: int) -> list[Fate]:
-    """Half of the faults, and the other half with the next seed."""
-    return fates[(seed + list(Step).index(step)) % 2 :: 2]
 
 
 def test_the_table_has_every_step_and_every_fault_that_is_promised() -> None:
@@ -159,8 +91,17 @@ def test_the_table_has_every_step_and_every_fault_that_is_promised() -> None:
     assert sorted([*faults, Fate.FINE]) == sorted(Fate)
     for steps_of_word in PROMISED_STEPS.values():
         found = {fate for step in steps_of_word for fate in fates_at(step)}
-        is_read = steps_of_word <= READS
-        assert found >= (READ_FATES if is_read else READ_FATES | WRITE_FATES)
+        assert found >= (READ_FATES if steps_of_word <= READS else READ_FATES | WRITE_FATES)
+
+
+def test_three_samples_in_a_row_are_the_whole_table(seed: int) -> None:
+    found = {
+        (step, fate)
+        for step in SESSION_STEPS
+        for each in range(3)
+        for fate in sampled_at(step, seed + each)
+    }
+    assert found == CELLS
 
 
 @pytest.mark.parametrize("step", SESSION_STEPS, ids=name_of)
@@ -171,10 +112,9 @@ def test_every_fault_at_every_step_leaves_everything_that_was_written(
     record_property: Callable[[str, object], None],
     schedules: Schedules,
 ) -> None:
-    missed, fates = [], fates_at(step)
-    for number, fate in enumerate(
-        fates if is_full else sampled(fates, step, seed), 20 * list(Step).index(step)
-    ):
+    missed = []
+    fates = fates_at(step) if is_full else sampled_at(step, seed)
+    for number, fate in enumerate(fates, 20 * list(Step).index(step)):
         variants = [(AWS, 1), (R2, 1), (POOR, 2), (MINIO, 3)]
         shift = (seed + number) % len(variants)
         hits = 0
@@ -200,7 +140,7 @@ def test_every_fault_at_every_step_leaves_everything_that_was_written(
 def test_a_stage_that_is_handed_over_amid_a_publish_loses_nothing(
     seed: int, length: Length, traits: Traits, reached: Reached, schedules: Schedules
 ) -> None:
-    accidents, rounds = 0, length.pick(sample=9, full=150, long=15_000)
+    accidents, rounds = 0, length.pick(sample=8, full=150, long=15_000)
     reached(rounds, "hand-overs")
     for number in range(rounds):
         try:
@@ -224,7 +164,7 @@ def test_machines_and_another_tool_at_once_lose_nothing_in_any_weather(
     reached: Reached,
     schedules: Schedules,
 ) -> None:
-    saved, rounds = 0, length.pick(sample=3, full=75, long=4_000)
+    saved, rounds = 0, length.pick(sample=2, full=75, long=4_000)
     reached(rounds, "stories")
     for number in range(rounds):
         try:

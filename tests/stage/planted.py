@@ -121,6 +121,15 @@ _BUGS = (
         test="listing_that_has_begun",
     ),
     _bug(
+        what="who follows stays in the generation that he opened",
+        rule="a mount that follows goes over to newer generations",
+        file="pdfs/reader.py",
+        old="        while self.follows:\n",
+        new="        while False:\n",
+        where="tests/simulation/test_protocol.py",
+        test="weather and fair",
+    ),
+    _bug(
         what="who follows goes back to an older generation",
         rule="a mount that follows goes over to newer generations only",
         file="pdfs/reader.py",

@@ -8,7 +8,7 @@ import trio
 from pdfs.core.content import EMPTY, ETag
 from pdfs.core.ids import Path, PublishId
 from pdfs.core.plan import Delete, Plan, Put
-from pdfs.core.settle import Deleted, Done, Moved, SourceLost
+from pdfs.core.settle import Deleted, Done, Moved, SourceLost, Stays
 from pdfs.errors import LockLost, StoreRefused, StoreUnavailable
 from pdfs.stage.apply import apply
 from pdfs.stage.context import StageContext
@@ -103,6 +103,33 @@ async def test_what_another_tool_does_after_a_step_was_done_is_left_alone() -> N
         assert isinstance(outcomes[Path("f1")], Done)
         assert isinstance(outcomes[Path("gone")], Deleted)
         assert site.store.objects[site.keys.plain(Path("f1"))].body == b"theirs"
+
+
+@pytest.mark.parametrize("refusals", [1, 2])
+async def test_one_refusal_is_not_believed_where_what_is_expected_is_there(refusals: int) -> None:
+    site = Site()
+    left = dict.fromkeys(("old", "gone"), refusals)
+
+    def fate_of(request: Request) -> Fate:
+        name = request.key.rpartition("/")[2]
+        if not request.is_write or not left.get(name):
+            return Fate.FINE
+        left[name] -= 1
+        return Fate.UNMET
+
+    async with trio.open_nursery() as late:
+        ctx = site.context(store=site.behind(late, fate_of))
+        there = {
+            name: await site.store.put(site.keys.plain(Path(name)), b"old", condition=None)
+            for name in left
+        }
+        started = await start(ctx, claimant_of(ctx))
+        replacing = replace(put("old"), content=EMPTY, expect=ETag(there["old"].etag))
+        deleting = Delete(path=Path("gone"), expect=ETag(there["gone"].etag))
+        plan = plan_for(ctx, replacing, deletes=(deleting,))
+        outcomes = await apply(ctx, started.root, plan)
+    kinds = [type(outcomes[Path(name)]) for name in left]
+    assert kinds == ([Done, Deleted] if refusals == 1 else [Moved, Stays])
 
 
 async def test_a_source_that_was_lost_is_looked_for_again() -> None:

@@ -20,7 +20,7 @@ from tests.stage.contexts import Site, fine
 KEY = "Kraftwerk/planning.lock.json"
 
 DOUBTFUL = [Fate.FINE, Fate.ANSWER_LOST, Fate.REQUEST_LOST, Fate.UNAVAILABLE, Fate.LATE]
-DOUBTFUL += [Fate.DOUBLED, Fate.ECHOED]
+DOUBTFUL += [Fate.DOUBLED, Fate.ECHOED, Fate.BUSY, Fate.CONTENDED, Fate.BROKEN]
 
 
 async def test_a_write_whose_condition_holds_wins() -> None:
@@ -142,7 +142,7 @@ async def test_who_is_told_to_wait_and_finds_what_it_asks_for_writes_again(is_fi
     assert (store.refused, outcome) == (1, Won(store.objects[KEY].etag))
 
 
-@pytest.mark.parametrize("fate", DOUBTFUL)
+@pytest.mark.parametrize("fate", [*DOUBTFUL, Fate.UNMET])
 @pytest.mark.parametrize("is_first", [True, False])
 async def test_ones_own_write_is_recognised_whatever_became_of_its_answer(
     fate: Fate, is_first: bool
@@ -163,6 +163,20 @@ async def test_ones_own_write_is_recognised_whatever_became_of_its_answer(
         assert outcome == Won(site.store.objects[KEY].etag)
         assert site.store.objects[KEY].body == b"ours"
         nursery.cancel_scope.cancel()
+
+
+async def test_a_no_that_what_is_there_contradicts_is_believed_the_second_time() -> None:
+    site = Site()
+    before = await site.store.put(KEY, b"before", condition=None)
+
+    def fate_of(request: Request) -> Fate:
+        return Fate.UNMET if request.is_write else Fate.FINE
+
+    async with trio.open_nursery() as nursery:
+        ctx = site.context(store=site.behind(nursery, fate_of))
+        outcome = await swap(ctx, KEY, b"ours", IfMatch(before.etag))
+    assert isinstance(outcome, Lost)
+    assert site.store.objects[KEY].body == b"before"
 
 
 async def test_a_write_that_was_carried_out_and_then_replaced_by_another_has_lost() -> None:

@@ -14,6 +14,12 @@ def patience() -> Patience:
     return Patience(Timing(), lambda: 1.0)
 
 
+def test_a_store_that_wants_peace_has_it_for_as_long_as_it_says() -> None:
+    busy = StoreUnavailable("429", sent=False, retry_after=7.0)
+    assert patience().wait_after(1, busy) == 7.0
+    assert patience().wait_after(1, StoreUnavailable("503")) == Timing().wait_before_try(1)
+
+
 async def test_a_bucket_that_refuses_every_connection_is_told_once_with_its_last_error() -> None:
     waiting, said, times = patience(), list[str](), list[float]()
     began = trio.current_time()
