@@ -30,13 +30,14 @@ _BUGS = (
         new="    condition: Condition | None = None\n",
         test="handed",
     ),
-    _bug(
+    Planted(
         what="a lock is taken whatever came after it was read",
         rule="the lock is taken with If-None-Match or If-Match, never unconditionally",
         file="pdfs/stage/start.py",
         old="outcome = await swap(ctx, ctx.keys.lock, lease.encode(lock), condition)",
         new="outcome = await swap(ctx, ctx.keys.lock, lease.encode(lock), None)",
-        test="handed",
+        where="tests/stage/test_start.py",
+        test="contenders",
     ),
     _bug(
         what="a lock is renewed whatever stands there by now",

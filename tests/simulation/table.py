@@ -67,8 +67,10 @@ def fates_at(step: Step) -> list[Fate]:
 
 
 def sampled_at(step: Step, seed: int) -> list[Fate]:
-    """A third of them; three seeds in a row take all."""
-    return fates_at(step)[(seed + list(Step).index(step)) % 3 :: 3]
+    """A third of them, and damage always; three seeds in a row take all."""
+    fates = fates_at(step)
+    third = fates[(seed + list(Step).index(step)) % 3 :: 3]
+    return [fate for fate in fates if fate in third or fate is Fate.DAMAGED]
 
 
 CELLS = {(step, fate) for step in SESSION_STEPS for fate in fates_at(step)}
