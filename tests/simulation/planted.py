@@ -322,7 +322,7 @@ _BUGS = (
         file="pdfs/core/tree.py",
         old="            self.published_edits = self.in_flight.edits\n",
         new="            self.published_edits = self.edits\n",
-        test="handed",
+        test="weather and rain",
     ),
     _bug(
         what="bytes written since a publish began go with its settle",
