@@ -25,7 +25,12 @@ from tests.simulation.world import World
 
 
 def check_conflicts(world: World) -> None:
-    """There is no conflict copy but of what somebody else had changed, too."""
+    """There is no conflict copy but of what somebody else had changed, too.
+
+    A bucket that refuses keys keeps what is there in the way of other names, so nothing is judged.
+    """
+    if world.refused:
+        return
     course = _Course(world)
     for session, path in course.copies:
         name = Path(CONFLICT.sub("", path))
@@ -36,7 +41,9 @@ def check_conflicts(world: World) -> None:
 def is_contested(world: World, session: SessionId, path: Path) -> bool:
     """Whether another tool, a late write or another session's publish came between this session
     and what it did to this path, or to one above or below it."""
-    return is_disturbed(world, path) or _Course(world).is_clash(session, path)
+    return (
+        bool(world.refused) or is_disturbed(world, path) or _Course(world).is_clash(session, path)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class _Bucket:
 
     def fate_of(self, machine: Machine, request: Request) -> Fate:
         if request.is_write and request.key in self._closed:
+            self._world.refused.add(request.key)
             return Fate.REFUSED
         if self._chance.random() >= FAULTS:
             return Fate.FINE

@@ -125,6 +125,8 @@ class World:
     """Keys to which a write was sent that could arrive at any later time."""
     echoed_keys: set[str] = field(default_factory=set)
     """Those of them whose write was answered, and arrived once more."""
+    refused: set[str] = field(default_factory=set)
+    """Keys that the bucket would not let be written for a while: what is there stays in the way."""
     denied: Counter[str] = field(default_factory=Counter)
     """How often a write to a key was refused for a condition that held."""
     requests: int = 0
