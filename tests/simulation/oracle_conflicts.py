@@ -5,6 +5,7 @@ had mounted before, held a change of its own that it had not published, and came
 """
 
 from dataclasses import dataclass, field
+from math import inf
 
 from pdfs.core.entries import Entry
 from pdfs.core.ids import Path, SessionId
@@ -34,16 +35,18 @@ def check_conflicts(world: World) -> None:
     course = _Course(world)
     for session, path in course.copies:
         name = Path(CONFLICT.sub("", path))
-        reason = is_disturbed(world, name) or course.is_clash(session, name)
+        reason = is_disturbed(world, name) or course.is_clash(session, name) or name in course.lost
         assert reason, f"{path!r} of {session} is a conflict copy for nothing"
 
 
 def is_contested(world: World, session: SessionId, path: Path) -> bool:
     """Whether another tool, a late write or another session's publish came between this session
-    and what it did to this path, or to one above or below it."""
-    return (
-        bool(world.refused) or is_disturbed(world, path) or _Course(world).is_clash(session, path)
-    )
+    and what it did to this path, or to one above or below it, before or after it was published."""
+    if world.refused or is_disturbed(world, path):
+        return True
+    course = _Course(world)
+    is_after_others = course.is_clash(session, path) or course.is_followed(session, path)
+    return is_after_others or path in course.lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,9 @@ class _Course:
     commits: list[_Commit] = field(default_factory=list)
     copies: list[tuple[SessionId, Path]] = field(default_factory=list)
     """Each conflict copy, by the session whose publish brought it in."""
+    lost: set[Path] = field(default_factory=set)
+    """Files whose bytes some generation did not have. What was there before stays in the bucket
+    then, and whoever writes the file anew has not seen it."""
 
     def __post_init__(self) -> None:
         before: Root | None = None
@@ -74,7 +80,7 @@ class _Course:
             if change.key == self.world.keys.root and root is not None:
                 self._follow(change.time, state, before, root)
                 if root.tree is not None and (before is None or before.tree != root.tree):
-                    self._name_copies(tree_in(self.world, state, root), owners, seen)
+                    self._take_in(tree_in(self.world, state, root), owners, seen)
                 before = root
 
     def _follow(self, time: float, state: State, before: Root | None, root: Root) -> None:
@@ -85,9 +91,8 @@ class _Course:
             begun = surely_in(self.world, root)
             self.commits.append(_Commit(time, root.session, begun, changed))
 
-    def _name_copies(
-        self, manifest: Manifest, owners: dict[int, SessionId], seen: set[Path]
-    ) -> None:
+    def _take_in(self, manifest: Manifest, owners: dict[int, SessionId], seen: set[Path]) -> None:
+        self.lost.update(entry.path for entry in manifest.entries if entry.lost)
         for entry in manifest.entries:
             if CONFLICT.search(entry.path) and entry.path not in seen:
                 assert manifest.publish is not None
@@ -100,6 +105,20 @@ class _Course:
             commit.session != session
             and _has_relative(commit.changed, path)
             and self._held_change(session, path, commit)
+            for commit in self.commits
+        )
+
+    def is_followed(self, session: SessionId, path: Path) -> bool:
+        """Whether another session changed the path, once this one had published a change of it."""
+        published = [
+            commit.time
+            for commit in self.commits
+            if commit.session == session and _has_relative(commit.changed, path)
+        ]
+        return any(
+            commit.session != session
+            and commit.time > min(published, default=inf)
+            and _has_relative(commit.changed, path)
             for commit in self.commits
         )
 
