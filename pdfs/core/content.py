@@ -12,6 +12,7 @@ plain object of a path at one ETag (`Plain`).
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NewType
 
@@ -138,6 +139,38 @@ class Content:
         return Content(
             size=self.size, digest=self.digest, parts=self.parts, packed=packed, plain=plain
         )
+
+
+class SameBytes:
+    """Contents, to find out whether any of them is the same as another, by `Content.is_same`.
+
+    However many they are, each question is a few look-ups.
+    """
+
+    def __init__(self, contents: Iterable[Content] = ()) -> None:
+        self._digests: set[tuple[Digest, int]] = set()
+        self._homes: set[tuple[Plain, int]] = set()
+        """Plain homes, with the size of what is there."""
+        self._unread_homes: set[tuple[Plain, int]] = set()
+        """Those of them of contents without a digest."""
+        for content in contents:
+            self.add(content)
+
+    def add(self, content: Content) -> None:
+        """One more."""
+        homes = {(home, content.size) for home in content.plain}
+        self._homes |= homes
+        if content.digest is None:
+            self._unread_homes |= homes
+        else:
+            self._digests.add((content.digest, content.size))
+
+    def has(self, content: Content) -> bool:
+        """Whether one of them is known to be the same bytes."""
+        if content.digest is not None and (content.digest, content.size) in self._digests:
+            return True
+        homes = self._homes if content.digest is None else self._unread_homes
+        return any((home, content.size) in homes for home in content.plain)
 
 
 def content_fields(content: Content) -> dict[str, object]:

@@ -7,7 +7,7 @@ manifest + outcomes ──settle──▶ settled manifest ──settled_record�
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 
-from pdfs.core.content import EMPTY, Content, Digest, ETag, Plain
+from pdfs.core.content import EMPTY, Content, Digest, ETag, Plain, SameBytes
 from pdfs.core.entries import Entry
 from pdfs.core.ids import TOP, Inode, ObjectName, Path, PublishId
 from pdfs.core.keys import leaf, parent
@@ -129,12 +129,11 @@ def _displaced(
 ) -> tuple[Content, ...]:
     """Known contents that are about to be replaced or deleted and can be read nowhere else."""
     staying = {entry.path for entry in entries if entry.etag is not None}
-    moved = [tree.nodes[ino].base for ino in changed if tree.nodes[ino].is_clean]
+    staged = SameBytes(tree.nodes[ino].base for ino in changed if tree.nodes[ino].is_clean)
     found: list[Content] = []
     for path, content in sorted(tree.known.items()):
-        if path in staying or content.outlives_plain:
-            continue
-        if not any(content.is_same(other) for other in (*moved, *found)):
+        if not (path in staying or content.outlives_plain or staged.has(content)):
+            staged.add(content)
             found.append(content)
     return tuple(found)
 

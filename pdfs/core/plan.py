@@ -20,7 +20,7 @@ objects.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -109,6 +109,8 @@ class ConflictNames:
     time: float
     taken: set[Path]
     is_visible: Callable[[Path], bool]
+    _numbers: dict[tuple[Path, str], int] = field(default_factory=dict, init=False)
+    """Of directory and name: the number that was given last. Those below stay taken."""
 
     def beside(self, path: Path) -> Path:
         """`dir/name (conflict anna ws7 2026-11-22 14.03).dwg` for `dir/name.dwg`."""
@@ -120,8 +122,9 @@ class ConflictNames:
 
     def _free(self, directory: Path, name: str) -> Path:
         moment = datetime.fromtimestamp(self.time, UTC).strftime("%Y-%m-%d %H.%M")
-        mark, number = _mark(self.user, self.machine), 1
+        mark, number = _mark(self.user, self.machine), self._numbers.get((directory, name), 0)
         while True:
+            number += 1
             label = f"{mark}{moment}{f' {number}' if number > 1 else ''})"
             found = join(directory, _labelled(name, label))
             if not self.is_visible(found):
@@ -129,8 +132,8 @@ class ConflictNames:
                 found = short if self.is_visible(short) else found
             if found not in self.taken:
                 self.taken.add(found)
+                self._numbers[directory, name] = number
                 return found
-            number += 1
 
 
 def is_conflict_copy(name: str, user: str, machine: str) -> bool:

@@ -15,6 +15,7 @@ from pdfs.core.content import (
     ETag,
     Packed,
     Plain,
+    SameBytes,
     content_of,
     described,
     digest_in,
@@ -132,3 +133,20 @@ def test_what_outlives_the_plain_objects_is_packed_or_empty() -> None:
     assert Content(size=0, digest=None).outlives_plain
     assert Content(size=1, digest=A, packed=(Packed(named("x"), 0),)).outlives_plain
     assert not Content(size=1, digest=A, plain=(HOME,)).outlives_plain
+
+
+_few = st.builds(
+    Content,
+    size=st.sampled_from([0, 9]),
+    digest=st.none() | st.sampled_from([digest_of(b"1"), digest_of(b"2")]),
+    plain=st.lists(
+        st.builds(Plain, st.sampled_from([Path("a"), Path("b")]), st.just(ETag("e"))), max_size=2
+    ).map(tuple),
+)
+
+
+@given(st.lists(_few, max_size=4), _few)
+def test_whether_one_of_many_is_the_same_is_told_as_by_asking_each(
+    others: list[Content], content: Content
+) -> None:
+    assert SameBytes(others).has(content) is any(content.is_same(other) for other in others)

@@ -25,6 +25,7 @@ from pdfs.core.record import Kind, Link, SetAttributes, Write
 from pdfs.core.snapshot import encode
 from pdfs.core.tree import Tree
 from tests.core.buckets import Bucket, is_visible
+from tests.core.effort import calls_in
 from tests.core.gardens import Garden, check_counts
 from tests.core.test_manifest import GOLDEN
 from tests.core.values import manifests, named
@@ -191,6 +192,25 @@ def test_two_files_that_changed_places_are_both_out_of_place() -> None:
     garden = garden_of("a", "b")
     garden.rename(Path("a"), Path("b"), exchange=True)
     assert drafted(garden) == (["a", "b"], [], {"a": None, "b": None})
+
+
+@pytest.mark.parametrize("is_removed", [False, True], ids=["renamed", "removed"])
+def test_foreign_files_that_go_cost_no_more_for_each_of_many(
+    is_removed: bool,
+) -> None:
+    """Compared each with each, 20,000 of them would take an hour."""
+
+    def effort(count: int) -> int:
+        names = [f"{number:03}" for number in range(count)]  # all as long, as in bytes
+        garden = garden_of(*names)
+        for name in names:
+            if is_removed:
+                garden.unlink(Path(name))
+            else:
+                garden.rename(Path(name), Path(f"new-{name}"))
+        return calls_in(lambda: draft_of(garden.tree, is_visible))
+
+    assert effort(200) < 3 * effort(100)
 
 
 def test_a_file_moved_over_another_displaces_that_one_alone() -> None:

@@ -15,6 +15,7 @@ from pdfs.core.manifest import relinked
 from pdfs.core.plan import ConflictNames, Delete, Plan, Put, decode, encode, plan_steps
 from pdfs.core.record import Kind
 from pdfs.errors import ObjectDamaged
+from tests.core.effort import calls_in
 from tests.core.hostile import documents_that_are_none, fuzzed, wrong_fields
 from tests.core.values import etags, named, names, paths, plans, trees_of_entries
 
@@ -149,6 +150,14 @@ def test_a_name_that_is_taken_gets_a_number() -> None:
     assert chosen.beside(Path("a")) == "a (conflict anna ws7 2026-11-22 14.03 2)"
     assert chosen.beside(Path("a")) == "a (conflict anna ws7 2026-11-22 14.03 3)"
     assert chosen.on_top(Path("d/a")) == "a (conflict anna ws7 2026-11-22 14.03 4)"
+
+
+def test_files_of_one_name_in_many_directories_get_their_copies_names_without_a_search() -> None:
+    def effort(count: int) -> int:
+        chosen = conflict_names()
+        return calls_in(lambda: [chosen.on_top(Path(f"{n}/a")) for n in range(count)])
+
+    assert effort(200) < 3 * effort(100)
 
 
 people = names | st.sampled_from(["anna", "DOMAIN\\anna", "a/b", "anna@example.org", "ä" * 20])
