@@ -1,4 +1,4 @@
-"""Times as people read them: by the clock on their wall, and how far that is from UTC."""
+"""Times as people read them, by the clock on their wall, and as other tools do."""
 
 from datetime import datetime
 
@@ -9,3 +9,9 @@ def local_moment(seconds: float) -> str:
         return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
     except (ValueError, OverflowError, OSError):
         return ""
+
+
+def decimal_seconds(ns: int) -> str:
+    """`-0.000000001`: ns since 1970 in seconds with 9 decimals, as rclone and s3fs read them."""
+    seconds, rest = divmod(abs(ns), 1_000_000_000)
+    return f"{'-' if ns < 0 else ''}{seconds}.{rest:09d}"

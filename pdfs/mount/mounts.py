@@ -33,8 +33,12 @@ def mount_at(path: str) -> Mounted | None:
 
 def read_mounts() -> list[Mounted]:
     """All that is mounted, the oldest first."""
-    lines = os.fsdecode(read_path(_TABLE)).splitlines()
-    return [_mounted(line) for line in lines if " - " in line]
+    return parse_mounts(os.fsdecode(read_path(_TABLE)))
+
+
+def parse_mounts(table: str) -> list[Mounted]:
+    """The mounts in the text of a mountinfo. Of line ends, only "\n" stands in no name there."""
+    return [_mounted(line) for line in table.split("\n") if " - " in line]
 
 
 def _mounted(line: str) -> Mounted:

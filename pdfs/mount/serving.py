@@ -7,7 +7,6 @@ beside them: the journal's flush and upkeep, the prefetch, and whatever else is 
 import logging
 import math
 import os
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pdfs.core.content import Content
 from pdfs.core.node import Node
 from pdfs.disk import OsDisk
 from pdfs.errors import JournalFailed, LockLost, PdfsError
+from pdfs.fs.clock import coarse_now
 from pdfs.fs.filesystem import StageFilesystem
 from pdfs.fs.upward import Upward
 from pdfs.local.cache import PartCache
@@ -36,10 +36,6 @@ from pdfs.stage.plain import largest_on
 from pdfs.stage.together import background
 
 logger = logging.getLogger(__name__)
-
-_COARSE_CLOCK = 5
-"""CLOCK_REALTIME_COARSE, which `time` does not name: the kernel's own tick, as on a local disk."""
-
 
 _AMPLE = 1 << 30
 """Bytes: with so many free, nobody asks what else there would be, which takes 0.1 s to count."""
@@ -96,7 +92,7 @@ class Serving:
         """Show the stage until it is unmounted; `beside` runs as long."""
         filesystem = StageFilesystem(
             work.ledger,
-            now_ns=lambda: time.clock_gettime_ns(_COARSE_CLOCK),
+            now_ns=coarse_now,
             room=self._room,
             largest=largest_on(self._served.ctx.store.traits),
             upward=Upward(first_write=self._first_write, failed=self._journal_failed),

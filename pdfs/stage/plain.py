@@ -14,6 +14,7 @@ import trio
 from pdfs.core.content import ETag, Plain, part_spans
 from pdfs.core.ids import Path, PublishId
 from pdfs.core.keys import leaf
+from pdfs.core.moments import decimal_seconds
 from pdfs.core.plan import Put
 from pdfs.errors import ContentLost, ObjectNotFound, PreconditionFailed, StoreUnavailable
 from pdfs.stage.context import StageContext
@@ -141,9 +142,8 @@ class PlainPut:
         return mimetypes.guess_type(leaf(self._put.path))[0] or "application/octet-stream"
 
     def _metadata(self) -> Mapping[str, str]:
-        seconds, ns = divmod(self._put.mtime, 1_000_000_000)
         return {
-            MTIME: f"{seconds}.{ns:09d}",
+            MTIME: decimal_seconds(self._put.mtime),
             DIGEST: (self._put.content.digest or b"").hex(),
             PUBLISH: self._publish,
         }

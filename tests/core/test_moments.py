@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pdfs.core.moments import local_moment
+from pdfs.core.moments import decimal_seconds, local_moment
 
 
 @pytest.fixture
@@ -26,3 +29,13 @@ def test_a_time_is_that_of_the_wall_and_says_how_far_it_is_from_utc() -> None:
 @pytest.mark.parametrize("seconds", [1e18, -1e18, float("nan"), float("inf")])
 def test_a_time_that_no_calendar_has_is_left_out(seconds: float) -> None:
     assert local_moment(seconds) == ""
+
+
+@given(st.integers(-(1 << 63) * 10**9, (1 << 63) * 10**9) | st.sampled_from([-1, 0, 1, -(10**9)]))
+def test_a_time_for_other_tools_is_the_same_number_also_before_1970(ns: int) -> None:
+    assert Decimal(decimal_seconds(ns)) * 10**9 == ns
+
+
+def test_a_time_for_other_tools_has_nine_decimals() -> None:
+    assert decimal_seconds(-1) == "-0.000000001"
+    assert decimal_seconds(1_500_000_000_120_000_000) == "1500000000.120000000"
