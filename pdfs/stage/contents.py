@@ -7,6 +7,7 @@ its own, so that nobody waits behind it, and stops where the cache is full.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import trio
 
@@ -114,11 +115,9 @@ class Contents:
                 small.setdefault(content.packed[0].name, []).append(content)
             else:
                 alone.append(content)
-        calls = [
-            *(partial(self._prefetch_pack, name, packed) for name, packed in small.items()),
-            *(partial(self._prefetch_one, content) for content in alone),
-        ]
-        await together(calls, most=max(1, self._ctx.sizes.parallel - 2))
+        packs = (partial(self._prefetch_pack, name, packed) for name, packed in small.items())
+        others = (partial(self._prefetch_one, content) for content in alone)
+        await together(chain(packs, others), most=max(1, self._ctx.sizes.parallel - 2))
         state.is_over = True
 
     def _is_here(self, content: Content) -> bool:

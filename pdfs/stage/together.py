@@ -14,22 +14,24 @@ async def together(calls: Iterable[Call], *, most: int) -> None:
     """Run `calls`, at most `most` at once, and return when all have.
 
     The first PdfsError cancels the others and is raised as it is, not in a group; a LockLost among
-    those that came at once goes first.
+    those that came at once goes first. Each of `calls` is asked for when its turn has come: a
+    million of them need no more tasks than `most`.
     """
     errors: list[PdfsError] = []
-    limit = trio.CapacityLimiter(most)
+    waiting = iter(calls)
 
-    async def run(call: Call) -> None:
+    async def run() -> None:
         try:
-            async with limit:
+            for call in waiting:
+                await trio.lowlevel.checkpoint()  # who has nothing to wait for lets others go on
                 await call()
         except PdfsError as error:
             errors.append(error)
             nursery.cancel_scope.cancel()
 
     async with trio.open_nursery() as nursery:
-        for call in calls:
-            nursery.start_soon(run, call)
+        for _ in range(most):
+            nursery.start_soon(run)
     if errors:
         raise next((error for error in errors if isinstance(error, LockLost)), errors[0])
 

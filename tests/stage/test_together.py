@@ -1,6 +1,6 @@
 """Requests side by side: how many at once, and which error comes out."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 import trio
@@ -48,6 +48,42 @@ async def test_no_more_calls_run_at_once_than_it_may() -> None:
     await together([call] * 10, most=4)
     assert most == 4
     assert trio.current_time() - began == pytest.approx(3)
+
+
+async def test_a_call_is_asked_for_when_its_turn_has_come() -> None:
+    asked = done = 0
+
+    async def call() -> None:
+        nonlocal done
+        await trio.sleep(1)
+        done += 1
+
+    def calls() -> Iterator[Call]:
+        nonlocal asked
+        for _ in range(20):
+            asked += 1
+            assert asked - done <= 3
+            yield call
+
+    await together(calls(), most=3)
+    assert done == 20
+
+
+async def test_calls_that_wait_for_nothing_let_others_go_on() -> None:
+    order: list[str] = []
+
+    async def other() -> None:
+        for _ in range(5):
+            await trio.lowlevel.checkpoint()
+        order.append("other")
+
+    async def call() -> None:
+        order.append("call")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        await together([call] * 100, most=1)
+        assert "other" in order[:50]
 
 
 async def test_no_calls_are_soon_done() -> None:
