@@ -36,7 +36,7 @@ MOST_FENCE = (1 << 31) - 2
 """A document with a greater fence is damaged: the next one still numbers inodes below 2^63."""
 
 
-_OBJECT_NAME = re.compile(r"[0-9]{12,}-[0-9a-z]+")
+_OBJECT_NAME = re.compile(r"[0-9]{12}-[0-9a-z]{1,64}")
 
 
 def is_object_name(text: str) -> bool:

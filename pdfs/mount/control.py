@@ -15,6 +15,7 @@ asked for is dropped. Requests of one connection are answered in order.
 
 import contextlib
 import json
+import logging
 import math
 import os
 import socket
@@ -30,6 +31,9 @@ import trio
 from pdfs.core.ids import SessionId
 from pdfs.disk import OsDisk, disk_error, make_below, opened_directory
 from pdfs.errors import PdfsError, UsageError
+from pdfs.stage.together import cause_of
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 _LONGEST_LINE = 1 << 16
@@ -135,6 +139,13 @@ class ControlServer:
             }
         except PdfsError as error:
             return {"v": VERSION, "id": number, "ok": False, "error": described(error)}
+        except Exception as error:  # a question, whoever asks it, takes no mount down
+            logger.exception("a request at the control socket failed, which it never should")
+            failed = PdfsError(
+                f"the daemon could not answer: {cause_of(error)!r}",
+                remedy="report it, with the daemon's log; the session goes on",
+            )
+            return {"v": VERSION, "id": number, "ok": False, "error": described(failed)}
 
 
 def socket_name(session: SessionId) -> str:

@@ -99,7 +99,8 @@ class Hold:
     async def take(self, claimant: Claimant, base: ObjectName | None) -> None:
         """Take the stage, by whatever right. Raises as `stage.start` does."""
         self._take(await start(self._ctx, claimant, base=base))
-        self._claimant = replace(claimant, take_over=False, agreed=False)
+        # What allowed it then allows nothing later: a session that was dead may live by now.
+        self._claimant = replace(claimant, take_over=False, agreed=False, crashed=frozenset())
 
     def _take(self, started: Started) -> None:
         self._started, self._lock, self.root = started, started.lock, started.root

@@ -1,12 +1,22 @@
 """Keys: where everything lies in the bucket, and names that can't be (figure H5)."""
 
 import os
+import uuid
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdfs.core.ids import Fence, Inode, Path, fence_of, first_inode, object_name
+from pdfs.core.ids import (
+    MOST_FENCE,
+    Fence,
+    Inode,
+    Path,
+    fence_of,
+    first_inode,
+    is_object_name,
+    object_name,
+)
 from pdfs.core.keys import (
     StageKeys,
     ancestors,
@@ -97,6 +107,31 @@ def test_a_path_is_invisible_where_its_key_is_too_long_or_not_utf_8() -> None:
     assert "1025 bytes" in str(KEYS.why_invisible(Path(f"{fits}x"), 1024))
     assert "UTF-8" in str(KEYS.why_invisible(Path("a\udcff"), 1024))
     assert KEYS.why_invisible(Path("a"), 1024) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "1-a",
+        "000000000001-",
+        "0000000000001-a",
+        "000000000001-A",
+        "000000000001-a/..",
+        "000000000001-a\n",
+        f"000000000001-{'a' * 65}",
+        f"{'1' * 1000}-a",
+    ],
+    ids=lambda name: ascii(name)[:20],
+)
+def test_what_no_key_could_hold_is_no_name_of_an_object(name: str) -> None:
+    assert not is_object_name(name)
+    assert KEYS.internal_of(f"{KEYS.internal_prefix}contents/{name}") is None
+
+
+def test_every_name_that_is_given_is_one_of_an_object() -> None:
+    for fence in (1, MOST_FENCE):
+        assert is_object_name(object_name(Fence(fence), uuid.uuid4().hex))
 
 
 # --- paths ----------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from pdfs.errors import DiskError
 from pdfs.mount import control
 from pdfs.mount.control import ControlServer, Result
 from pdfs.stage.together import background
+from tests.conftest import ExpectedWarnings
 
 pytestmark = pytest.mark.real_clock
 
@@ -28,6 +29,11 @@ NESTED = b"[" * 60_000
 async def status(_: Result) -> Result:
     await trio.lowlevel.checkpoint()
     return {"state": "ACTIVE"}
+
+
+async def broken(_: Result) -> Result:
+    await trio.lowlevel.checkpoint()
+    raise ZeroDivisionError
 
 
 class Peer:
@@ -66,7 +72,7 @@ async def peer_at(socket: Path) -> AsyncIterator[Peer]:
 
 @asynccontextmanager
 async def peer_of_a_daemon(path: Path) -> AsyncIterator[Peer]:
-    server = ControlServer(path, SESSION, {"status": status})
+    server = ControlServer(path, SESSION, {"status": status, "broken": broken})
     async with background(server.serve):
         while not (path / f"{SESSION}.sock").exists():  # noqa: ASYNC110 - no event says it
             await trio.sleep(0.001)
@@ -141,6 +147,17 @@ async def test_who_says_that_there_is_nothing_more_to_ask_still_gets_the_answers
         await peer.stream.send_eof()
         received = b"".join([chunk async for chunk in peer.stream])
     assert [json.loads(line)["id"] for line in received.splitlines()] == list(range(5))
+
+
+async def test_a_question_that_fails_takes_nothing_down(
+    tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    async with peer_of_a_daemon(tmp_path) as peer:
+        answer = await peer.ask("broken")
+        assert (answer["ok"], answer["error"]["exit_code"]) == (False, 1)
+        assert "ZeroDivisionError" in answer["error"]["what"]
+        assert (await peer.ask("status"))["ok"] is True
+    expected_warnings.take("which it never should")
 
 
 async def test_an_answer_that_nobody_took_is_not_waited_for_at_the_end(tmp_path: Path) -> None:

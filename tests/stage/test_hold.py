@@ -13,6 +13,7 @@ from pdfs.core.notes import LockTaken, Note, Retried
 from pdfs.errors import LockLost, StoreRefused
 from pdfs.stage.context import StageContext
 from pdfs.stage.hold import Hold
+from pdfs.stage.start import start
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.step import Step
 from tests.stage.contexts import Site, claimant_of
@@ -163,6 +164,19 @@ async def test_a_cancelled_write_to_the_root_makes_the_next_try_a_start() -> Non
     assert scope.cancelled_caught
     await hold.insist_on_root(hold.end)
     assert hold.fence == 2
+
+
+async def test_a_session_that_was_dead_at_the_start_and_lives_by_now_keeps_what_it_took() -> None:
+    site = Site()
+    ctx, other = site.context(), site.context(machine="ws7")
+    hold = Hold(ctx, unpublished=Unpublished, on_start=ignored, note=ignored)
+    await hold.take(claimant_of(ctx, crashed={other.owner.session}), None)
+    await start(other, claimant_of(other, take_over=True))
+    taken_over = stored(site)
+    ctx.root_writes.begun += 1  # one whose answer nobody heard
+    with pytest.raises(LockLost):
+        await hold.insist_on_root(hold.end)
+    assert stored(site) == taken_over
 
 
 async def test_tries_that_fail_are_told_ever_more_rarely() -> None:
