@@ -16,7 +16,6 @@ from pdfs.cli.sessions import LocalSession, state_of
 from pdfs.config import Configuration
 from pdfs.core.ids import RunId, publish_name
 from pdfs.core.keys import StageKeys
-from pdfs.core.lease import Claimant, Unpublished
 from pdfs.core.notes import BroughtBack, Discarded
 from pdfs.core.root import Root
 from pdfs.disk import OsDisk
@@ -26,10 +25,8 @@ from pdfs.local.session_log_format import LogHeader
 from pdfs.mount.access import new_id
 from pdfs.mount.control import remove_left_socket
 from pdfs.stage.context import StageContext
-from pdfs.stage.end import end_session
-from pdfs.stage.lock import read_lock
+from pdfs.stage.end import give_back
 from pdfs.stage.root import read_root
-from pdfs.stage.start import start
 
 
 def discard_session(configuration: Configuration, session: LocalSession) -> Incomplete:
@@ -92,7 +89,7 @@ def _note(
 async def _complete_and_give_back(
     configuration: Configuration, session: LocalSession
 ) -> Incomplete:
-    """Release the lock if it is still this session's, and take the session out of the root."""
+    """Bring here what its files lack; then give the stage back, unless it is another's."""
     keys = StageKeys(session.project, session.stage)
     async with opened_stage(configuration, keys, session=session.session, changes=True) as ctx:
         root = await read_root(ctx)
@@ -103,23 +100,8 @@ async def _complete_and_give_back(
             incomplete = await complete_session(configuration, session, ctx)
         except DamageFound as error:
             click.echo(f"it is kept as it is: {error.what}", err=True)
-        await _give_back(ctx, session)
+        await give_back(ctx, root)
         return incomplete
-
-
-async def _give_back(ctx: StageContext, session: LocalSession) -> None:
-    seen = await read_lock(ctx)
-    if seen is None or seen.lock is None or seen.lock.session != session.session:
-        return  # another owner's by now; what it says about us tells it whose work it was
-    claimant = Claimant(
-        user=seen.lock.user,
-        session=ctx.owner.session,
-        run=ctx.owner.run,
-        crashed=frozenset({session.session}),
-    )
-    started = await start(ctx, claimant)
-    await end_session(ctx, started.root)
-    await started.lock.release(Unpublished())
 
 
 def _check_not_committed(ctx: StageContext, root: Root) -> None:
