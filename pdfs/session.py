@@ -252,6 +252,11 @@ class StageSession:
         return self._publishing.unpublished
 
     @property
+    def invisible(self) -> list[Path]:
+        """Files that no other tool sees, since no key can hold their name."""
+        return self._publishing.invisible
+
+    @property
     def conflicts(self) -> list[Path]:
         """Conflict copies that were made of this session's files."""
         return self._publishing.conflicts

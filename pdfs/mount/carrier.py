@@ -290,12 +290,10 @@ class Carrier:
     # --- control ----------------------------------------------------------------------------------
 
     async def _status(self, _: Result = NOTHING) -> Result:
-        work = self._workspace.work
         return status_of(
             self._request,
             self._ctx,
             self._session,
-            None if work is None else work.tree,
             self._contents.prefetched,
             self._trouble(),
             None if self._serving is None else self._serving.failure,

@@ -68,8 +68,7 @@ class Outcome:
         }
 
     def _invisible(self) -> dict[str, object]:
-        work = None if self._session.is_aborted else self._workspace.work
-        return invisible_fields(self._ctx, None if work is None else work.tree)
+        return invisible_fields([] if self._session.is_aborted else self._session.invisible)
 
     def told_of(self, done: Result) -> Result:
         """An answer that names conflict copies: nobody is told of them again."""

@@ -4,11 +4,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from pdfs.core.generation import invisible_files
+from pdfs.core.ids import Path
 from pdfs.core.lease import Lock, Unpublished, moment
 from pdfs.core.merge import Warned
 from pdfs.core.states import State
-from pdfs.core.tree import Tree
 from pdfs.errors import PdfsError
 from pdfs.mount.progress import fetch_fields, upload_fields
 from pdfs.mount.request import MountRequest
@@ -24,14 +23,13 @@ def status_of(
     request: MountRequest,
     ctx: StageContext,
     session: StageSession,
-    tree: Tree | None,
     prefetched: Prefetch,
     trouble: str | None,
     failure: PdfsError | None,
     damage: str,
     unreadable: Mapping[str, str],
 ) -> dict[str, object]:
-    """The session as it is now; `tree` is None before there is one.
+    """The session as it is now.
 
     `failure` is why the journal takes nothing any more; `damage` is what was found of an earlier
     run or in the bucket, empty for nothing; `unreadable` are files whose bytes were asked for and
@@ -50,7 +48,7 @@ def status_of(
         "aside": session.aside,
         "refused": session.refused,
         "unreadable": dict(unreadable),
-        "invisible": invisible_fields(ctx, tree),
+        "invisible": invisible_fields(session.invisible),
         "upload": None if progress is None else upload_fields(progress),
     }
 
@@ -90,9 +88,8 @@ def mount_fields(
     }
 
 
-def invisible_fields(ctx: StageContext, tree: Tree | None) -> dict[str, object]:
+def invisible_fields(found: Sequence[Path]) -> dict[str, object]:
     """How many files no other tool sees, for their names, and the first of them."""
-    found = [] if tree is None else invisible_files(tree, ctx.is_visible)
     return {"files": len(found), "paths": found[:_LISTED]}
 
 
