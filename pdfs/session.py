@@ -6,7 +6,6 @@ waits unpublished.
 """
 
 import logging
-import math
 from collections.abc import Awaitable, Callable, Iterable, Set
 from functools import partial
 from typing import Protocol
@@ -16,11 +15,10 @@ import trio
 from pdfs.core import notes
 from pdfs.core.generation import tree_of
 from pdfs.core.ids import Fence, Inode, Path, first_inode
-from pdfs.core.lease import Claimant, Lock, LockState, Unpublished
+from pdfs.core.lease import Claimant, LockState
 from pdfs.core.manifest import Top, never_published
 from pdfs.core.merge import Warned
 from pdfs.core.rebase import unpublished_copies
-from pdfs.core.root import SessionEntry
 from pdfs.core.states import Event, State, next_state
 from pdfs.core.tree import Tree
 from pdfs.errors import (
@@ -41,13 +39,14 @@ from pdfs.stage.catch_up import (
     rebase_onto,
     standing,
 )
-from pdfs.stage.collect import Collected, collect, collect_if_due
+from pdfs.stage.collect import Collected, collect_at_end
 from pdfs.stage.complete import Ranges, complete
 from pdfs.stage.context import StageContext
 from pdfs.stage.hold import Hold, unheard
 from pdfs.stage.load import list_stage, merge_foreign, read_generation
 from pdfs.stage.publishing import Publishing, nothing_to_set_aside
 from pdfs.stage.together import background
+from pdfs.stage.view import SessionView
 from pdfs.stage.work import Work
 
 logger = logging.getLogger(__name__)
@@ -73,21 +72,19 @@ class Workspace(Protocol):
         """The user wants none of it: the journal goes where it can be brought back from."""
 
 
-class StageSession:
-    """One exclusive editing of one stage. `run` is its whole life; the rest is for looking on."""
+class StageSession(SessionView):
+    """One exclusive editing of one stage. `run` is its whole life."""
 
     def __init__(
         self, ctx: StageContext, workspace: Workspace, *, resumed: Work | None = None
     ) -> None:
-        self._ctx = ctx
-        self._workspace = workspace
-        self._resumed = resumed
-        self._hold = Hold(
+        hold = Hold(
             ctx, unpublished=lambda: self.unpublished, on_start=self._adopt, note=self._note
         )
-        self._publishing = Publishing(
-            ctx, self._hold, resumed, opened=lambda: self.opened(), note=self._note
-        )
+        publishing = Publishing(ctx, hold, resumed, opened=lambda: self.opened(), note=self._note)
+        super().__init__(ctx, hold, publishing)
+        self._workspace = workspace
+        self._resumed = resumed
         self._listing = trio.CancelScope()
         self._is_aborted = False
         self.state = State.IDLE
@@ -227,65 +224,6 @@ class StageSession:
         return self._is_aborted
 
     @property
-    def lock(self) -> Lock | None:
-        """The lock as this session wrote it last; None before it has one."""
-        return self._hold.lock
-
-    @property
-    def left_lock(self) -> LockUnreadable | None:
-        """Why the lock could not be released, though everything is in the bucket."""
-        return self._hold.left_lock
-
-    @property
-    def lost(self) -> LockLost | None:
-        """Why nothing is uploaded any more; None while the stage is ours."""
-        return self._hold.lost
-
-    @property
-    def trouble(self) -> PdfsError | None:
-        """What keeps the session from getting on with the bucket; None while nothing does."""
-        return self._hold.trouble
-
-    @property
-    def unpublished(self) -> Unpublished:
-        """What of this session is in no generation."""
-        return self._publishing.unpublished
-
-    @property
-    def invisible(self) -> list[Path]:
-        """Files that no other tool sees, since no key can hold their name."""
-        return self._publishing.invisible
-
-    @property
-    def conflicts(self) -> list[Path]:
-        """Conflict copies that were made of this session's files."""
-        return self._publishing.conflicts
-
-    @property
-    def missing(self) -> list[Path]:
-        """Files of the current generation whose bytes are nowhere to be found."""
-        return self._publishing.missing
-
-    @property
-    def aside(self) -> tuple[Path, ...]:
-        """Names whose plain object is not what the generation says, by a user's word."""
-        return self._publishing.aside
-
-    @property
-    def refused(self) -> dict[Path, str]:
-        """Why the latest try of a step failed, of the publish under way."""
-        return {path: str(error) for path, error in sorted(self._ctx.aside.failed.items())}
-
-    @property
-    def unended(self) -> list[SessionEntry]:
-        """Other sessions that had not ended when this one took the stage: work may wait there."""
-        return self._hold.others
-
-    def hear_of_loss(self, call: Callable[[LockLost], None]) -> None:
-        """Have it called once, when the stage is lost."""
-        self._hold.on_lost = call
-
-    @property
     def _work(self) -> Work | None:
         return self._publishing.work
 
@@ -420,18 +358,11 @@ class StageSession:
 
     async def _collect(self) -> None:
         """Let go what nobody needs any more. It is short of time, and no matter where it fails."""
-        call = collect if self.collects_all else collect_if_due
-        limit = math.inf if self.collects_all else self._ctx.timing.collect
-        with trio.move_on_after(limit) as scope:
-            try:
-                self.collected = await call(self._ctx, self._hold.root)
-            except PdfsError as error:
-                self.on_note(notes.NotCollected(what=str(error)))
-        if scope.cancelled_caught:
-            self.on_note(notes.NotCollected(what=f"it takes more than {limit:g} s"))
-        elif self.collected:
-            done = self.collected
-            self.on_note(notes.Collected(objects=done.objects, bytes=done.bytes))
+        self.collected, note = await collect_at_end(
+            self._ctx, self._hold.root, collects_all=self.collects_all
+        )
+        if note is not None:
+            self.on_note(note)
 
     async def _give_up(self, error: LockLost | StageMoved) -> None:
         """Somebody else has, or had, the stage: what is shown here is not the stage any more.

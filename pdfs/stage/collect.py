@@ -10,16 +10,21 @@ is older than what is there, it collects nothing.
 Names are never used twice, so a delete that arrives late, or twice, hits nothing newer.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 
+import trio
+
 from pdfs.core.garbage import Internal, garbage, is_unowned
 from pdfs.core.ids import Fence, Path, PublishId
 from pdfs.core.keys import PLANS
+from pdfs.core.notes import Collected as CollectedNote
+from pdfs.core.notes import NotCollected
 from pdfs.core.root import Root
-from pdfs.errors import LockLost, ObjectDamaged
+from pdfs.errors import LockLost, ObjectDamaged, PdfsError
 from pdfs.stage.context import StageContext
 from pdfs.stage.inventory import Inventory, Survey, key_of, list_internal, list_trees, survey
 from pdfs.stage.load import read_plan
@@ -76,6 +81,24 @@ async def collect(ctx: StageContext, seen: SeenRoot) -> Collected:
     if dead:
         await _carry_out(ctx, seen, [partial(_abort, ctx, upload, done) for upload in dead])
     return done
+
+
+async def collect_at_end(
+    ctx: StageContext, seen: SeenRoot, *, collects_all: bool
+) -> tuple[Collected, NotCollected | CollectedNote | None]:
+    """What the end of a session lets go, and what to tell of it: where it is due, for
+    `timing.collect` s at most; or all that may go, however long that takes. Raises no PdfsError.
+    """
+    done = Collected()
+    limit = math.inf if collects_all else ctx.timing.collect
+    with trio.move_on_after(limit) as scope:
+        try:
+            done = await (collect if collects_all else collect_if_due)(ctx, seen)
+        except PdfsError as error:
+            return done, NotCollected(what=str(error))
+    if scope.cancelled_caught:
+        return done, NotCollected(what=f"it takes more than {limit:g} s")
+    return done, CollectedNote(objects=done.objects, bytes=done.bytes) if done else None
 
 
 def _is_due(root: Root, there: Inventory, kept_for: float) -> bool:
