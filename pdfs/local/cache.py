@@ -41,11 +41,17 @@ _FOOTER: Final = 32
 _MEMORY: Final = 64 << 20
 _BOOKKEEPING: Final = 256
 """Bytes that each part takes in memory beside its own."""
+_MOST_EVICTED: Final = 1000
+"""Parts that go for one that comes, as somebody waits for that: they take 0.3 s."""
 
 
-def default_quota(free: int) -> int:
-    """Bytes that the cache may take: the smaller of 20 GiB and half of what is free."""
-    return min(20 << 30, free // 2)
+def default_quota(free: int, taken: int) -> int:
+    """Bytes that the cache may take, which takes so many now and leaves so many free.
+
+    The smaller of 20 GiB and half of what would be free without it: so a cache that has filled its
+    half is not cut by a half each time that it is opened.
+    """
+    return min(20 << 30, (free + taken) // 2)
 
 
 class PartCache:
@@ -55,7 +61,8 @@ class PartCache:
         """Open the cache, and make it where there is none. Raises OSError, DiskError."""
         self._disk = disk
         self._root = make_below(disk, path / "parts", "XDG_CACHE_HOME")
-        self._quota = quota
+        self.quota = quota
+        """Bytes of the disk that it may take. What is above goes little by little."""
         self._memory: LRUCache[Digest, bytes] = LRUCache(_MEMORY, getsizeof=_weight)
         self._limit = trio.CapacityLimiter(4)
         self._sizes: dict[bytes, int] = dict(_found_in(disk, self._root))
@@ -69,7 +76,7 @@ class PartCache:
     @property
     def is_full(self) -> bool:
         """Whether one more part would drive out another."""
-        return self._total >= self._quota
+        return self._total >= self.quota
 
     @property
     def size(self) -> int:
@@ -102,10 +109,14 @@ class PartCache:
     async def put(self, name: Digest, data: bytes) -> None:
         """Keep a part; where the disk has no room for it, in memory alone."""
         self._remember(name, data)
-        if name in self._sizes or len(data) > self._quota:
+        if name in self._sizes or len(data) > self.quota:
             return
-        while self._sizes and self._total + len(data) > self._quota:
+        for _ in range(_MOST_EVICTED):
+            if self._has_room(data):
+                break
             await self._evict()
+        if not self._has_room(data):
+            return
         if await self._in_thread(lambda: self._store(name, data)) and name not in self._sizes:
             self._sizes[name] = len(data) + _FOOTER
             self._total += len(data) + _FOOTER
@@ -124,6 +135,9 @@ class PartCache:
     def _remember(self, name: Digest, data: bytes) -> None:
         with contextlib.suppress(ValueError):  # larger than all memory that there is for parts
             self._memory[name] = data
+
+    def _has_room(self, data: bytes) -> bool:
+        return not self._sizes or self._total + len(data) <= self.quota
 
     def _use(self, name: Digest) -> None:
         """Make a part that is here the most recently used one, by this object as its name."""

@@ -178,7 +178,9 @@ def _opened_cache(request: MountRequest) -> PartCache:
         directory = make_path(disk, str(path))
         room = os.statvfs(directory)
         disk.close(directory)
-        return PartCache(disk, path, default_quota(room.f_bavail * room.f_frsize))
+        cache = PartCache(disk, path, quota=0)
+        cache.quota = default_quota(room.f_bavail * room.f_frsize, cache.size)
+        return cache
     except OSError as error:
         raise DiskError(
             f"the cache {path} can't be used: {error}", remedy="set XDG_CACHE_HOME"

@@ -11,7 +11,7 @@ import pytest
 from pdfs.core.content import Digest, digest_of
 from pdfs.disk import OsDisk
 from pdfs.errors import DiskError
-from pdfs.local.cache import PartCache, unread_name
+from pdfs.local.cache import PartCache, default_quota, unread_name
 from tests.local.faulty_disk import Fault, FaultyDisk
 
 pytestmark = pytest.mark.real_clock
@@ -157,6 +157,32 @@ async def test_what_a_stage_has_here_goes_after_what_nobody_asked_for(tmp_path: 
         await cache.put(NAMES[2], PARTS[2])
     with opened(tmp_path) as cache:
         assert [cache.has(name) for name in NAMES] == [True, False, True]
+
+
+def test_a_cache_that_has_filled_its_half_of_the_disk_may_keep_it() -> None:
+    room = 10 << 30
+    quota = default_quota(room, 0)
+    assert quota == room // 2
+    assert default_quota(room - quota, quota) == quota
+    assert default_quota(1 << 50, 0) == 20 << 30
+
+
+async def test_what_is_far_above_the_quota_goes_little_by_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for a part does not wait until all of it has gone."""
+    monkeypatch.setattr("pdfs.local.cache._MOST_EVICTED", 3)
+    names = [digest_of(b"%d" % number) for number in range(10)]
+    with opened(tmp_path) as cache:
+        for name in names:
+            await cache.put(name, PARTS[0])
+    with opened(tmp_path, quota=6_000) as cache:
+        sizes = [cache.size]
+        for number in range(4):
+            await cache.put(digest_of(b"new %d" % number), PARTS[1])
+            assert await cache.get(digest_of(b"new %d" % number)) == PARTS[1]
+            sizes.append(cache.size)
+    assert sizes == [5032 * parts for parts in (10, 7, 4, 1, 1)]
 
 
 async def test_tiny_parts_in_memory_are_counted_with_what_keeps_them_there(
