@@ -20,12 +20,16 @@ _OVER = (State.UPLOADING, State.CLOSED)
 
 
 def is_draining(configuration: Configuration, found: LocalSession) -> bool:
-    """Whether a live session has been unmounted; also of one that ends while it is asked."""
+    """Whether a live session has been unmounted; also of one that ends while it is asked.
+
+    One that publishes while it is mounted has not: to wait for its end would unmount it.
+    """
     deadline = time.monotonic() + _ENDING
     while True:
         try:
             with Control(configuration.runtime, found.session) as control:
-                return control.ask("status")["state"] in _OVER
+                status = control.ask("status")
+            return status["state"] in _OVER and not status["is_mounted"]
         except (DaemonSilent, TimedOut):
             if not _is_held(configuration, found):
                 return True

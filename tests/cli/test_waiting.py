@@ -8,7 +8,10 @@ from pdfs.config import Configuration
 from pdfs.errors import LockError
 from tests.cli.daemons import STATUS, daemon, never, refusal, result, session_of
 
-UPLOADING = {"status": result(**{**STATUS, "state": "UPLOADING"}), "subscribe": result()}
+UPLOADING = {
+    "status": result(**{**STATUS, "state": "UPLOADING", "is_mounted": False}),
+    "subscribe": result(),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +31,16 @@ def test_it_returns_when_the_publish_is_over_and_says_what_was_left(
     said = capsys.readouterr().err
     assert "is still being published by session 5e55105e: 2 files (3.0 MiB) left" in said
     assert "conflict copy: a (conflict).dxf" in said
+
+
+def test_a_session_that_publishes_while_it_is_mounted_is_not_waited_for(
+    configuration: Configuration,
+) -> None:
+    """The wait would unmount it under its user."""
+    publishes = result(**{**STATUS, "state": "UPLOADING", "is_mounted": True})
+    with daemon(configuration, {"status": publishes}):
+        (found,) = local_sessions(configuration)
+        assert not is_draining(configuration, found)
 
 
 def test_a_publish_that_fails_is_told_and_the_way_is_free(
