@@ -24,7 +24,7 @@ from pdfs.errors import (
 from pdfs.store.objects import IfAbsent, IfMatch, Traits, UploadId
 from pdfs.store.s3 import Access, S3Settings, S3Store, open_access
 from pdfs.store.s3.signed import presign
-from tests.store.scripted_server import DATE, Script, answer, refusal, scripted_server
+from tests.store.scripted_server import DATE, Request, Script, answer, refusal, scripted_server
 from tests.store.servers import ACCESS_KEY, SECRET_KEY, Server, admin_client
 
 pytestmark = pytest.mark.real_clock
@@ -301,6 +301,40 @@ async def test_head_is_understood_by_its_status(
 ) -> None:
     script.answer = lambda _: answer(status)
     assert type(await fault(store, CALLS["head"])) is expected
+
+
+PAGE = b"<html>404 page not found</html>"
+
+
+@through_both_clients
+@pytest.mark.parametrize("name", sorted(CALLS))
+async def test_a_page_that_says_404_is_not_taken_for_an_answer_of_the_store(
+    store: S3Store, script: Script, is_known: bool, name: str
+) -> None:
+    """Ingresses say so while the store behind them is away: nothing is gone for that."""
+    if is_known:
+        await meet(store, script)
+    kind = "text/html; charset=utf-8"
+
+    def say(request: Request) -> bytes:
+        if request.method == "HEAD":
+            return answer(404, Content_Type=kind, Content_Length=str(len(PAGE)))
+        return answer(404, PAGE, Content_Type=kind)
+
+    script.answer = say
+    error = await fault(store, CALLS[name])
+    assert isinstance(error, StoreUnavailable)
+    assert error.sent
+    assert "not S3's" in str(error)
+
+
+@pytest.mark.parametrize("kind", ["", "application/xml", "text/html"])
+async def test_head_needs_no_code_to_say_that_there_is_nothing(
+    store: S3Store, script: Script, kind: str
+) -> None:
+    """moto's answer to HEAD has the type of a page, and no page."""
+    script.answer = lambda _: answer(404, Content_Type=kind)
+    assert isinstance(await fault(store, CALLS["head"]), ObjectNotFound)
 
 
 @through_both_clients

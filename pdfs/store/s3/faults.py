@@ -43,7 +43,17 @@ class Refusal:
     headers: Mapping[str, str] = field(default_factory=dict)
     """Names in lower case; empty where the client does not show them."""
     body: str = ""
+    is_of_head: bool = False
+    """An answer to HEAD, which has no body that could name a code."""
 
+    @property
+    def is_page(self) -> bool:
+        """Whether the head of the answer announces a page for people."""
+        kind = self.headers.get("content-type", "").partition(";")[0].strip()
+        return kind in _PAGES and self.headers.get("content-length") != "0"
+
+
+_PAGES: Final = ("text/html", "text/plain")
 
 Meaning = Callable[[Refusal], StoreError]
 
@@ -62,6 +72,20 @@ def judge(refusal: Refusal) -> StoreError:
 
 def _not_found(refusal: Refusal) -> StoreError:
     return ObjectNotFound(refusal.key)
+
+
+def _nowhere(refusal: Refusal) -> StoreError:
+    """404 without a code: a proxy says it, too, while the store behind it is away.
+
+    What S3 does not have it calls by name. Taken for an answer of the store, this would say that
+    the lock is gone, and the root, and the bytes of every file.
+    """
+    if refusal.code or (refusal.is_of_head and not refusal.is_page):
+        return _not_found(refusal)
+    return StoreUnavailable(
+        f"{_place(refusal)} gave an answer that is not S3's (404 without a code)",
+        remedy="check the endpoint, and whether a proxy answers in its place",
+    )
 
 
 def _no_upload(refusal: Refusal) -> StoreError:
@@ -223,7 +247,7 @@ _BY_STATUS: Final[Mapping[int, Meaning]] = {
     307: _region,
     401: _credentials,
     403: _rights,
-    404: _not_found,
+    404: _nowhere,
     408: _unavailable,
     409: _not_done,
     412: _precondition,
@@ -281,6 +305,7 @@ def _refusal_of_boto(error: boto.ClientError, key: str, settings: S3Settings) ->
         key=key,
         settings=settings,
         headers={name.lower(): value for name, value in answer.get("HTTPHeaders", {}).items()},
+        is_of_head=error.operation_name.startswith("Head"),
     )
 
 
