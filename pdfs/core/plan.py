@@ -14,9 +14,9 @@ to `conflict`, a free name beside it. A put that can't be done because a key abo
 in the way goes to `aside`, a free name in the top directory.
 
 Order: deletes of keys above or below a put's key, then all puts, then the other deletes. Within a
-round steps commute. Each step can be done twice: an object that carries this publish's name in its
-metadata is that step's own. No step reads a key that the plan changes: every put reads contents
-objects.
+round steps commute. Each step can be done twice: an object with the size of a put and the metadata
+that it gives, this publish's name among them, is that step's own. No step reads a key that the plan
+changes: every put reads contents objects.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

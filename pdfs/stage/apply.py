@@ -2,8 +2,8 @@
 
 Only the holder of the root's fence applies. It looks at the root before each batch, and again
 before it sends anything under another condition: a process that was frozen stops there. Each step
-can be done twice, by us or by whoever finishes the plan after a crash: a put leaves the publish's
-name in the object's metadata, and a delete is done when nothing is there.
+can be done twice, by us or by whoever finishes the plan after a crash: a put is known by the size
+and the metadata of its object, and a delete is done when nothing is there.
 
 A plain object is replaced or removed only if it has the ETag that the plan expects. What else is
 there stays: ours then becomes a conflict copy beside it. A refusal is believed at once where
@@ -42,7 +42,7 @@ from pdfs.errors import (
     StoreUnavailable,
 )
 from pdfs.stage.context import StageContext
-from pdfs.stage.load import PUBLISH, read_tree
+from pdfs.stage.load import read_tree
 from pdfs.stage.plain import PlainPut
 from pdfs.stage.relatives import Relatives
 from pdfs.stage.root import SeenRoot, read_root, root_gone
@@ -182,9 +182,9 @@ class _Applying:
             return SetAside()
         if isinstance(step, Delete):
             return Deleted() if there is None else SetAside()
-        if there is None or not self._is_this_publish(there):
-            return SetAside()
         sending = PlainPut(self._ctx, self._plan.publish, step)
+        if there is None or not sending.is_alike(there):
+            return SetAside()
         is_whole = await sending.is_whole(step.path, there.etag)
         return Done(there.etag) if is_whole else SetAside()
 
@@ -232,7 +232,7 @@ class _Applying:
                     continue
                 if condition == IfMatch(there.etag) and not number:
                     continue  # what is expected is there: one such refusal is not believed
-                if not self._is_this_publish(there):
+                if not sending.is_alike(there):
                     return await self._put_copy(sending, put.conflict, _theirs(there))
                 etag = there.etag
             if await sending.is_whole(put.path, etag):
@@ -257,7 +257,7 @@ class _Applying:
                 there = await self._look_at(path)
                 if there is None:
                     continue
-                if not self._is_this_publish(there):
+                if not sending.is_alike(there):
                     return Moved(path, None, theirs)
                 etag = there.etag
             if await sending.is_whole(path, etag):
@@ -331,9 +331,6 @@ class _Applying:
                 return await ctx.patience.ask(lambda: ctx.store.head(key))
             except ObjectNotFound:
                 return None
-
-    def _is_this_publish(self, there: ObjectInfo) -> bool:
-        return there.metadata.get(PUBLISH) == self._plan.publish
 
 
 def _theirs(there: ObjectInfo) -> Theirs:

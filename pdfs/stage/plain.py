@@ -21,7 +21,7 @@ from pdfs.stage.context import StageContext
 from pdfs.stage.fetch import fetch_parts, fetch_whole
 from pdfs.stage.load import DIGEST, MTIME, PUBLISH
 from pdfs.stage.upload import Sent, send_in_parts, unheard
-from pdfs.store.objects import Condition, Stored, Traits
+from pdfs.store.objects import Condition, ObjectInfo, Stored, Traits
 from pdfs.store.retry import MOST_TRIES
 from pdfs.store.step import Step
 
@@ -71,8 +71,17 @@ class PlainPut:
             else:
                 return None if stored is None else stored.etag
 
+    def is_alike(self, there: ObjectInfo) -> bool:
+        """Whether an object has the size and all the metadata that this put gives it.
+
+        The publish's name alone does not make it this put's: tools that copy or rename an object,
+        or write it anew, keep what metadata they don't know.
+        """
+        is_as_long = there.size == self._put.content.size
+        return is_as_long and self._metadata().items() <= there.metadata.items()
+
     async def is_whole(self, path: Path, etag: ETag) -> bool:
-        """Whether the object at `path` with this ETag, which a put of this publish made, has the
+        """Whether the object at `path` with this ETag, which is like what this put makes, has the
         bytes that were meant."""
         if etag == self._md5 or not self._put.content.size:
             return True

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import trio
 
-from pdfs.core.content import EMPTY, ETag
-from pdfs.core.ids import Path, PublishId
+from pdfs.core.content import EMPTY, Content, ETag, Packed, content_of
+from pdfs.core.ids import Fence, Path, PublishId, object_name
 from pdfs.core.plan import Delete, Plan, Put
 from pdfs.core.settle import Deleted, Done, Moved, SourceLost, Stays
 from pdfs.errors import LockLost, StoreRefused, StoreUnavailable
@@ -39,6 +39,13 @@ def plan_for(ctx: StageContext, *puts: Put, deletes: tuple[Delete, ...] = ()) ->
 
 def empty_puts() -> tuple[Put, ...]:
     return tuple(replace(put(path), content=EMPTY) for path in PATHS)
+
+
+async def home_of(site: Site, data: bytes) -> Content:
+    """A content with a home in a contents object."""
+    name = object_name(Fence(1), site.new_id())
+    await site.store.put(site.keys.content(name), data, condition=None)
+    return content_of(data, smallest_part=SIZES.part).with_packed(Packed(name, 0))
 
 
 class Weather:
@@ -130,6 +137,55 @@ async def test_one_refusal_is_not_believed_where_what_is_expected_is_there(refus
         outcomes = await apply(ctx, started.root, plan)
     kinds = [type(outcomes[Path(name)]) for name in left]
     assert kinds == ([Done, Deleted] if refusals == 1 else [Moved, Stays])
+
+
+@pytest.mark.parametrize("mtime", ["1800000000.000000000", None], ids=["later", "as old"])
+async def test_an_edit_by_a_tool_that_keeps_our_metadata_is_not_taken_for_ours(
+    mtime: str | None,
+) -> None:
+    """As s3fs does it; between the death of a publisher and the machine that finishes his plan."""
+    path, key = Path("f0"), Site().keys.plain(Path("f0"))
+    site = Site()
+    anna = site.context()
+    started = await start(anna, claimant_of(anna))
+    steps = replace(put(path), content=await home_of(site, b"drawn by anna"))
+    await apply(anna, started.root, plan_for(anna, steps))
+    metadata = dict(site.store.objects[key].metadata)
+    edited = b"drawn by hand" if mtime else b"by a tool that keeps the time, too"
+    metadata |= {"mtime": mtime} if mtime else {}
+    await site.store.put(key, edited, condition=None, metadata=metadata)
+    bert = site.context("bert")
+    taken = await start(bert, claimant_of(bert, take_over=True))
+    outcome = (await apply(bert, taken.root, plan_for(anna, steps)))[path]
+    assert site.store.objects[key].body == edited
+    assert isinstance(outcome, Moved)
+    assert outcome.theirs is not None
+    assert site.store.objects[site.keys.plain(outcome.path)].body == b"drawn by anna"
+
+
+async def test_a_copy_of_another_object_of_the_publish_is_not_taken_for_ours() -> None:
+    """Tools that copy or rename on the server take the metadata with them."""
+    site = Site()
+    anna = site.context()
+    started = await start(anna, claimant_of(anna))
+    steps = [
+        replace(
+            put(Path(name)), content=await home_of(site, name.encode()), conflict=Path(f"{name}-2")
+        )
+        for name in ("f0", "f1")
+    ]
+    await apply(anna, started.root, plan_for(anna, *steps))
+    first, second = (site.store.objects[site.keys.plain(Path(name))] for name in ("f0", "f1"))
+    await site.store.put(
+        site.keys.plain(Path("f1")), first.body, condition=None, metadata=first.metadata
+    )
+    bert = site.context("bert")
+    taken = await start(bert, claimant_of(bert, take_over=True))
+    outcomes = await apply(bert, taken.root, plan_for(anna, *steps))
+    assert isinstance(outcomes[Path("f0")], Done)
+    assert isinstance(outcomes[Path("f1")], Moved)
+    assert site.store.objects[site.keys.plain(Path("f1"))].body == first.body
+    assert site.store.objects[site.keys.plain(Path("f1-2"))].body == second.body
 
 
 async def test_a_source_that_was_lost_is_looked_for_again() -> None:
