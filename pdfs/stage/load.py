@@ -235,7 +235,9 @@ async def _is_earlier(ctx: StageContext, name: ObjectName | None, publish: Publi
 def _echoed(plan: Plan, path: Path, info: ObjectInfo, known: Content) -> Content | None:
     digest = info.metadata.get(DIGEST)
     for put in plan.puts:
-        if put.path == path and put.content.digest and put.content.digest.hex() == digest:
+        if put.path != path or put.content.size != info.size:
+            continue
+        if put.content.digest and put.content.digest.hex() == digest:
             if put.expect is not None and put.expect == known.etag_at(path):
                 return put.content.with_plain(Plain(path, info.etag))
             return None

@@ -14,6 +14,7 @@ from pdfs.core.ids import Path, RunId, SessionId
 from pdfs.core.keys import StageKeys
 from pdfs.core.lease import Claimant
 from pdfs.core.manifest import Manifest
+from pdfs.core.moments import decimal_seconds
 from pdfs.core.root import Root
 from pdfs.errors import (
     KeyClash,
@@ -24,9 +25,10 @@ from pdfs.errors import (
     StoreUnavailable,
     UnpublishedWork,
 )
+from pdfs.stage.load import MTIME
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.memory import MemoryStore
-from pdfs.store.objects import Traits
+from pdfs.store.objects import NO_METADATA, Traits
 from tests.simulation.diary import Diary, Saved
 from tests.simulation.editor import Editor
 from tests.simulation.machine import EPOCH, Machine, Process, SimulatedDisk
@@ -238,9 +240,14 @@ class World:
     # --- another tool -----------------------------------------------------------------------------
 
     async def foreign_put(self, path: str, body: bytes) -> None:
+        """Some tools keep what metadata they don't know, as s3fs does; most keep none."""
         key = self.keys.plain(Path(path))
+        there = self.store.objects.get(key)
+        kept = NO_METADATA
+        if there is not None and self.rng.random() < 0.4:
+            kept = {**there.metadata, MTIME: decimal_seconds(round(self.time() * 1e9))}
         try:
-            await _insist(lambda: self.store.put(key, body, condition=None))
+            await _insist(lambda: self.store.put(key, body, condition=None, metadata=kept))
         except KeyClash:  # there is something above or below it, and the store won't have both
             return
         self.written.add(body)
