@@ -11,7 +11,8 @@ Rules, each by the bytes alone:
   highest of these numbers, bytes that were on the disk have changed: that is damage. If not, it
   ended in the *tail*, where a crash may leave anything, and that is normal.
 - A segment that is gone is damage: their numbers have no gaps, each is there before the one before
-  it ends, and a trailer names the one that goes on.
+  it ends, and a trailer names the one that goes on. So is one without a header,
+  but for the last where none names it: that was about to be made.
 - Damage is also a segment named whole that is not exactly header, records, right trailer, zeros;
   a segment named whole behind a gap, since sealing goes oldest first; and a segment with content
   behind a header that is not as it was written, since the header was synced before the first
@@ -24,6 +25,7 @@ error before the first record, and no file is ever changed.
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from pdfs.core.ids import SessionId
@@ -152,6 +154,8 @@ class Loaded:
         """First damage that shows in itself, whether or not a record is missing."""
         self._why = ""
         self._gone: _Gone | None = None
+        self._begun: set[int] = set()
+        """Numbers of segments whose headers were synced, as what comes before or behind proves."""
         self._is_end_known = False
         self._end: End | None = None
 
@@ -162,8 +166,11 @@ class Loaded:
         at least one.
         """
         self._is_end_known = is_end_known
-        if is_begun and first is not None and not self._files:
-            self._gone = _Gone(first, _Place(0, -1))
+        self._begun = {a.number for a, b in pairwise(self._files) if b.number == a.number + 2}
+        if is_begun and first is not None:
+            self._begun.add(first)
+            if not self._files:
+                self._gone = _Gone(first, _Place(0, -1))
         expected = first
         for index, file in enumerate(self._files):
             if expected is not None and file.number > expected:
@@ -271,6 +278,10 @@ class Loaded:
         lacks_header = file.header is None and reader.used_from(HEADER_SIZE) > 0
         if lacks_trailer or lacks_header:
             self._defect = self._defect or place
+        elif file.header is None and file.number in self._begun:
+            self._gone = self._gone or _Gone(file.number, _Place(index, -1))
+            self._why = "its file has not even a header any more"
+        self._begun.add(reader.next_segment)
 
     def _look_for(self, number: int, index: int) -> None:
         """Note it if the segment that goes on is gone; a live session may just have made it."""

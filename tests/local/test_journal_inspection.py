@@ -138,10 +138,22 @@ def test_segments_without_a_snapshot_are_judged_from_their_first_record_on(sampl
 
 @pytest.mark.parametrize("size", [0, 1, 300, 4095])
 def test_a_segment_whose_creation_was_cut_short_is_no_damage(sample: Sample, size: int) -> None:
-    file = sample.path / "journal-3.wal.__partial__"
+    file = sample.path / "journal-5.wal.__partial__"
     file.write_bytes((sample.path / SECOND).read_bytes()[:size])
     assert not verify(file).is_damaged
     assert not verify(sample.path).is_damaged
+
+
+@pytest.mark.parametrize("size", [0, 1, 300, 4095])
+@pytest.mark.parametrize("name", [FIRST, SECOND])
+def test_a_segment_that_has_lost_its_header_is_damage_where_others_prove_that_it_had_one(
+    sample: Sample, name: str, size: int
+) -> None:
+    """By the trailer before it, or by the segment that was made behind it."""
+    os.truncate(sample.path / name, size)
+    assert verify(sample.path).is_damaged
+    (sample.path / FIRST).rename(sample.path / f"{FIRST}.__partial__")
+    assert verify(sample.path).is_damaged
 
 
 @pytest.mark.parametrize("records", [0, 1])

@@ -193,6 +193,29 @@ async def test_a_session_whose_segments_are_all_gone_is_not_resumed_as_one_that_
     assert found.tree.find(StagePath("0")) is not None or not recoveries
 
 
+@pytest.mark.parametrize("recoveries", [0, 1], ids=["begun", "recovered"])
+@pytest.mark.parametrize("keeps_size", [False, True], ids=["cut to nothing", "all zeros"])
+async def test_a_session_whose_segment_was_emptied_is_not_resumed_as_one_that_wrote_nothing(
+    tmp_path: Path, recoveries: int, *, keeps_size: bool
+) -> None:
+    """What a file system's repair leaves. The header was synced before the snapshot counted."""
+    path = tmp_path / "state"
+    for number in range(recoveries + 1):
+        with ledger_of(path, empty_tree, run_blocking=inline) as ledger:
+            write(ledger, create(ledger, f"{number}"), 0, b"work")
+    (segment,) = (path / "sessions" / SESSION).glob("journal-*")
+    size = segment.stat().st_size
+    os.truncate(segment, 0)
+    os.truncate(segment, size if keeps_size else 0)
+    found = recovered_in(path)
+    assert found is not None
+    assert found.damage == (
+        f"journal-{1 + 2 * recoveries}.wal is gone: what was done after operation number"
+        f" {2 * recoveries} is lost; its file has not even a header any more"
+    )
+    assert found.tree.find(StagePath("0")) is not None or not recoveries
+
+
 @pytest.mark.parametrize("for_ever", [False, True], ids=["once", "dead from there"])
 async def test_a_session_that_dies_while_it_begins_has_no_work_and_no_damage(
     tmp_path: Path, for_ever: bool
