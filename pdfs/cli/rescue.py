@@ -1,8 +1,9 @@
 """Copying what a crashed session holds out of its journal into an ordinary directory.
 
 Changed files are written whole: bytes that are in the journal come from there, the rest of the
-file from the bucket; so are files that have a new name. A file whose rest can't be had is written
-as `{name}.incomplete`, with zeros where bytes are missing, and named. Every symlink and every empty
+file from the bucket; so are files that have a new name. Each is written as `{name}.incomplete`, and
+gets its own name when it is whole and synced: so nothing that a kill or a power cut leaves looks
+whole. One whose rest can't be had keeps that name, with zeros where bytes are missing, and is told. Every symlink and every empty
 directory of the stage is made: the journal does not tell those of this session from others. Modes,
 times and `user.*` attributes are kept. What can't be made here is named: a disk without links gets
 copies, and one without modes goes without. Nothing of the session is changed, and nothing is
@@ -191,21 +192,26 @@ class Rescue:
             return
         missing: list[tuple[int, int]] = []
         with self._folder(parent(path)) as folder:
-            name = leaf(path)
+            name = self._incomplete_name(path)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             with opened(self._disk, folder, name, flags) as descriptor:
-                try:
-                    await self._fill(descriptor, node, missing)
-                    self._keep_attributes(descriptor, path, node)
-                    self._disk.fsync(descriptor)
-                except OSError:  # what is there shall not look like the file
-                    self._disk.rename(folder, name, folder, self._incomplete_name(path))
-                    raise
-            if missing:
-                self._disk.rename(folder, name, folder, self._incomplete_name(path))
-                self.rescued.incomplete[path] = missing
-            else:
-                self.rescued.files.append(path)
+                await self._fill(descriptor, node, missing)
+                self._keep_attributes(descriptor, path, node)
+                self._disk.fsync(descriptor)
+        if missing:
+            self.rescued.incomplete[path] = missing
+            return
+        self._name_whole(path, name)
+        self.rescued.files.append(path)
+
+    def _name_whole(self, path: Path, name: str) -> None:
+        """Give a file that is whole, and synced, its own name, unless something else has that."""
+        with self._folder(parent(path)) as folder:
+            if not self._is_done(self._disk.rename_noreplace, folder, name, folder, leaf(path)):
+                if leaf(path) in os.listdir(folder):
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+                self._disk.rename(folder, name, folder, leaf(path))
+        del self._named[path]
 
     def _is_linked(self, path: Path, first: Path) -> bool:
         """Give the file `first` its other name, `path`; False where there are no links."""

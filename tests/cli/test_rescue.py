@@ -29,7 +29,7 @@ from pdfs.core.record import (
 )
 from pdfs.core.tree import new_tree
 from pdfs.disk import Disk, OsDisk
-from pdfs.errors import ContentLost, StoreUnavailable, UsageError
+from pdfs.errors import ContentLost, DiskError, StoreUnavailable, UsageError
 from pdfs.local.ledger import Ledger
 from pdfs.local.recovery import recover
 from pdfs.local.state import StateDirectory
@@ -296,6 +296,45 @@ async def test_what_was_copied_survives_a_power_cut(tmp_path: Path, seed: int) -
         assert names_in(tmp_path / "cut" / "rescued") == ["dir", "dir/clean", "long"]
         for name in ("dir/clean", "long"):
             assert (tmp_path / "cut" / "rescued" / name).read_bytes() == b"AS" + DATA[2:]
+
+
+async def test_whenever_a_rescue_is_cut_short_nothing_looks_whole_that_is_not(
+    tmp_path: Path, seed: int
+) -> None:
+    """By a kill, or by a power cut: who sees the file's name may discard the session."""
+    crashed = Crashed()
+    for ino in (4, 5):
+        crashed.write(ino, 0, b"AS")
+    disk = CrashingDisk(tmp_path)
+    await crashed.rescued(tmp_path / "rescued", disk=disk)
+    seen = set()
+    for _, state in PowerCuts(disk, seed).states():
+        materialize(state, tmp_path / "cut")
+        there = tmp_path / "cut" / "rescued"
+        for name in names_in(there) if there.exists() else []:
+            seen.add(name)
+            if name in ("dir/clean", "long"):
+                assert (there / name).read_bytes() == b"AS" + DATA[2:]
+    assert seen >= {"dir/clean", "long", "dir/clean.incomplete", "long.incomplete"}
+
+
+async def test_a_rescue_takes_the_name_of_nothing_that_is_there_by_then(tmp_path: Path) -> None:
+    """As on a disk that takes two names for one, or where somebody puts a file meanwhile."""
+    crashed = Crashed()
+    crashed.write(5, 0, b"AS")
+    target = tmp_path / "rescued"
+
+    async def fetch(content: Content, start: int, stop: int) -> bytes:
+        await trio.lowlevel.checkpoint()
+        (target / "long").write_bytes(b"another")
+        return DATA[start:stop]
+
+    with empty_directory(OsDisk(), str(target)) as directory:
+        rescue = Rescue(OsDisk(), directory, crashed.tree, JournalInMemory(crashed.disk), fetch)
+        with pytest.raises(DiskError, match="write 'long': File exists"):
+            await rescue.copy(everything=False)
+    assert (target / "long").read_bytes() == b"another"
+    assert (target / "long.incomplete").read_bytes() == b"AS" + DATA[2:]
 
 
 def test_bytes_that_are_not_in_the_journal_any_more_are_no_zeros(tmp_path: Path) -> None:

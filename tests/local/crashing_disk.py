@@ -159,6 +159,11 @@ class CrashingDisk(FaultyDisk):
         source, target = self._node(old_directory), self._node(new_directory)
         self.log.append(Moved(source, old, target, new))
 
+    def rename_noreplace(self, old_directory: int, old: str, new_directory: int, new: str) -> None:
+        super().rename_noreplace(old_directory, old, new_directory, new)
+        source, target = self._node(old_directory), self._node(new_directory)
+        self.log.append(Moved(source, old, target, new))
+
     def unlink(self, directory: int, name: str) -> None:
         super().unlink(directory, name)
         self.log.append(Unnamed(self._node(directory), name))
