@@ -6,8 +6,7 @@ import click
 import trio
 
 from pdfs.cli.progress import Progress
-from pdfs.cli.sessions import LocalSession, state_of
-from pdfs.config import Configuration
+from pdfs.cli.sessions import LocalSession
 from pdfs.core.content import Content
 from pdfs.core.ids import Path
 from pdfs.disk import OsDisk
@@ -24,25 +23,23 @@ from pdfs.stage.together import background
 
 
 async def complete_session(
-    configuration: Configuration, session: LocalSession, ctx: StageContext
+    held: SessionDirectory, session: LocalSession, ctx: StageContext
 ) -> dict[Path, Ranges]:
     """Bring here what its changed files need of the bucket; what could not be had, by file.
 
     A session that is damaged, or for which the disk has no room, stays as it is, and all that it
-    lacks is returned. Raises LockError where a process has it, StoreError, and DamageFound where
-    not even its snapshot can be read.
+    lacks is returned. Raises StoreError, and DamageFound where not even its snapshot can be read.
     """
     disk = OsDisk()
-    with state_of(configuration) as state, state.open_session(session.session) as held:
-        recovered = recover(disk, held)
-        lacking = {} if recovered is None else lacking_ranges(recovered.tree)
-        if recovered is None or not lacking or recovered.damage:
-            return lacking
-        try:
-            return await _complete(disk, held, recovered, session, ctx)
-        except DiskError as error:
-            click.echo(f"what is missing finds no place here: {error.what}", err=True)
-            return lacking
+    recovered = recover(disk, held)
+    lacking = {} if recovered is None else lacking_ranges(recovered.tree)
+    if recovered is None or not lacking or recovered.damage:
+        return lacking
+    try:
+        return await _complete(disk, held, recovered, session, ctx)
+    except DiskError as error:
+        click.echo(f"what is missing finds no place here: {error.what}", err=True)
+        return lacking
 
 
 async def _complete(

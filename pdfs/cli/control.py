@@ -119,6 +119,15 @@ class Control:
             self._rest += received
 
 
+def is_served(runtime: PurePath, session: SessionId) -> bool:
+    """Whether a daemon listens; also of one that is stopped, and will not answer."""
+    try:
+        with Control(runtime, session):
+            return True
+    except DaemonSilent:
+        return False
+
+
 def _message(line: bytes) -> dict[str, Any]:
     try:
         message = json.loads(line)

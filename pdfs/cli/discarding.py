@@ -20,6 +20,7 @@ from pdfs.core.notes import BroughtBack, Discarded
 from pdfs.core.root import Root
 from pdfs.disk import OsDisk
 from pdfs.errors import DamageFound, PdfsError, UnpublishedWork, UsageError
+from pdfs.local.session_directory import SessionDirectory
 from pdfs.local.session_log import SessionLog
 from pdfs.local.session_log_format import LogHeader
 from pdfs.mount.access import new_id
@@ -32,19 +33,22 @@ from pdfs.stage.root import read_root
 def discard_session(configuration: Configuration, session: LocalSession) -> Incomplete:
     """Make the session whole, give the stage back in the bucket, move the session to the trash.
 
-    Returns what its changed files lack all the same. Raises StoreError where the bucket can't be
-    reached, and UnpublishedWork after a commit point; the session is where it was then.
+    Returns what its changed files lack all the same. Raises LockError where a process has it,
+    StoreError where the bucket can't be reached, and UnpublishedWork after a commit point; the
+    session is where it was then.
     """
     incomplete: Incomplete = {}
-    if session.project:
-        if not session.is_of(configuration):
-            raise UsageError(
-                f"session {session.short} belongs to the bucket {session.bucket}",
-                remedy=f"name it: --bucket {session.bucket}",
-            )
-        incomplete = trio.run(_complete_and_give_back, configuration, session)
-    with state_of(configuration) as state:
-        state.discard(session.session)
+    if session.project and not session.is_of(configuration):
+        raise UsageError(
+            f"session {session.short} belongs to the bucket {session.bucket}",
+            remedy=f"name it: --bucket {session.bucket}",
+        )
+    # Held from the first look to the last step: nobody resumes it meanwhile and has the stage taken
+    # away from under a mount.
+    with state_of(configuration) as state, state.open_session(session.session) as held:
+        if session.project:
+            incomplete = trio.run(_complete_and_give_back, configuration, session, held)
+        state.discard_held(held)
     remove_left_socket(configuration.runtime, session.session)
     _note(configuration, session, Discarded())
     return incomplete
@@ -87,7 +91,7 @@ def _note(
 
 
 async def _complete_and_give_back(
-    configuration: Configuration, session: LocalSession
+    configuration: Configuration, session: LocalSession, held: SessionDirectory
 ) -> Incomplete:
     """Bring here what its files lack; then give the stage back, unless it is another's."""
     keys = StageKeys(session.project, session.stage)
@@ -97,7 +101,7 @@ async def _complete_and_give_back(
             _check_not_committed(ctx, root.root)
         incomplete: Incomplete = {}
         try:
-            incomplete = await complete_session(configuration, session, ctx)
+            incomplete = await complete_session(held, session, ctx)
         except DamageFound as error:
             click.echo(f"it is kept as it is: {error.what}", err=True)
         await give_back(ctx, root)

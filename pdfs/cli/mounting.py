@@ -12,6 +12,7 @@ from pdfs.cli import mountpoint as mountpoints
 from pdfs.cli.control import Control, Event
 from pdfs.cli.daemon import start_daemon
 from pdfs.cli.former import check_former_bucket, tell_former_bucket
+from pdfs.cli.held import held_error
 from pdfs.cli.options import (
     DURATION,
     bucket_words,
@@ -214,10 +215,7 @@ def _wait_until_free(configuration: Configuration, keys: StageKeys, limit: float
                 remedy="wait until that is over",
             )
         if found.is_held and not is_draining(configuration, found):
-            raise LockError(
-                f"{found.name} is mounted on this machine already, at {found.mountpoint}",
-                remedy=f"use it there; or {shlex.join(['pdfs', 'umount', found.mountpoint])}",
-            )
+            raise held_error(configuration, found)
         if found.is_held:
             wait_for_publish(configuration, found, limit)
 

@@ -1,7 +1,6 @@
 """`pdfs recover`: sessions that a crash, or an abort, left on this machine."""
 
 import os
-import shlex
 import time
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -13,6 +12,7 @@ from pdfs.cli.bucket import opened_stage
 from pdfs.cli.crashed import Left, last_words, look_at
 from pdfs.cli.daemon import start_daemon
 from pdfs.cli.discarding import bring_back, discard_session
+from pdfs.cli.held import held_error
 from pdfs.cli.incomplete import check_complete
 from pdfs.cli.options import (
     confirm,
@@ -42,7 +42,6 @@ from pdfs.disk import OsDisk
 from pdfs.errors import (
     DamageFound,
     DiskError,
-    LockError,
     PdfsError,
     SessionNotFound,
     StoreError,
@@ -301,16 +300,8 @@ def _refuse(error: StoreError) -> Fetch:
 
 def _crashed(configuration: Configuration, target: str) -> LocalSession:
     found = find_session(local_sessions(configuration), target)
-    if found.is_held and not found.mountpoint:
-        raise LockError(
-            f"{found.name} (session {found.short}) is being published by another process",
-            remedy="pdfs status shows how far it is",
-        )
     if found.is_held:
-        raise LockError(
-            f"{found.name} (session {found.short}) is mounted at {found.mountpoint}",
-            remedy=shlex.join(["pdfs", "umount", found.mountpoint]),
-        )
+        raise held_error(configuration, found)
     return found
 
 

@@ -3,11 +3,12 @@
 Changed files are written whole: bytes that are in the journal come from there, the rest of the
 file from the bucket; so are files that have a new name. Each is written as `{name}.incomplete`, and
 gets its own name when it is whole and synced: so nothing that a kill or a power cut leaves looks
-whole. One whose rest can't be had keeps that name, with zeros where bytes are missing, and is told. Every symlink and every empty
-directory of the stage is made: the journal does not tell those of this session from others. Modes,
-times and `user.*` attributes are kept. What can't be made here is named: a disk without links gets
-copies, and one without modes goes without. Nothing of the session is changed, and nothing is
-written through a symlink. When it returns, all that was copied survives a power cut.
+whole. A file whose rest can't be had keeps that name, with zeros where bytes are missing, and is
+told. Every symlink and every empty directory of the stage is made: the journal does not tell those
+of this session from others. Modes, times and `user.*` attributes are kept. What can't be made here
+is named: a disk without links gets copies, and one without modes goes without. Nothing of the
+session is changed, and nothing is written through a symlink. When it returns, all that was copied
+survives a power cut.
 """
 
 import errno

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pdfs.cli.control import Control, Event
+from pdfs.cli.held import IN_HAND
 from pdfs.cli.options import bucket_words, configuration_of, json_option, with_configuration
 from pdfs.cli.output import print_json
 from pdfs.cli.progress import line_of
@@ -16,7 +17,7 @@ from pdfs.cli.words import amount, printable, size, span
 from pdfs.config import Configuration
 from pdfs.core.lease import seconds_of
 from pdfs.core.moments import local_moment
-from pdfs.errors import PdfsError
+from pdfs.errors import DaemonSilent, PdfsError
 
 _SHOWN = 5
 """So many names stand in one line; the rest is counted."""
@@ -66,7 +67,8 @@ def status_of(configuration: Configuration, session: LocalSession) -> Event:
             with Control(configuration.runtime, session.session) as control:
                 return {**control.ask("status"), "alive": True}
         except PdfsError as error:
-            return {**_known(session), "alive": True, "trouble": str(error)}
+            in_hand = isinstance(error, DaemonSilent) and f"it is {IN_HAND}; "
+            return {**_known(session), "alive": True, "trouble": f"{in_hand or ''}{error}"}
     if session.is_reader:
         return {**_known(session), "alive": False}
     from pdfs.cli.crashed import look_at  # a replay, which only a crash needs

@@ -201,14 +201,16 @@ class StateDirectory(Descriptors):
 
         Raises as `open_session` does.
         """
-        _check_id(session)
-        with (
-            self._guarded(f"discard session {session}"),
-            self._hold(session, self._sessions, "sessions") as held,
-        ):
+        with self.open_session(session) as held:
+            self.discard_held(held)
+
+    def discard_held(self, held: SessionDirectory) -> None:
+        """The same with a session that this process holds, and goes on to hold. Raises DiskError,
+        SessionError where one of that name is in the trash."""
+        with self._guarded(f"discard session {held.session}"):
             # Not every file system stamps a directory that is renamed; its age in the trash counts.
             self._disk.utime(held.descriptor)
-            self._move(session, self._sessions, self._trash)
+            self._move(held.session, self._sessions, self._trash)
 
     def undo(self, session: SessionId) -> None:
         """Bring a discarded session back. Raises SessionNotFound, SessionError, DiskError."""

@@ -269,8 +269,9 @@ class DiskWorkspace:
     async def discard(self) -> None:
         """The user wants none of it: the journal goes to the trash, with what was kept for it."""
         self.seal()
+        assert self._directory is not None
+        self._state.discard_held(self._directory)
         self.close()
-        self._state.discard(self._header.session)
         self.is_over = True
 
     def note_end(self, why: str) -> None:

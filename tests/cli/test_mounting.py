@@ -12,7 +12,7 @@ from pdfs.cli import daemon as daemon_module
 from pdfs.cli import leftover, mounting, mountpoint
 from pdfs.config import Configuration
 from tests.cli.conftest import Run
-from tests.cli.daemons import SESSION, description, session_of
+from tests.cli.daemons import SESSION, STATUS, daemon, description, result, session_of
 from tests.local.left import leave_crashed
 
 Play = Callable[..., Callable[[], list[dict[str, Any]]]]
@@ -255,10 +255,10 @@ def test_a_stage_that_is_mounted_here_is_refused_and_says_where(
     play: Play, place: Path, run: Run, configuration: Configuration
 ) -> None:
     play()
-    with session_of(configuration):
+    with daemon(configuration, {"status": result(**STATUS)}):
         said = run("mount", "Plant", place)
     assert said.exit_code == 4
-    assert "already, at /mnt/plant" in said.stderr
+    assert "is mounted at /mnt/plant; pdfs umount /mnt/plant" in said.stderr
 
 
 def test_resume_and_discard_exclude_each_other(play: Play, place: Path, run: Run) -> None:

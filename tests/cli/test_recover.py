@@ -21,8 +21,10 @@ from pdfs.local.journal_format import HEADER_SIZE
 from pdfs.local.recovery import Recovered, recover
 from pdfs.local.session_directory import SessionDirectory
 from pdfs.local.state import StateDirectory
+from pdfs.stage.context import StageContext
+from pdfs.stage.lock import SeenLock, read_lock
 from tests.cli.conftest import Run
-from tests.cli.daemons import OTHER, SESSION, description, session_of
+from tests.cli.daemons import OTHER, SESSION, daemon, description, session_of
 from tests.local.left import leave_crashed
 
 FILES = {"list": b"drawn", "model": bytes(range(256)) * 512}
@@ -133,10 +135,10 @@ def test_who_looks_at_a_session_keeps_no_mount_from_it(
         (("undo", SESSION[:8]), 3, "nothing was discarded on this machine"),
         (("discard", SESSION[:8]), 2, "out of reach of a publish; add --yes"),
         (("rescue", SESSION[:8], "/proc/nothing"), 8, "can't be made: No such file or directory"),
-        (("show", OTHER[:8]), 4, "is mounted at /mnt/plant; pdfs umount /mnt/plant"),
-        (("resume", OTHER[:8]), 4, "is mounted at /mnt/plant; pdfs umount /mnt/plant"),
-        (("discard", OTHER[:8], "--yes"), 4, "is mounted at /mnt/plant; pdfs umount /mnt/plant"),
-        (("rescue", OTHER[:8], "there"), 4, "is mounted at /mnt/plant; pdfs umount /mnt/plant"),
+        (("show", OTHER[:8]), 4, "in the hands of another process"),
+        (("resume", OTHER[:8]), 4, "in the hands of another process"),
+        (("discard", OTHER[:8], "--yes"), 4, "in the hands of another process"),
+        (("rescue", OTHER[:8], "there"), 4, "in the hands of another process"),
     ],
 )
 def test_what_can_not_be_is_refused(
@@ -178,6 +180,39 @@ def test_a_rescue_goes_to_a_directory_that_is_new_or_empty_and_not_ours(
         assert (said.exit_code, words in said.stderr) == (2, True), said.stderr
     assert (tmp_path / "full" / "file").read_text() == "mine"
     assert not list(tmp_path.rglob("rescued"))
+
+
+@pytest.mark.parametrize(
+    "arguments", [("show",), ("resume",), ("discard", "--yes"), ("rescue",)], ids=lambda it: it[0]
+)
+def test_a_session_that_is_mounted_is_named_with_its_mountpoint(
+    arguments: tuple[str, ...], run: Run, configuration: Configuration, tmp_path: Path
+) -> None:
+    where = [str(tmp_path / "there")] if arguments == ("rescue",) else []
+    with daemon(configuration, {}):
+        said = run("recover", arguments[0], SESSION[:8], *where, *arguments[1:])
+    assert said.exit_code == 4
+    assert "is mounted at /mnt/plant; pdfs umount /mnt/plant" in said.stderr
+    assert not (tmp_path / "there").exists()
+
+
+def test_nobody_resumes_a_session_that_is_being_discarded(
+    run: Run, configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the stage would be taken from under the mount that has just resumed it."""
+    leave_crashed(configuration.state, description(configuration), SESSION, FILES)
+    unchanged, refused = read_lock, []
+
+    async def while_another_tries(ctx: StageContext) -> SeenLock | None:
+        refused.append(run("recover", "resume", SESSION[:8]))
+        return await unchanged(ctx)
+
+    monkeypatch.setattr("pdfs.cli.discarding.read_lock", while_another_tries)
+    said = run("recover", "discard", SESSION[:8], "--yes")
+    assert said.exit_code == 0, said.stderr
+    (resume,) = refused
+    assert (resume.exit_code, "discards it" in resume.stderr) == (4, True)
+    assert "recover undo" in run("recover", "list").stdout
 
 
 @pytest.mark.usefixtures("crashed")
