@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pdfs.cli.sessions import LocalSession, state_of
-from pdfs.cli.words import printable, span
+from pdfs.cli.words import printable
 from pdfs.config import Configuration
 from pdfs.core.generation import (
     changed_files,
@@ -15,6 +15,7 @@ from pdfs.core.generation import (
 )
 from pdfs.core.ids import Path
 from pdfs.core.keys import StageKeys
+from pdfs.core.moments import span
 from pdfs.core.operation import Operation
 from pdfs.disk import OsDisk
 from pdfs.local.recovery import Recovered, recover

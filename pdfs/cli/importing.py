@@ -30,8 +30,8 @@ from pdfs.cli.options import (
 from pdfs.cli.reading import Read, Reading
 from pdfs.cli.sessions import LocalSession, sessions_of, state_of
 from pdfs.cli.unmounted import UnmountedSession
-from pdfs.cli.words import amount
 from pdfs.config import Configuration
+from pdfs.core.amounts import amount
 from pdfs.core.ids import SessionId
 from pdfs.core.keys import StageKeys
 from pdfs.disk import OsDisk

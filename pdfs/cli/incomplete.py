@@ -6,7 +6,8 @@ from typing import Final
 import click
 
 from pdfs.cli.sessions import LocalSession
-from pdfs.cli.words import count, printable, size
+from pdfs.cli.words import printable
+from pdfs.core.amounts import count, size
 from pdfs.core.ids import Path
 from pdfs.errors import DamageFound
 

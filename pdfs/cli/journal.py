@@ -12,8 +12,9 @@ from typing import Any
 import click
 
 from pdfs.cli.options import with_configuration
-from pdfs.cli.words import count, printable, size
+from pdfs.cli.words import printable
 from pdfs.config import Configuration
+from pdfs.core.amounts import count, size
 from pdfs.core.ids import SessionId
 from pdfs.core.record import Record, Write, decode
 from pdfs.disk import OsDisk

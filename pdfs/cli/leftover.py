@@ -9,9 +9,11 @@ from pdfs.cli.discarding import discard_session
 from pdfs.cli.incomplete import tell_incomplete
 from pdfs.cli.options import is_interactive
 from pdfs.cli.sessions import LocalSession
-from pdfs.cli.words import amount, count, printable, span
+from pdfs.cli.words import printable
 from pdfs.config import Configuration
+from pdfs.core.amounts import amount, count
 from pdfs.core.ids import SessionId
+from pdfs.core.moments import span
 from pdfs.errors import UnpublishedWork
 
 

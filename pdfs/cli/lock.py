@@ -19,12 +19,13 @@ from pdfs.cli.options import (
 )
 from pdfs.cli.output import print_json
 from pdfs.cli.sessions import state_of
-from pdfs.cli.words import amount, span, unended
+from pdfs.cli.words import unended
 from pdfs.config import Configuration
 from pdfs.core import lease
+from pdfs.core.amounts import amount
 from pdfs.core.keys import StageKeys
 from pdfs.core.lease import Claimant, Lock, LockState, Unpublished
-from pdfs.core.moments import local_moment
+from pdfs.core.moments import local_moment, span
 from pdfs.core.root import SessionEntry
 from pdfs.disk import OsDisk, opened, write_fully
 from pdfs.errors import LockUnreadable, UsageError

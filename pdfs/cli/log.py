@@ -18,8 +18,9 @@ from pdfs.cli.sessions import (
     local_sessions,
     state_of,
 )
-from pdfs.cli.words import amount, printable, size
+from pdfs.cli.words import printable
 from pdfs.config import Configuration
+from pdfs.core.amounts import amount, size
 from pdfs.core.ids import SessionId
 from pdfs.core.lease import seconds_of
 from pdfs.core.moments import local_moment

@@ -3,6 +3,7 @@
 import functools
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ import click
 from pdfs.config import Configuration, configure
 from pdfs.core.keys import StageKeys
 from pdfs.disk import read_path
-from pdfs.errors import Stopped
+from pdfs.errors import Stopped, UsageError
 
 Command = Callable[..., Any]
 
@@ -76,7 +77,14 @@ def yes_option(command: Command) -> Command:
 
 def keys_of(project: str, stage: str) -> StageKeys:
     """The keys of a stage. Raises UsageError for names that can't be."""
-    return StageKeys(project.rstrip("/"), stage)
+    name = project.rstrip("/")
+    before, _, inside = name.partition("/")
+    if before and inside and "/" not in inside:
+        raise UsageError(
+            f"{name!r} can't be the name of a project: it contains '/'",
+            remedy=f"for a stage of a project: {shlex.join([before, '--stage', inside])}",
+        )
+    return StageKeys(name, stage)
 
 
 def bucket_words(url: str, *, is_default: bool) -> str:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from pdfs.cli.words import amount, count, one_line, printable, size, span
+from pdfs.cli.words import one_line, printable
+from pdfs.core.amounts import amount, count, size
+from pdfs.core.moments import span
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

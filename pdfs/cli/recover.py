@@ -33,11 +33,12 @@ from pdfs.cli.sessions import (
 )
 from pdfs.cli.status import condition_of
 from pdfs.cli.umounting import report_end
-from pdfs.cli.words import amount, count, printable, size, span
+from pdfs.cli.words import printable
 from pdfs.config import Configuration
+from pdfs.core.amounts import amount, count, size
 from pdfs.core.content import Content
 from pdfs.core.keys import StageKeys
-from pdfs.core.moments import local_moment
+from pdfs.core.moments import local_moment, span
 from pdfs.disk import OsDisk
 from pdfs.errors import (
     DamageFound,

@@ -13,10 +13,11 @@ from pdfs.cli.options import bucket_words, configuration_of, json_option, with_c
 from pdfs.cli.output import print_json
 from pdfs.cli.progress import line_of
 from pdfs.cli.sessions import LocalSession, find_session, local_mounts
-from pdfs.cli.words import amount, printable, size, span
+from pdfs.cli.words import printable
 from pdfs.config import Configuration
+from pdfs.core.amounts import amount, size
 from pdfs.core.lease import seconds_of
-from pdfs.core.moments import local_moment
+from pdfs.core.moments import local_moment, span
 from pdfs.errors import DaemonSilent, PdfsError
 
 _SHOWN = 5
@@ -214,7 +215,7 @@ def _invisible(status: Event) -> str:
 
 def _lock(status: Event) -> str:
     lock = status.get("lock")
-    if not lock:
+    if not lock or status.get("lost"):  # then it tells no more than what once was
         return ""
     now = time.time()
     return (

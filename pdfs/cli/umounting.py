@@ -9,6 +9,7 @@ from pdfs.cli.control import NOTHING, Control, Event
 from pdfs.cli.incomplete import check_complete
 from pdfs.cli.mountpoint import is_dead, remove_dead_mount
 from pdfs.cli.options import (
+    DEFAULT_STAGE,
     bucket_words,
     confirm,
     is_interactive,
@@ -19,13 +20,15 @@ from pdfs.cli.output import list_paths
 from pdfs.cli.progress import Progress
 from pdfs.cli.readers import unmount_reader
 from pdfs.cli.sessions import LocalSession, find_session, full_path, local_mounts
-from pdfs.cli.words import SET_ASIDE, amount, count
+from pdfs.cli.words import SET_ASIDE
 from pdfs.config import Configuration
+from pdfs.core.amounts import amount, count
 from pdfs.disk import OsDisk
 from pdfs.errors import (
     ConflictsMade,
     DaemonSilent,
     DamageFound,
+    PdfsError,
     SessionNotFound,
     TimedOut,
     UnpublishedWork,
@@ -212,7 +215,8 @@ def _stranger(target: str) -> SessionNotFound | None:
 
 def _mount_command(found: LocalSession) -> str:
     place = found.mountpoint or "MOUNTPOINT"
-    return shlex.join(["pdfs", "mount", found.project, place, "--stage", found.stage])
+    stage = [] if found.stage == DEFAULT_STAGE else ["--stage", found.stage]
+    return shlex.join(["pdfs", "mount", found.project, place, *stage])
 
 
 def finish(
@@ -223,15 +227,14 @@ def finish(
     given: Event = NOTHING,
 ) -> Event:
     """Let the daemon end the session; its result. Raises UnpublishedWork where it goes on."""
-    later = f"pdfs status {found.short} shows how far it is"
+    later = f"nothing is lost, the daemon goes on; pdfs status {found.short} shows how far it is"
     try:
         with Control(configuration.runtime, found.session) as control, Progress() as progress:
             control.send("subscribe")
             return control.ask(request, given=given, timeout=timeout, on_event=progress.show)
     except TimedOut as error:
-        raise UnpublishedWork(
-            f"{found.name} is not published yet; the daemon goes on", remedy=later
-        ) from error
+        what = f"{found.name} is not published yet{_why_not(configuration, found)}"
+        raise UnpublishedWork(what, remedy=later) from error
     except DaemonSilent as error:
         raise UnpublishedWork(
             f"{error.what}, so whether {found.name} was published is unknown",
@@ -239,8 +242,19 @@ def finish(
         ) from error
     except KeyboardInterrupt:
         raise UnpublishedWork(
-            f"no longer waiting for {found.name}; the daemon goes on", remedy=later
+            f"{found.name} is not published yet, and no longer waited for", remedy=later
         ) from None
+
+
+def _why_not(configuration: Configuration, found: LocalSession) -> str:
+    """What its daemon meets with, to be put behind a sentence; empty where it knows of nothing."""
+    try:
+        with Control(configuration.runtime, found.session) as control:
+            status = control.ask("status")
+    except PdfsError:
+        return ""  # that it goes on is known; more can't be said
+    trouble = status.get("trouble") or (status.get("upload") or {}).get("trouble")
+    return f": {trouble}" if trouble else ""
 
 
 def report_end(found: LocalSession, result: Event, done: str) -> None:

@@ -8,8 +8,9 @@ from pdfs.cli.control import Control, Event
 from pdfs.cli.output import list_paths
 from pdfs.cli.progress import Progress
 from pdfs.cli.sessions import LocalSession, local_sessions
-from pdfs.cli.words import SET_ASIDE, amount
+from pdfs.cli.words import SET_ASIDE
 from pdfs.config import Configuration
+from pdfs.core.amounts import amount
 from pdfs.core.states import State
 from pdfs.errors import DaemonError, DaemonSilent, LockError, TimedOut
 

@@ -1,32 +1,6 @@
-"""Numbers and times in the words that every command uses."""
+"""The words that several commands use."""
 
-_UNITS = ("KiB", "MiB", "GiB", "TiB")
-
-
-def size(count: int) -> str:
-    """`0 bytes`, `1.5 GiB`."""
-    if count < 1024:
-        return f"{count} byte{'' if count == 1 else 's'}"
-    power = min(len(_UNITS), (count.bit_length() - 1) // 10)
-    return f"{count / 1024**power:.1f} {_UNITS[power - 1]}"
-
-
-def count(number: int, what: str) -> str:
-    """`1 file`, `14 files`."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def amount(files: int, total: int) -> str:
-    """`14 files (3.2 MiB)`."""
-    return f"{count(files, 'file')} ({size(total)})"
-
-
-def span(seconds: float) -> str:
-    """`20 s`, `2 min`, `3 h`, `5 days`, rounded down."""
-    for unit, length in (("days", 2 * 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{int(seconds // (86400 if unit == 'days' else length))} {unit}"
-    return f"{max(0, int(seconds))} s"
+from pdfs.core.amounts import amount
 
 
 def printable(text: str) -> str:

@@ -15,3 +15,11 @@ def decimal_seconds(ns: int) -> str:
     """`-0.000000001`: ns since 1970 in seconds with 9 decimals, as rclone and s3fs read them."""
     seconds, rest = divmod(abs(ns), 1_000_000_000)
     return f"{'-' if ns < 0 else ''}{seconds}.{rest:09d}"
+
+
+def span(seconds: float) -> str:
+    """`20 s`, `2 min`, `3 h`, `5 days`, rounded down."""
+    for unit, length in (("days", 2 * 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{int(seconds // (86400 if unit == 'days' else length))} {unit}"
+    return f"{max(0, int(seconds))} s"

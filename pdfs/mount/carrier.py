@@ -31,6 +31,7 @@ from pdfs.errors import (
     ObjectDamaged,
     PdfsError,
     Stopped,
+    StoreError,
     UnpublishedWork,
     UsageError,
 )
@@ -397,6 +398,8 @@ class Carrier:
     def _trouble(self) -> str | None:
         """With the bucket, or else with mapped pages, or with the session's log."""
         error = self._session.trouble or self._unwritten or self._log.trouble
+        if isinstance(error, StoreError):  # what the requests of the next try meet with is newer
+            error = self._ctx.uploads.unresolved or error
         return None if error is None else str(error)
 
     def _note_state(self, state: State) -> None:

@@ -35,7 +35,7 @@ def status_of(
     run or in the bucket, empty for nothing; `unreadable` are files whose bytes were asked for and
     are nowhere.
     """
-    progress = ctx.uploads.progress
+    progress = None if session.state is State.ACTIVE else ctx.uploads.progress
     return {
         **mount_fields(request, ctx, session, prefetched),
         "unpublished": _amount(session.unpublished),

@@ -45,7 +45,7 @@ from pdfs.stage.context import StageContext
 from pdfs.stage.load import read_tree
 from pdfs.stage.plain import PlainPut
 from pdfs.stage.relatives import Relatives
-from pdfs.stage.root import SeenRoot, read_root, root_gone
+from pdfs.stage.root import SeenRoot, read_root, root_gone, taken_words
 from pdfs.stage.together import together
 from pdfs.stage.upload import Sent
 from pdfs.store import step as steps
@@ -195,7 +195,8 @@ class _Applying:
             raise root_gone(self._ctx)
         if now.etag != self._seen.etag:
             raise LockLost(
-                "the stage was taken over while its plain objects were brought up to date",
+                f"{taken_words(now.root, self._ctx.owner)}, while its plain objects were brought "
+                "up to date",
                 remedy="what was committed is safe, and the new owner finishes it",
             )
 

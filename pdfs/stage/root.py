@@ -104,10 +104,22 @@ async def read_held_root(ctx: StageContext, fence: Fence) -> SeenRoot:
         raise root_gone(ctx)
     if not seen.is_held_by(ctx.owner, fence):
         raise LockLost(
-            "the stage has another owner by now",
+            taken_words(seen.root, ctx.owner),
             remedy="nothing more is uploaded, everything is kept: pdfs recover list",
         )
     return seen
+
+
+def taken_words(root: Root, owner: Owner) -> str:
+    """That `owner` has the stage no more, and who took it, as far as that root says."""
+    if (root.session, root.run) == (owner.session, owner.run):
+        return "the root of the stage was replaced by another version of it"
+    if root.session == owner.session:
+        return "another process has gone on with this session"
+    taker = root.entry(root.session)
+    if taker is None:  # it has ended, as a broken lock's does at once
+        return "somebody else took the stage meanwhile, or broke its lock"
+    return f"the stage was taken over by {taker.user} on {taker.machine}"
 
 
 async def swap_root(ctx: StageContext, seen: SeenRoot, root: Root) -> SeenRoot:
@@ -125,6 +137,14 @@ async def swap_root(ctx: StageContext, seen: SeenRoot, root: Root) -> SeenRoot:
     if outcome.found is None:
         raise root_gone(ctx)
     raise LockLost(
-        "the stage has another owner by now",
+        _words_for(ctx, outcome.found.body),
         remedy="nothing was published by this; everything is kept: pdfs recover list",
     )
+
+
+def _words_for(ctx: StageContext, body: bytes) -> str:
+    """What `body`, which stands in place of the version that was expected, says of its writer."""
+    try:
+        return taken_words(core_root.decode(ctx.keys.root, body), ctx.owner)
+    except ObjectDamaged:
+        return "the root of the stage was replaced by something that is none"

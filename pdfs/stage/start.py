@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 
 from pdfs.core import lease
 from pdfs.core import root as core_root
+from pdfs.core.amounts import amount
 from pdfs.core.ids import Fence, ObjectName
-from pdfs.core.lease import Claimant, Lock, LockState, Refusal, Right, Unpublished, judge
-from pdfs.core.moments import local_moment
+from pdfs.core.lease import Claimant, Lock, LockState, Refusal, Right, judge
+from pdfs.core.moments import local_moment, span
 from pdfs.core.root import Root, SessionEntry
 from pdfs.errors import LockHeld
 from pdfs.stage.context import StageContext
@@ -210,12 +211,8 @@ _REMEDIES = {
 
 
 def _refused(ctx: StageContext, lock: Lock, age: float, refusal: Refusal) -> LockHeld:
-    stage = f"stage {ctx.keys.stage!r} of {ctx.keys.project!r}"
-    waiting = f", {_amount(lock.pending)} unpublished there" if lock.pending else ""
-    state = "" if lock.state is LockState.ACTIVE else f" ({lock.state})"
     return LockHeld(
-        f"{stage} is locked by {lock.user} on {lock.machine}{state} since "
-        f"{local_moment(lock.since)}, last seen {_span(age)} ago{waiting}",
+        _who_has_it(ctx, lock, span(age)),
         remedy=_REMEDIES[refusal],
         lock=lock,
         age=age,
@@ -223,16 +220,14 @@ def _refused(ctx: StageContext, lock: Lock, age: float, refusal: Refusal) -> Loc
     )
 
 
-def _amount(pending: Unpublished) -> str:
-    return f"{_count(pending.files, 'file')} ({_count(pending.bytes, 'byte')})"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _span(seconds: float) -> str:
-    for unit, length in (("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{int(seconds // length)} {unit}"
-    return f"{int(seconds)} s"
+def _who_has_it(ctx: StageContext, lock: Lock, ago: str) -> str:
+    stage = f"stage {ctx.keys.stage!r} of {ctx.keys.project!r}"
+    waiting = amount(lock.pending.files, lock.pending.bytes)
+    if lock.state is LockState.RELEASED:
+        return f"{stage} is free, but {lock.user} left {waiting} unpublished on {lock.machine}"
+    state = "" if lock.state is LockState.ACTIVE else f" ({lock.state})"
+    there = f", {waiting} unpublished there" if lock.pending else ""
+    return (
+        f"{stage} is locked by {lock.user} on {lock.machine}{state} since "
+        f"{local_moment(lock.since)}, last seen {ago} ago{there}"
+    )

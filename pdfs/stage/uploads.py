@@ -40,6 +40,11 @@ class Uploads:
         path = self._going[-1].path if self._going else Path("")
         return replace(self._done, bytes=min(moved, self._done.of_bytes), path=path)
 
+    @property
+    def unresolved(self) -> StoreError | None:
+        """The newest error after which nothing has succeeded yet; None where there is none."""
+        return self._last if self._done is not None and self._done.trouble else None
+
     def begin(self, phase: Phase, *, files: int, size: int, is_first: bool = False) -> None:
         """A phase begins, or begins again: so many files, so many bytes in all.
 

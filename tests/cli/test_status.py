@@ -82,6 +82,7 @@ def test_status_shows_what_is_wrong(run: Run, configuration: Configuration) -> N
         assert words in said
     assert "  damage      its journal is damaged\n" in said
     assert "unmount, then pdfs recover resume 5e55105e merges" in said
+    assert "active, anna on ws7" not in said, "who lost a lock is not said to have it"
     assert "renewal" in said
     assert "\x1b" not in said
     assert "\\x1b[2J/../b" in said

@@ -203,8 +203,7 @@ def test_a_broken_lock_frees_the_stage_and_its_former_owner_keeps_the_work(
     assert json.loads(log)["reason"] == "anna is away"
     asked = berta.run("mount", PROJECT, berta.mountpoint, "--create")
     assert asked.code == 4
-    assert "anna on ws7 (released)" in asked.err
-    assert "1 file (6 bytes) unpublished there" in asked.err
+    assert "is free, but anna left 1 file (6 bytes) unpublished on ws7" in asked.err
     berta.mount("--create", "--yes")
     berta.pdfs("umount", PROJECT)
     ended = anna.run("umount", mounted)

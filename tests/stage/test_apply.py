@@ -214,7 +214,7 @@ async def test_whoever_lost_the_stage_stops_before_the_next_batch(conditional: b
     started = await start(ctx, claimant_of(ctx))
     bert = site.context("bert")
     await start(bert, claimant_of(bert, take_over=True))
-    with pytest.raises(LockLost):
+    with pytest.raises(LockLost, match="taken over by bert on ws7, while its plain objects"):
         await apply(ctx, started.root, plan_for(ctx, *empty_puts()))
     assert not any(site.keys.plain(path) in site.store.objects for path in PATHS)
 

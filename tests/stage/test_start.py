@@ -15,7 +15,7 @@ from pdfs.errors import LockHeld, LockLost, LockUnreadable, ObjectDamaged, Store
 from pdfs.stage.context import StageContext
 from pdfs.stage.end import end_session
 from pdfs.stage.lock import new_lock, read_lock
-from pdfs.stage.root import read_root, swap_root
+from pdfs.stage.root import read_held_root, read_root, swap_root
 from pdfs.stage.start import Started, start
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.memory import ALL_TRAITS
@@ -102,15 +102,16 @@ async def test_a_refusal_tells_what_is_unpublished_there() -> None:
 async def test_work_that_waits_elsewhere_is_asked_about_and_stays_in_the_root() -> None:
     site = Site()
     anna = await begin(site.context())
-    await anna.lock.release(Unpublished(files=3, bytes=5))
+    await anna.lock.release(Unpublished(files=3, bytes=5120))
     bert = site.context("bert")
     with pytest.raises(LockHeld) as raised:
         await begin(bert)
     assert raised.value.refusal is Refusal.WORK_WAITS
+    assert "is free, but anna left 3 files (5.0 KiB) unpublished on ws7" in raised.value.what
     started = await start(bert, replace(claimant_of(bert), agreed=True))
     entry = started.root.root.entry(anna.lock.lock.session)
     assert entry is not None
-    assert entry.unpublished == Unpublished(files=3, bytes=5)
+    assert entry.unpublished == Unpublished(files=3, bytes=5120)
 
 
 async def test_a_lock_that_a_late_write_made_again_after_its_session_ended_is_nobodys() -> None:
@@ -165,10 +166,29 @@ async def test_an_expired_lock_is_taken_and_the_earlier_owner_can_not_commit() -
     await trio.sleep(site.timing.expiry + 1)
     bert = await begin(site.context("bert"))
     assert (bert.right, bert.fence, bert.previous) == (Right.EXPIRED, 2, anna.lock.lock)
-    with pytest.raises(LockLost):
+    with pytest.raises(LockLost, match="taken over by bert on ws7"):
         await swap_root(anna_ctx, anna.root, anna.root.root)
+    with pytest.raises(LockLost, match="taken over by bert on ws7"):
+        await read_held_root(anna_ctx, anna.fence)
     with pytest.raises(LockLost, match="bert on ws7"):
         await anna.lock.renew()
+
+
+async def test_who_lost_the_stage_is_told_what_the_root_still_says_of_it() -> None:
+    site = Site()
+    ctx, bert_ctx = site.context(), site.context("bert")
+    anna = await begin(ctx)
+    bert = await begin(bert_ctx, take_over=True)
+    await end_session(bert_ctx, bert.root)
+    with pytest.raises(LockLost, match="somebody else took the stage meanwhile, or broke its lock"):
+        await swap_root(ctx, anna.root, anna.root.root)
+    again = site.context(session=ctx.owner.session)
+    await begin(again, take_over=True)
+    with pytest.raises(LockLost, match="another process has gone on with this session"):
+        await swap_root(ctx, anna.root, anna.root.root)
+    await site.store.put(site.keys.root, b"{}", condition=None)
+    with pytest.raises(LockLost, match="replaced by something that is none"):
+        await swap_root(ctx, anna.root, anna.root.root)
 
 
 @pytest.mark.figure(name="L3")
