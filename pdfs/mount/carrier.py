@@ -17,9 +17,8 @@ from functools import partial
 
 import trio
 
-from pdfs.core.ids import Path
 from pdfs.core.lease import Claimant, LockState
-from pdfs.core.notes import Asked, Mounted, Troubled, TroubleOver, Unmounted
+from pdfs.core.notes import Mounted, Unmounted
 from pdfs.core.states import State
 from pdfs.disk import OsDisk
 from pdfs.errors import (
@@ -27,26 +26,22 @@ from pdfs.errors import (
     LockHeld,
     LockLost,
     LockUnreadable,
-    MountError,
     ObjectDamaged,
     PdfsError,
     Stopped,
-    StoreError,
     UnpublishedWork,
-    UsageError,
 )
 from pdfs.local.cache import PartCache
 from pdfs.local.state import StateDirectory
-from pdfs.mount.control import NOTHING, ControlServer, Result
+from pdfs.mount.commands import Commands
+from pdfs.mount.control import ControlServer
 from pdfs.mount.description import description_of, header_of
-from pdfs.mount.detach import sync_mount
 from pdfs.mount.logbook import Logbook
 from pdfs.mount.outcome import Outcome
 from pdfs.mount.progress import ProgressTeller
-from pdfs.mount.publisher import Publisher
 from pdfs.mount.request import MountRequest
 from pdfs.mount.serving import Served, Serving
-from pdfs.mount.status import status_of, unended_fields
+from pdfs.mount.status import unended_fields
 from pdfs.mount.stopping import Stopping
 from pdfs.mount.workspace import DiskWorkspace, ServedWork
 from pdfs.session import StageSession
@@ -87,34 +82,21 @@ class Carrier:
         )
         self._state_path = state.path
         self._log = Logbook(state.path / "logs", request, ctx, self._contents.received)
-        self._control = ControlServer(
-            request.configuration.runtime,
-            ctx.owner.session,
-            {
-                "status": self._status,
-                "publish": self._publish,
-                "umount": self._umount,
-                "abort": self._abort,
-            },
-        )
         self._progress = ProgressTeller(lambda: self._contents.prefetched, ctx.uploads, self._tell)
-        self._publisher = Publisher(self._publish_now, every=request.every, has_work=self._has_work)
         self._session: StageSession
         self._outcome: Outcome
+        self.commands: Commands
+        """What can be asked of it, once it runs."""
+        self._control: ControlServer
         self._serving: Serving | None = None
         self._stopping = Stopping(
             request.configuration.stop_timeout,
             state=lambda: self._session.state,
             is_mounted=lambda: self._session.is_serving,
-            cut_off=self._cut_off,
+            cut_off=lambda: self.commands.cut_off(),
             note=self._log.note,
         )
-        self._mountable = trio.Event()
-        """There is a mount to be taken away, or there will be none."""
-        self._ended = trio.Event()
         self._error: PdfsError | None = None
-        self._unwritten: MountError | None = None
-        """Why the last publish that was asked for did not begin."""
 
     async def run(self, claimant: Claimant, *, resumes: bool) -> int:
         """Carry the session to its end; returns 0, or the exit code of what it left behind.
@@ -125,14 +107,10 @@ class Carrier:
         if resumed is None:
             self._workspace.prepare()
         self._log.open()
+        self._put_together(resumed)
         if self._workspace.torn:
             logger.error("the journal is damaged: %s", self._workspace.torn)
             self._tell({"event": "damage", "what": self._workspace.torn})
-        self._session = StageSession(self._ctx, self._workspace, resumed=resumed)
-        self._outcome = Outcome(self._ctx, self._session, self._workspace)
-        self._serving = self._new_serving()
-        self._session.on_state = self._note_state
-        self._session.on_note = self._log.note
         try:
             async with (
                 background(self._control.serve),
@@ -148,6 +126,25 @@ class Carrier:
         if self._error is not None:
             raise self._error
         return self._outcome.exit_code
+
+    def _put_together(self, resumed: ServedWork | None) -> None:
+        self._session = session = StageSession(self._ctx, self._workspace, resumed=resumed)
+        session.on_state, session.on_note = self._note_state, self._log.note
+        self._outcome = Outcome(self._ctx, session, self._workspace)
+        self._serving = self._new_serving()
+        self.commands = Commands(
+            self._request,
+            self._ctx,
+            session,
+            self._workspace,
+            self._contents,
+            self._serving,
+            self._outcome,
+            self._log,
+        )
+        self._control = ControlServer(
+            self._request.configuration.runtime, self._ctx.owner.session, self.commands.calls
+        )
 
     def closed(self) -> dict[str, object]:
         """The last event of the session."""
@@ -173,8 +170,7 @@ class Carrier:
         await self._answer()
 
     async def _answer(self) -> None:
-        self._mountable.set()
-        self._ended.set()
+        self.commands.end(self._error)
         with trio.CancelScope(shield=True):
             await self._control.finish()
 
@@ -268,14 +264,14 @@ class Carrier:
     async def _serve(self, serving: Serving, work: Work) -> None:
         assert isinstance(work, ServedWork)
         try:
-            await serving.serve(work, self._publisher.run)
+            await serving.serve(work, self.commands.publisher.run)
         finally:
             self._log.note_fetched()
             if serving.showing.was_mounted:
                 self._log.note(Unmounted())
 
     def _tell_mounted(self) -> None:
-        self._mountable.set()
+        self.commands.mountable.set()
         self._log.note(Mounted(mountpoint=self._request.mountpoint or ""))
         self._report(
             {
@@ -288,119 +284,7 @@ class Carrier:
             }
         )
 
-    # --- control ----------------------------------------------------------------------------------
-
-    async def _status(self, _: Result = NOTHING) -> Result:
-        return status_of(
-            self._request,
-            self._ctx,
-            self._session,
-            self._contents.prefetched,
-            self._trouble(),
-            None if self._serving is None else self._serving.failure,
-            self._outcome.damage,
-            {} if self._serving is None else self._serving.unreadable,
-        )
-
-    async def _umount(self, _: Result = NOTHING) -> Result:
-        """Unmount, publish, release; answers when all of it is done."""
-        self._log.note(Asked(what="umount"))
-        if self._serving is not None:
-            await self._mountable.wait()
-            if self._session.is_serving:
-                await self._serving.showing.unmount()
-        return await self._published()
-
-    async def _publish(self, request: Result = NOTHING) -> Result:
-        """Publish what was written so far, mounted or not; answers when that is done.
-
-        With steps to set aside, it is the publish under way that is to end without them.
-        """
-        self._log.note(Asked(what="publish"))
-        if aside := request.get("set_aside"):
-            return await self._set_aside(_paths_in(aside))
-        if self._serving is not None:
-            await self._mountable.wait()
-            try:
-                if self._session.is_serving and (done := await self._publisher.published()):
-                    return self._outcome.told_of(done)
-            except LockLost as error:
-                raise self._outcome.kept(error) from error
-        return await self._published()
-
-    async def _publish_now(self) -> Result:
-        """Publish, the stage stays mounted; what came of it."""
-        assert self._serving is not None
-        before = len(self._session.conflicts)
-        await self._write_mapped(self._serving.showing.mountpoint)
-        await self._session.publish()
-        return self._outcome.so_far(before)
-
-    async def _set_aside(self, paths: list[Path]) -> Result:
-        """End the publish under way without these; what came of it."""
-        before = len(self._session.conflicts)
-        try:
-            is_over = await self._session.set_aside(paths)
-        except LockLost as error:
-            raise self._outcome.kept(error) from error
-        if is_over and self._session.is_serving:
-            return self._outcome.told_of(self._outcome.so_far(before))
-        return await self._published()
-
-    async def _write_mapped(self, mountpoint: str) -> None:
-        """What programs have mapped is written; else nothing is published that would lack it."""
-        try:
-            await sync_mount(mountpoint)
-        except MountError as error:
-            self._unwritten = MountError(
-                f"nothing was published: {error.what}",
-                remedy="publish again; what programs wrote through calls is safe here",
-            )
-            self._log.note(Troubled(kind=type(error).__name__, what=str(error)))
-            raise self._unwritten from error
-        if self._unwritten is not None:
-            self._unwritten = None
-            self._log.note(TroubleOver())
-
-    def _has_work(self) -> bool:
-        work = self._workspace.work
-        return work is not None and work.tree.has_edits and self._session.lost is None
-
-    async def _published(self) -> Result:
-        """How the session ended, for those who wanted it published."""
-        outcome = await self._end()
-        if self._session.is_aborted:
-            raise UnpublishedWork(
-                "the session was aborted meanwhile: it was ended without publishing",
-                remedy=f"pdfs recover undo {self._ctx.owner.session[:8]} brings it back",
-            )
-        return outcome
-
-    async def _abort(self, _: Result = NOTHING) -> Result:
-        """End the session without publishing."""
-        self._session.abort()
-        self._log.note(Asked(what="abort"))
-        await self._cut_off()
-        return await self._end()
-
-    async def _end(self) -> Result:
-        await self._ended.wait()
-        if self._error is not None:
-            raise self._error
-        return self._outcome.at_the_end()
-
-    async def _cut_off(self) -> None:
-        if self._serving is not None:
-            await self._serving.showing.cut_off()
-
     # --- telling ----------------------------------------------------------------------------------
-
-    def _trouble(self) -> str | None:
-        """With the bucket, or else with mapped pages, or with the session's log."""
-        error = self._session.trouble or self._unwritten or self._log.trouble
-        if isinstance(error, StoreError):  # what the requests of the next try meet with is newer
-            error = self._ctx.uploads.unresolved or error
-        return None if error is None else str(error)
 
     def _note_state(self, state: State) -> None:
         self._tell({"event": "state_changed", "state": state})
@@ -408,10 +292,3 @@ class Carrier:
     def _tell(self, event: Mapping[str, object]) -> None:
         self._report(event)
         self._control.tell(event)
-
-
-def _paths_in(value: object) -> list[Path]:
-    """The paths of a request. Raises UsageError."""
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise UsageError("what is to be set aside is a list of paths in the stage")
-    return [Path(each) for each in value]

@@ -42,7 +42,7 @@ def no_mount_to_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     async def sync(mountpoint: str) -> None:
         await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr("pdfs.mount.carrier.sync_mount", sync)
+    monkeypatch.setattr("pdfs.mount.commands.sync_mount", sync)
 
 
 async def test_a_stage_is_published_and_stays_mounted(
@@ -54,11 +54,11 @@ async def test_a_stage_is_published_and_stays_mounted(
     async def work(process: Process) -> None:
         assert desk.carrier is not None
         process.write_file("f", b"drawn")
-        answers.append(await desk.carrier._publish())
+        answers.append(await desk.carrier.commands.publish())
         assert desk.plain("f") == b"drawn"
         assert desk.carrier._session.state is State.ACTIVE
         process.write_file("f", b"drawn on")
-        assert (await desk.carrier._status())["unpublished"] == {"files": 1, "bytes": 8}
+        assert (await desk.carrier.commands.status())["unpublished"] == {"files": 1, "bytes": 8}
 
     stand_in_for_fuse(monkeypatch, work)
     assert await desk.carry() == 0
@@ -79,7 +79,7 @@ async def test_a_conflict_copy_is_told_once_to_who_asked_for_the_publish_that_ma
         process.write_file("f", b"ours")
         await site.store.put("Kraftwerk/planning/f", b"theirs", condition=None)
         for _ in range(2):
-            answers.append(await desk.carrier._publish())
+            answers.append(await desk.carrier.commands.publish())
         assert await process.read_file("f") == b"theirs"
 
     stand_in_for_fuse(monkeypatch, work)
@@ -100,7 +100,7 @@ async def test_a_conflict_copy_of_a_publish_that_nobody_asked_for_is_told_at_the
         assert desk.carrier is not None
         process.write_file("f", b"ours")
         await site.store.put("Kraftwerk/planning/f", b"theirs", condition=None)
-        await desk.carrier._publish_now()
+        await desk.carrier.commands._publish_now()
 
     stand_in_for_fuse(monkeypatch, work)
     assert await desk.carry() == 10
@@ -115,10 +115,10 @@ async def test_an_abort_amid_a_publish_is_refused_and_says_what_to_do(
         assert desk.carrier is not None
         process.write_file("f", b"drawn")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(desk.carrier._publish)
+            nursery.start_soon(desk.carrier.commands.publish)
             await trio.testing.wait_all_tasks_blocked()
             with pytest.raises(SessionError, match="a publish is under way") as refused:
-                await desk.carrier._abort()
+                await desk.carrier.commands.abort()
         assert "let it end" in refused.value.remedy
 
     stand_in_for_fuse(monkeypatch, work)
@@ -140,8 +140,8 @@ async def test_what_was_published_is_read_without_the_bucket(
         nonlocal is_away
         assert desk.carrier is not None
         process.write_file("f", data)
-        await desk.carrier._publish()
-        assert (await desk.carrier._status())["unpublished"] == {"files": 0, "bytes": 0}
+        await desk.carrier.commands.publish()
+        assert (await desk.carrier.commands.status())["unpublished"] == {"files": 0, "bytes": 0}
         is_away = True
         assert await process.read_file("f") == data
         is_away = False
@@ -161,7 +161,7 @@ async def test_an_unmount_amid_a_publish_ends_both_with_everything_in_the_bucket
 
     async def publish() -> None:
         assert desk.carrier is not None
-        answers.append(await desk.carrier._publish())
+        answers.append(await desk.carrier.commands.publish())
 
     async with trio.open_nursery() as nursery:
 
@@ -206,11 +206,11 @@ async def test_a_program_that_saves_again_what_it_has_in_memory_overwrites_nobod
         assert desk.carrier is not None
         for name in names:
             process.write_file(name, b"ours 1")
-        await desk.carrier._publish()
+        await desk.carrier.commands.publish()
         for name in names:
             await site.store.put(f"Kraftwerk/planning/{name}", b"theirs", condition=None)
             process.write_file(name, b"ours 2")
-        await desk.carrier._publish()
+        await desk.carrier.commands.publish()
         process.write_file("renamed.tmp", b"ours 3")
         process.rename("renamed.tmp", "renamed")
         process.write_file("emptied", b"ours 3")
@@ -237,7 +237,7 @@ async def test_a_file_that_is_open_is_read_though_a_publish_replaced_its_object(
         handle = process.open("model.dwg", os.O_RDONLY)
         process.write_file("model.tmp", b"new model")
         process.rename("model.tmp", "model.dwg")
-        await desk.carrier._publish()
+        await desk.carrier.commands.publish()
         assert await process.pread(handle, len(old), 0) == old
         process.close(handle)
 
@@ -289,7 +289,7 @@ async def test_a_stage_that_another_had_and_published_meanwhile_is_published_ove
 async def publish_in_vain(desk: Desk) -> None:
     assert desk.carrier is not None
     with pytest.raises(UnpublishedWork):
-        await desk.carrier._publish()
+        await desk.carrier.commands.publish()
 
 
 async def be_ben(site: Site) -> None:
@@ -322,7 +322,7 @@ async def test_a_publish_whose_answer_was_lost_is_told_once(
     async def work(process: Process) -> None:
         assert desk.carrier is not None
         process.write_file("f", b"drawn")
-        await desk.carrier._publish()
+        await desk.carrier.commands.publish()
         assert [each["event"] for each in desk.logged()].count("published") == 1
 
     stand_in_for_fuse(monkeypatch, work)
@@ -347,14 +347,16 @@ async def test_a_publish_that_would_lack_mapped_pages_does_not_begin_and_can_be_
         assert desk.carrier is not None
         process.write_file("f", b"drawn")
         with pytest.raises(MountError, match="nothing was published: the kernel has not written"):
-            await desk.carrier._publish()
+            await desk.carrier.commands.publish()
         assert not desk.has_plain("f")
-        assert "the kernel has not written it" in str((await desk.carrier._status())["trouble"])
-        assert (await desk.carrier._publish())["exit_code"] == 0
+        assert "the kernel has not written it" in str(
+            (await desk.carrier.commands.status())["trouble"]
+        )
+        assert (await desk.carrier.commands.publish())["exit_code"] == 0
         assert desk.plain("f") == b"drawn"
-        assert (await desk.carrier._status())["trouble"] is None
+        assert (await desk.carrier.commands.status())["trouble"] is None
 
-    monkeypatch.setattr("pdfs.mount.carrier.sync_mount", sync)
+    monkeypatch.setattr("pdfs.mount.commands.sync_mount", sync)
     stand_in_for_fuse(monkeypatch, work)
     assert await desk.carry() == 0
     events = logged(desk)

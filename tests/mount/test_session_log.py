@@ -127,10 +127,10 @@ async def test_a_lock_that_could_not_be_renewed_is_trouble_until_it_is(
         bad = True
         await seen(desk, "lock_not_renewed")
         await seen(desk, "trouble")
-        assert (await desk.carrier._status())["trouble"]
+        assert (await desk.carrier.commands.status())["trouble"]
         bad = False
         await seen(desk, "trouble_over")
-        assert (await desk.carrier._status())["trouble"] is None
+        assert (await desk.carrier.commands.status())["trouble"] is None
 
     stand_in_for_fuse(monkeypatch, work)
     desk = Desk(tmp_path, site)

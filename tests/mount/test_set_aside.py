@@ -20,7 +20,7 @@ def no_mount_to_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     async def sync(mountpoint: str) -> None:
         await trio.lowlevel.checkpoint()
 
-    monkeypatch.setattr("pdfs.mount.carrier.sync_mount", sync)
+    monkeypatch.setattr("pdfs.mount.commands.sync_mount", sync)
 
 
 class Warden:
@@ -60,7 +60,7 @@ async def set_aside(desk: Desk, *rounds: tuple[str, ...]) -> Result:
 
     async def give(paths: tuple[str, ...]) -> None:
         assert desk.carrier is not None
-        answers.append(await desk.carrier._publish({"set_aside": list(paths)}))
+        answers.append(await desk.carrier.commands.publish({"set_aside": list(paths)}))
 
     async with trio.open_nursery() as nursery:
         for paths in rounds:
@@ -80,21 +80,21 @@ async def test_a_publish_ends_without_what_is_set_aside_and_the_next_one_tries_a
         carrier = desk.carrier
         for name in ("f", "gone"):
             process.write_file(name, b"first")
-        await carrier._publish()
+        await carrier.commands.publish()
         process.write_file("f", b"second")
         process.write_file("g", b"other")
         process.unlink("gone")
         warden.is_on_duty = True
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(carrier._publish)
+            nursery.start_soon(carrier.commands.publish)
             answer = await set_aside(desk, ("f",), ("gone",))
         assert (answer["exit_code"], answer["aside"]) == (0, ("f", "gone"))
-        status = await carrier._status()
+        status = await carrier.commands.status()
         assert (status["aside"], status["refused"]) == (("f", "gone"), {})
         assert [desk.plain(name) for name in ("f", "g", "gone")] == [b"first", b"other", b"first"]
         assert await process.read_file("f") == b"second"
         warden.is_on_duty = False
-        assert (await carrier._publish())["aside"] == ()
+        assert (await carrier.commands.publish())["aside"] == ()
         assert desk.plain("f") == b"second"
         assert not desk.has_plain("gone")
 
@@ -116,22 +116,22 @@ async def test_a_word_holds_in_its_session_until_the_bucket_has_taken_the_file(
         process.write_file("f", b"first")
         warden.is_on_duty = True
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(carrier._publish)
+            nursery.start_soon(carrier.commands.publish)
             await set_aside(desk, ("f",))
         for text in (b"", b"drawn on", b"and on"):  # the first time, there is nothing to publish
             if text:
                 process.write_file("f", text)
                 process.write_file("g", text)
-            answer = await carrier._publish()
+            answer = await carrier.commands.publish()
             assert (answer["exit_code"], answer["aside"]) == (0, ("f",))
             assert not text or desk.plain("g") == text
         warden.is_on_duty = False
-        assert (await carrier._publish())["aside"] == ()
+        assert (await carrier.commands.publish())["aside"] == ()
         assert desk.plain("f") == b"and on"
         process.write_file("f", b"once more")
         warden.is_on_duty = True
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(carrier._publish)
+            nursery.start_soon(carrier.commands.publish)
             await refused(desk)  # the word is spent
             warden.is_on_duty = False
 
@@ -156,7 +156,7 @@ async def leave_aside(
         assert desk.carrier is not None
         for name in ("f", "gone", "other"):
             process.write_file(name, b"first")
-        await desk.carrier._publish()
+        await desk.carrier.commands.publish()
         process.write_file("f", b"second")
         process.write_file("new", b"new")
         process.unlink("gone")
@@ -193,7 +193,7 @@ async def test_what_the_end_of_a_session_set_aside_the_end_of_the_next_publishes
         assert sorted(process.listdir("")) == ["f", "new", "other"]
         assert await process.read_file("f") == b"second"
         assert later.carrier is not None
-        assert (await later.carrier._status())["aside"] == ("f", "gone", "new")
+        assert (await later.carrier.commands.status())["aside"] == ("f", "gone", "new")
         if is_changed:
             process.write_file("other", b"other, longer")
 
@@ -247,10 +247,10 @@ async def test_a_word_for_a_file_does_not_hold_for_what_another_session_makes_of
         await wait_until_settled(later)
         process.write_file("f", b"third")
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(later.carrier._publish)
+            nursery.start_soon(later.carrier.commands.publish)
             await refused(later, "f")
             assert list(later.carrier._session.refused) == ["f"]
-            answer = await later.carrier._publish({"set_aside": ["f"]})
+            answer = await later.carrier.commands.publish({"set_aside": ["f"]})
         assert answer["aside"] == ("f", "gone", "new")
 
     assert await carried(monkeypatch, later, warden.fate_of, work) == 0
@@ -271,9 +271,9 @@ async def test_what_is_done_though_it_was_refused_is_not_set_aside(
         process.write_file("f", b"drawn")
         warden.is_on_duty = True
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(desk.carrier._publish)
+            nursery.start_soon(desk.carrier.commands.publish)
             await refused(desk)
-            answer = await desk.carrier._publish({"set_aside": ["f"]})
+            answer = await desk.carrier.commands.publish({"set_aside": ["f"]})
         assert answer["aside"] == ()
 
     assert await carried(monkeypatch, desk, applied_but_refused, work) == 0
@@ -290,18 +290,18 @@ async def test_only_what_is_refused_can_be_set_aside(
         assert desk.carrier is not None
         carrier = desk.carrier
         with pytest.raises(SessionError, match="now"):
-            await carrier._publish({"set_aside": ["f"]})
+            await carrier.commands.publish({"set_aside": ["f"]})
         with pytest.raises(UsageError, match="a list of paths"):
-            await carrier._publish({"set_aside": "f"})
+            await carrier.commands.publish({"set_aside": "f"})
         process.write_file("f", b"drawn")
         process.write_file("g", b"drawn, and not refused")
         warden.is_on_duty = True
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(carrier._publish)
+            nursery.start_soon(carrier.commands.publish)
             await refused(desk)
             for other in ("g", "unheard of"):
                 with pytest.raises(NotFoundError, match=f"'{other}' is not"):
-                    await carrier._publish({"set_aside": ["f", other]})
+                    await carrier.commands.publish({"set_aside": ["f", other]})
             warden.is_on_duty = False
 
     assert await carried(monkeypatch, desk, warden.fate_of, work) == 0
@@ -332,7 +332,7 @@ async def test_a_try_after_a_refusal_asks_for_the_refused_alone_and_the_lock_sta
             process.write_file(name, b"drawn")
         warden.is_on_duty = True
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(desk.carrier._publish)
+            nursery.start_soon(desk.carrier.commands.publish)
             await enough.wait()
             warden.is_on_duty = False
 
@@ -360,14 +360,14 @@ async def test_a_word_amid_an_unmount_is_answered_when_the_end_has_obeyed_it(
 
     async def give_the_word() -> None:
         assert desk.carrier is not None
-        answer = await desk.carrier._publish({"set_aside": ["f"]})
+        answer = await desk.carrier.commands.publish({"set_aside": ["f"]})
         answers.append((answer, desk.has_plain("g")))
 
     async def work(process: Process) -> None:
         assert desk.carrier is not None
         process.write_file("f", b"drawn")
         warden.is_on_duty = True
-        beside.start_soon(desk.carrier._publish)
+        beside.start_soon(desk.carrier.commands.publish)
         await refused(desk)
         process.write_file("g", b"later")
         beside.start_soon(give_the_word)

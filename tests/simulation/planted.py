@@ -161,7 +161,7 @@ _BUGS = (
     ),
     _bug(
         what="what carries the publish's name is taken for this put's",
-        rule="a put is known by its size and all its metadata: other tools keep what they don't know",
+        rule="a put is known by its size and all its metadata, of which other tools keep some",
         file="pdfs/stage/plain.py",
         old="        return is_as_long and self._metadata().items() <= there.metadata.items()",
         new="        return there.metadata.get(PUBLISH) == self._publish",
