@@ -1,7 +1,8 @@
 """From a generation to a tree and back: what is mounted, what is published, what became of it.
 
-manifest ──tree_of──▶ tree ──draft_of──▶ draft ──(contents staged)──▶ manifest + plan
-manifest + outcomes ──settle──▶ settled manifest ──settled_record──▶ tree
+manifest ──tree_of──▶ tree ──draft_of──▶ draft ──(contents staged)──manifest_of──▶ manifest
+
+What becomes of a manifest: `core.plan` and `core.settle`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Set

@@ -356,7 +356,7 @@ def _mode(reader: Reader) -> int:
 
 
 def content_in(reader: Reader) -> Content:
-    """The inverse of `content_out`. Raises Malformed."""
+    """The inverse of `content_fields`. Raises Malformed."""
     return Content(
         size=reader.whole("size"),
         digest=_digest(reader.text("digest")) if reader.has("digest") else None,

@@ -1,9 +1,9 @@
 """What other tools did to the plain objects, told from a listing and what is known.
 
 Per key, in this order: the ETag that is known ⇒ ours. A file that is changed or open here ⇒ left
-alone; the conditions of the next publish make the conflict copy. An *echo* (see `Foreign.echo`) ⇒
-ours stays, the next publish puts it right. Known but missing ⇒ removed by another tool. Else ⇒
-theirs enters as a new file; attributes that other tools can't set stay.
+alone; the conditions of the next publish make the conflict copy. An *echo* (see
+`stage.load.look_closer`) ⇒ ours stays, the next publish puts it right. Known but missing ⇒ removed
+by another tool. Else ⇒ theirs enters as a new file; attributes that other tools can't set stay.
 
 Keys that no file name can hold, and `a` beside `a/b`, are skipped with a warning.
 """

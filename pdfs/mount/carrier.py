@@ -113,13 +113,15 @@ class Carrier:
             self._tell({"event": "damage", "what": self._workspace.torn})
         try:
             async with (
-                background(self._control.serve),
+                self._control.served(),
                 self._stopping.heard(),
                 background(self._progress.run),
             ):
                 await self._run_to_its_end(claimant)
         except BaseException as error:
             self._log.note_failure(error)
+            if self._session.state is State.IDLE:
+                self._forget()
             raise
         finally:
             self._finish()

@@ -13,15 +13,22 @@ A peer that sends nonsense gets an error and keeps its connection; one that does
 asked for is dropped. Requests of one connection are answered in order.
 """
 
-import contextlib
 import json
 import logging
 import math
 import os
 import socket
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+)
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import PurePath
 from types import MappingProxyType
 from typing import Final
@@ -31,7 +38,7 @@ import trio
 from pdfs.core.ids import SessionId
 from pdfs.disk import OsDisk, disk_error, make_below, opened_directory
 from pdfs.errors import PdfsError, UsageError
-from pdfs.stage.together import cause_of
+from pdfs.stage.together import background, cause_of
 
 logger = logging.getLogger(__name__)
 
@@ -68,27 +75,29 @@ class ControlServer:
             while self._owed.total():  # noqa: ASYNC110 - at the end of a process, a few times at most
                 await trio.sleep(0.01)
 
-    async def serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Answer until cancelled; the socket is gone then. Raises DiskError if it can't be made."""
-        disk = OsDisk()
-        directory = self._directory(disk)
-        # A path by descriptor: a socket's own may be no longer than 107 bytes.
-        path = f"/proc/self/fd/{directory}/{self._name}"
-        try:
-            _remove(disk, directory, self._name)
-            with _bound(path) as listening:
-                listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
-                task_status.started()
-                await trio.serve_listeners(self._converse, [listener])
-        finally:
-            _remove(disk, directory, self._name)
-            disk.close(directory)
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[None]:
+        """Answer while the body runs; then the socket is gone. DiskError if it can't be made."""
+        with self._listening() as listening:
+            listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+            async with background(partial(trio.serve_listeners, self._converse, [listener])):
+                yield
 
-    def _directory(self, disk: OsDisk) -> int:
-        try:
-            return make_below(disk, self._runtime, "XDG_RUNTIME_DIR")
-        except OSError as error:
-            raise disk_error(error, f"make control sockets in {self._runtime}") from error
+    @contextmanager
+    def _listening(self) -> Iterator[socket.socket]:
+        """The socket, at its place for the length of the block."""
+        disk = OsDisk()
+        with ExitStack() as held:
+            try:
+                directory = make_below(disk, self._runtime, "XDG_RUNTIME_DIR")
+                held.callback(disk.close, directory)
+                _remove(disk, directory, self._name)
+                # A path by descriptor: a socket's own may be no longer than 107 bytes.
+                listening = held.enter_context(_bound(f"/proc/self/fd/{directory}/{self._name}"))
+            except OSError as error:
+                raise disk_error(error, f"make a control socket in {self._runtime}") from error
+            held.callback(_remove, disk, directory, self._name)
+            yield listening
 
     async def _converse(self, stream: trio.SocketStream) -> None:
         send, receive = trio.open_memory_channel[Result](math.inf)
@@ -159,12 +168,12 @@ def remove_left_socket(runtime: PurePath, session: SessionId) -> None:
     A session that is resumed does so itself.
     """
     disk = OsDisk()
-    with contextlib.suppress(OSError), opened_directory(disk, None, str(runtime)) as directory:
+    with suppress(OSError), opened_directory(disk, None, str(runtime)) as directory:
         _remove(disk, directory, socket_name(session))
 
 
 def _remove(disk: OsDisk, directory: int, name: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         disk.unlink(directory, name)
 
 

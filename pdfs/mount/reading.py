@@ -102,7 +102,7 @@ class ReaderCarrier:
         try:
             directory.describe(self._description())
             async with (
-                background(self._control.serve),
+                self._control.served(),
                 self._stopping.heard(),
                 background(self._progress.run),
             ):

@@ -1,7 +1,7 @@
 """The stage lock in the bucket: read it, take it, keep it renewed, release it.
 
 The lock informs people; that two owners can't both commit rests on the fence in the root
-(`stage.start`, `stage.commit`). What a lock says and who may take it: `core.lease`.
+(`stage.start`, `stage.publish`). What a lock says and who may take it: `core.lease`.
 """
 
 from collections.abc import Callable

@@ -17,7 +17,6 @@ from pdfs.core.ids import SessionId
 from pdfs.errors import DiskError
 from pdfs.mount import control
 from pdfs.mount.control import ControlServer, Result
-from pdfs.stage.together import background
 from tests.conftest import ExpectedWarnings
 
 pytestmark = pytest.mark.real_clock
@@ -73,11 +72,8 @@ async def peer_at(socket: Path) -> AsyncIterator[Peer]:
 @asynccontextmanager
 async def peer_of_a_daemon(path: Path) -> AsyncIterator[Peer]:
     server = ControlServer(path, SESSION, {"status": status, "broken": broken})
-    async with background(server.serve):
-        while not (path / f"{SESSION}.sock").exists():  # noqa: ASYNC110 - no event says it
-            await trio.sleep(0.001)
-        async with peer_at(path / f"{SESSION}.sock") as peer:
-            yield peer
+    async with server.served(), peer_at(path / f"{SESSION}.sock") as peer:
+        yield peer
 
 
 @pytest.mark.parametrize(
@@ -168,9 +164,7 @@ async def test_an_answer_that_nobody_took_is_not_waited_for_at_the_end(tmp_path:
         return {}
 
     server = ControlServer(tmp_path, SESSION, {"slow": slow})
-    async with background(server.serve):
-        while not (tmp_path / f"{SESSION}.sock").exists():  # noqa: ASYNC110 - no event says it
-            await trio.sleep(0.001)
+    async with server.served():
         async with peer_at(tmp_path / f"{SESSION}.sock") as peer:
             for _ in range(3):
                 await peer.stream.send_all(b'{"v": 1, "id": 1, "do": "slow"}\n')
@@ -185,7 +179,8 @@ async def test_sockets_are_never_made_behind_a_symlink(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "run").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(DiskError, match=r"symlink.*XDG_RUNTIME_DIR"):
-        await ControlServer(tmp_path / "run", SESSION, {}).serve()
+        async with ControlServer(tmp_path / "run", SESSION, {}).served():
+            pass
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
@@ -193,9 +188,7 @@ async def test_a_socket_that_a_dead_daemon_left_gives_way(tmp_path: Path) -> Non
     left = tmp_path / f"{SESSION}.sock"
     with contextlib.chdir(tmp_path), socket.socket(socket.AF_UNIX) as dead:
         dead.bind(left.name)  # a path of its own could be too long
-    async with trio.open_nursery() as nursery:
-        await nursery.start(ControlServer(tmp_path, SESSION, {"status": status}).serve)
-        async with peer_at(left) as peer:
-            assert (await peer.ask("status"))["ok"]
-        nursery.cancel_scope.cancel()
+    server = ControlServer(tmp_path, SESSION, {"status": status})
+    async with server.served(), peer_at(left) as peer:
+        assert (await peer.ask("status"))["ok"]
     assert not left.exists()

@@ -107,6 +107,22 @@ def test_a_session_that_fails_is_called_failed_and_not_closed(
     assert [(event["event"], event.get("exit_code")) for event in told] == [("failed", 3)]
 
 
+def test_a_control_socket_that_can_not_be_made_is_the_disk_s_fault_and_leaves_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration, events = configuration_of(tmp_path), Events()
+    runtime = Path(configuration.runtime)
+    runtime.parent.mkdir(parents=True, exist_ok=True)
+    runtime.write_bytes(b"no directory")
+    stand_in_for_fuse(monkeypatch, writes("a"))
+    assert run(request_of(configuration, mountpoint="/mnt/plant"), events.append) == 8
+    assert (events[-1]["event"], events[-1]["kind"]) == ("failed", "DiskError")
+    assert str(runtime) in str(events[-1]["what"])
+    assert not sessions(configuration), "nothing was begun"
+    runtime.unlink()
+    assert run(request_of(configuration, mountpoint="/mnt/plant"), events.append) == 0
+
+
 def test_who_waits_for_a_silent_bucket_is_told_which_one_before_there_is_a_mount(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
