@@ -88,12 +88,13 @@ class Reading:
     async def _enter(self, parent: Inode, directory: int, name: str, path: str) -> None:
         with _words(f"read {path}"):
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        kind = _KINDS[stat.S_IFMT(status.st_mode)]
+            kind = _KINDS[stat.S_IFMT(status.st_mode)]
+            target = os.readlink(name, dir_fd=directory) if kind is Kind.SYMLINK else ""
         known = self._seen.get((status.st_dev, status.st_ino))
         if known is not None:
             self._ledger.commit(Link(ino=known, parent=parent, name=name, time=self._now()))
             return
-        ino = self._create(parent, directory, name, kind, status)
+        ino = self._create(parent, name, kind, status, target)
         if kind is not Kind.DIRECTORY and status.st_nlink > 1:
             self._seen[status.st_dev, status.st_ino] = ino
         match kind:
@@ -102,7 +103,11 @@ class Reading:
                     await self._fill(ino, inner, path)
                     self._copy_xattrs(ino, inner)
             case Kind.FILE:
-                with _words(f"read {path}"), opened(self._disk, directory, name) as descriptor:
+                flags = os.O_RDONLY | os.O_NONBLOCK  # by now it may be a fifo, which nobody fills
+                with (
+                    _words(f"read {path}"),
+                    opened(self._disk, directory, name, flags) as descriptor,
+                ):
                     await self._copy_bytes(ino, descriptor, status, path)
                     self._copy_xattrs(ino, descriptor)
                 self.read.files += 1
@@ -111,10 +116,9 @@ class Reading:
         self._set_attributes(ino, status, status.st_size if kind is Kind.FILE else None)
 
     def _create(
-        self, parent: Inode, directory: int, name: str, kind: Kind, status: os.stat_result
+        self, parent: Inode, name: str, kind: Kind, status: os.stat_result, target: str
     ) -> Inode:
         ino = self._ledger.new_inode()
-        target = os.readlink(name, dir_fd=directory) if kind is Kind.SYMLINK else ""
         self._ledger.commit(
             Create(
                 parent=parent,

@@ -12,6 +12,7 @@ import trio
 
 from pdfs.cli.reading import Reading
 from pdfs.config import Configuration
+from pdfs.core.ids import Inode
 from pdfs.errors import DiskError, StoreUnavailable
 from pdfs.local.journal import Journal
 from pdfs.local.journal_tasks import Preparation, Sealing
@@ -142,6 +143,28 @@ def test_the_journal_of_an_import_is_sealed_piece_by_piece_while_it_is_read(
     assert "journal-1.wal" in sealed
     sizes = [line.split() for line in run("ls", "Plant/planning").output.splitlines()]
     assert [columns[-1] for columns in sizes] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("becomes", ["fifo", "nothing"])
+def test_what_is_no_file_any_more_when_it_is_read_ends_an_import_in_words(
+    becomes: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fifo that nobody writes to is not waited for."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a").write_bytes(b"drawn")
+    create = Reading._create
+
+    def create_and_replace(*given: Any) -> Inode:
+        (source / "a").unlink()
+        if becomes == "fifo":
+            os.mkfifo(source / "a")
+        return create(*given)
+
+    monkeypatch.setattr(Reading, "_create", create_and_replace)
+    said = run("import", source, "Plant")
+    assert said.exit_code == 8
+    assert f"read {source / 'a'}" in said.stderr
 
 
 def test_what_is_missing_is_told(run: Run, imported: Path, tmp_path: Path) -> None:

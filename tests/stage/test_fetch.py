@@ -23,8 +23,8 @@ from pdfs.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from pdfs.stage.context import StageContext
-from pdfs.stage.fetch import fetch_parts, fetch_span, fetch_whole
+from pdfs.stage.context import StageContext, T, at_once
+from pdfs.stage.fetch import _homes_in, fetch_parts, fetch_span, fetch_whole
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.memory import MemoryStore
 from pdfs.store.objects import Fetched
@@ -224,6 +224,20 @@ async def test_what_no_home_has_is_looked_up_by_its_digest_in_the_current_genera
     assert await fetch_whole(site.context(), old) == DATA
     with pytest.raises(ContentLost):
         await fetch_parts(site.context(), old, 0, 1, look_up=False)
+
+
+async def test_a_look_through_a_whole_generation_holds_up_nobody() -> None:
+    site, computed = Site(), list[object]()
+
+    async def compute(call: Callable[[], T]) -> T:
+        computed.append(getattr(call, "func", call))
+        return await at_once(call)
+
+    old = await packed(site, DATA, 1)
+    await damage(site, site.keys.content(name(1)), "missing")
+    await publish(site, never_published())
+    await lost(replace(site.context(), compute=compute), old)
+    assert _homes_in in computed
 
 
 async def test_a_content_without_a_digest_is_looked_up_by_the_plain_home_that_it_had() -> None:
