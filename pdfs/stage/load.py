@@ -15,7 +15,7 @@ from pdfs.core.merge import Merged, Row, differing, merge_listing
 from pdfs.core.plan import Plan
 from pdfs.core.root import Root
 from pdfs.core.tree import Tree
-from pdfs.errors import ObjectDamaged, ObjectNotFound
+from pdfs.errors import ObjectDamaged, ObjectNotFound, StoreUnavailable
 from pdfs.stage.context import StageContext
 from pdfs.stage.immutable import put_immutable
 from pdfs.stage.root import how_restored, read_held_root, restorable
@@ -103,8 +103,17 @@ def _encoded_plan(key: str, plan: Plan) -> bytes:
 
 
 async def _body(ctx: StageContext, key: str) -> bytes:
+    """The bytes of an object of ours, of whatever length; what is long gets the time that it needs.
+
+    The tree of a million files has 100 MB, for which the wait for one answer may be too short.
+    """
     try:
-        return (await ctx.patience.ask(lambda: ctx.store.get(key))).body
+        try:
+            return (await ctx.patience.once(lambda: ctx.store.get(key))).body
+        except StoreUnavailable as error:
+            await trio.sleep(ctx.patience.wait_after(1, error))
+        size = (await ctx.patience.ask(lambda: ctx.store.head(key))).size
+        return (await ctx.patience.ask(lambda: ctx.store.get(key), size=size)).body
     except ObjectNotFound as error:
         raise _missing(key) from error
 
