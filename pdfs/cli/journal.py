@@ -180,8 +180,8 @@ def _said(verdict: Verdict) -> str:
         behind = count(tail.intact_records, "whole record")
         return (
             f"{verdict.name}: {held}; then a torn tail in {tail.file} from byte {tail.offset} on"
-            f" ({size(tail.size)}, {behind} behind it): normal after a crash, or while it is"
-            " written; nothing that was called synced is lost"
+            f" ({size(tail.size)}, {behind} behind it): normal after a power cut, or while it is"
+            " written; no record of the journal calls what is lost synced"
         )
     state = "whole" if verdict.is_whole else "sound, not closed: its session lives, or crashed"
     return f"{verdict.name}: {held}; {state}"

@@ -14,7 +14,7 @@ from pdfs.config import Configuration
 from pdfs.core.amounts import amount, count
 from pdfs.core.ids import SessionId
 from pdfs.core.moments import span
-from pdfs.errors import UnpublishedWork
+from pdfs.errors import Stopped, UnpublishedWork
 
 
 def choose(
@@ -59,19 +59,31 @@ def _wants_discard(configuration: Configuration, crashed: LocalSession, *, yes: 
     if yes or not is_interactive():
         click.echo("it is resumed (--discard would put it into the trash)", err=True)
         return False
-    answer: str = click.prompt(
-        "Resume it, or discard it?",
-        type=click.Choice(["resume", "discard"]),
-        default="resume",
-        err=True,
-    )
-    return answer == "discard"
+    return _asked(crashed) == "discard"
+
+
+def _asked(crashed: LocalSession) -> str:
+    try:
+        answer: str = click.prompt(
+            "Resume it, or discard it?",
+            type=click.Choice(["resume", "discard"]),
+            default="resume",
+            err=True,
+        )
+    except click.Abort:
+        click.echo(err=True)  # the cursor stands behind the question
+        raise Stopped(
+            f"not answered, and not mounted: session {crashed.short} stays as it is",
+            remedy=f"pdfs recover show {crashed.short} shows what is in it",
+        ) from None
+    return answer
 
 
 def _tell(crashed: LocalSession, left: Left) -> None:
     age = span(time.time() - crashed.changed)
+    ended = "was cut short" if crashed.why else "crashed"
     click.echo(
-        f"a session of {crashed.name} crashed here {age} ago with "
+        f"a session of {crashed.name} {ended} here {age} ago with "
         f"{amount(left.files, left.bytes)} unpublished, {count(left.edits, 'operation')}",
         err=True,
     )

@@ -1,6 +1,7 @@
 """`pdfs ls`: projects, stages and files of the bucket, without a mount."""
 
 import os
+import shlex
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -144,7 +145,11 @@ async def _files(
             raise await no_such(ctx)
     chosen = [row for row in rows if _is_in(row.path, path, recursive)]
     if path and not any(row.path == path or row.path.startswith(f"{path}/") for row in rows):
-        raise NotFoundError(f"there is no {path!r} in {keys.project}/{keys.stage}")
+        stage = f"{keys.project}/{keys.stage}"
+        raise NotFoundError(
+            f"there is no {path!r} in {stage}",
+            remedy=f"{shlex.join(['pdfs', 'ls', '-R', stage])} lists all that is published",
+        )
     return chosen or [row for row in rows if row.path == path and row.kind is not Kind.DIRECTORY]
 
 
@@ -159,7 +164,7 @@ async def _published(ctx: StageContext) -> list[_Row] | None:
     if seen is None or seen.root.tree is None:
         return None
     manifest = await read_generation(ctx, seen.root)
-    return [_row(entry) for entry in manifest.entries]
+    return sorted(map(_row, manifest.entries), key=lambda row: row.path)
 
 
 def _row(entry: Entry) -> _Row:
@@ -207,7 +212,7 @@ def _show_names(what: str, names: list[str], as_json: bool) -> None:
     elif names:
         click.echo("\n".join(map(printable, names)))
     else:
-        click.echo(f"there are no {what} yet; pdfs import DIR PROJECT makes one", err=True)
+        click.echo(f"there are no {what} yet; pdfs import DIRECTORY PROJECT makes one", err=True)
 
 
 def _show_stages(stages: list[dict[str, object]], as_json: bool) -> None:
@@ -217,7 +222,9 @@ def _show_stages(stages: list[dict[str, object]], as_json: bool) -> None:
     for stage in stages:
         locked = f"  locked by {stage['locked']}" if stage["locked"] else ""
         problem = f"  {stage['problem']}" if stage["problem"] else ""
-        said = f"{stage['stage']}  generation {stage['generation']}{locked}{problem}"
+        number = stage["generation"]
+        generation = "  can't be read:" if number is None else f"  generation {number}"
+        said = f"{stage['stage']}{generation}{locked}{problem}"
         click.echo(printable(said))
 
 

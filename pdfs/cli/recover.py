@@ -86,10 +86,11 @@ def list_command(configuration: Configuration, as_json: bool) -> None:
         click.echo(
             f"{each.short}  {each.name}  {condition_of(each)} {_ago(each)}  "
             f"{_amount(configuration, each, says_damage=True)}"
+            + (printable(f"; {each.why}") if each.why else "")
         )
     for each in discarded:
         click.echo(
-            f"{each.short}  {each.name}  discarded {_ago(each)}  (recover undo {each.short})"
+            f"{each.short}  {each.name}  discarded {_ago(each)}  (pdfs recover undo {each.short})"
         )
     if not crashed and not discarded:
         click.echo("nothing crashed here, and nothing was discarded")
@@ -116,7 +117,7 @@ def show_command(configuration: Configuration, session: str, as_json: bool) -> N
     click.echo(f"bucket       {found.bucket}")
     click.echo(f"began        {local_moment(found.started)} by {found.user} on {found.machine}")
     if found.why:
-        click.echo(f"cut short    {found.why}")
+        click.echo(printable(f"cut short    {found.why}"))
     click.echo(f"unpublished  {amount(left.files, left.bytes)}, {count(left.edits, 'operation')}")
     if left.last is not None:
         click.echo(f"last         {last_words(left)}")
@@ -300,10 +301,22 @@ def _refuse(error: StoreError) -> Fetch:
 
 
 def _crashed(configuration: Configuration, target: str) -> LocalSession:
-    found = find_session(local_sessions(configuration), target)
+    try:
+        found = find_session(local_sessions(configuration), target)
+    except SessionNotFound as error:
+        raise SessionNotFound(error.what, remedy=_elsewhere(configuration, target)) from None
     if found.is_held:
         raise held_error(configuration, found)
     return found
+
+
+def _elsewhere(configuration: Configuration, target: str) -> str:
+    """Where to look for a session that nothing of that name waits for here."""
+    try:
+        trashed = find_session(discarded_sessions(configuration), target)
+    except PdfsError:
+        return "pdfs recover list shows what there is"
+    return f"it is in the trash: pdfs recover undo {trashed.short} brings it back"
 
 
 def _check_whole(found: LocalSession, *, yes: bool) -> None:

@@ -20,6 +20,7 @@ from pdfs.core.lease import seconds_of
 from pdfs.core.moments import local_moment, span
 from pdfs.errors import DaemonSilent, PdfsError
 
+_NOTHING = "nothing is mounted on this machine, and nothing waits here to be published"
 _SHOWN = 5
 """So many names stand in one line; the rest is counted."""
 
@@ -41,7 +42,7 @@ def status_command(configuration: Configuration, target: str | None, as_json: bo
         print_json({"sessions": [status for _, status in found]})
         return
     if not found:
-        click.echo("nothing is mounted on this machine")
+        click.echo(_NOTHING)
     for session, status in found:
         click.echo("\n".join(_lines(configuration, session, status)))
 
@@ -55,7 +56,7 @@ def overview(ctx: click.Context) -> None:
     for session in sessions:
         click.echo("\n".join(_lines(configuration, session, status_of(configuration, session))))
     if not sessions:
-        click.echo("nothing is mounted on this machine")
+        click.echo(_NOTHING)
         click.echo("next:   pdfs ls                         the projects in the bucket")
         click.echo("        pdfs mount PROJECT MOUNTPOINT   work on one")
         click.echo("        pdfs --help                     everything else")
@@ -111,6 +112,7 @@ def _known(session: LocalSession) -> dict[str, Any]:
         "unreadable": {},
         "invisible": None,
         "trouble": session.problem or None,
+        "why": session.why,
     }
 
 
@@ -127,6 +129,7 @@ def _lines(configuration: Configuration, session: LocalSession, status: Event) -
         ("progress", _moved(status)),
         ("lock", _lock(status)),
         ("lost", status.get("lost")),
+        ("cut short", "" if status["alive"] else session.why),
         ("read-only", status.get("read_only")),
         ("damage", status.get("damage")),
         ("trouble", status.get("trouble")),
@@ -156,7 +159,9 @@ def _title(session: LocalSession, status: Event) -> str:
 
 def condition_of(session: LocalSession) -> str:
     """What became of a session that no process has."""
-    return "import cut short" if session.reading else "crashed"
+    if session.reading:
+        return "import cut short"
+    return "cut short" if session.why else "crashed"
 
 
 def _generation(status: Event) -> str:

@@ -188,6 +188,8 @@ class Carrier:
             self._error = self._outcome.kept(error)
             if self._session.lock is None:  # the root is gone, or can't be read
                 self._forget()
+            else:
+                self._note_end(error.what)
         except PdfsError as error:
             self._error = error
         if self._stopping.scope.cancelled_caught:
@@ -217,14 +219,18 @@ class Carrier:
 
     async def _break_off(self, why: str) -> None:
         """The hooks of a session that is cut short; what they can't do, kill -9 didn't either."""
-        try:
-            self._workspace.note_end(why)
-        except DiskError as error:
-            logger.error("why it was cut short could not be written down: %s", error)
+        self._note_end(why)
         try:
             await self._session.break_off(self._workspace.seal)
         except DiskError as error:
             logger.error("the journal could not be sealed, so the lock is kept: %s", error)
+
+    def _note_end(self, why: str) -> None:
+        """For who finds what the session leaves here."""
+        try:
+            self._workspace.note_end(why)
+        except DiskError as error:
+            logger.error("why it was cut short could not be written down: %s", error)
 
     def _finish(self) -> None:
         """Whatever happened: the journal is whole, and the session free for whoever resumes it.

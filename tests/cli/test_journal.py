@@ -156,7 +156,7 @@ def test_verify_says_that_a_torn_tail_is_normal(run: Run, crashed: Path) -> None
         said = run("journal", "verify", target)
         assert said.exit_code == 0
         assert "3 records (1 to 3); then a torn tail" in said.stdout
-        assert "normal after a crash" in said.stdout
+        assert "normal after a power cut" in said.stdout
 
 
 def test_verify_names_the_first_bad_byte_and_what_is_lost(run: Run, crashed: Path) -> None:

@@ -27,6 +27,8 @@ def test_an_imported_project_is_listed_without_a_mount(run: Run, imported: Path)
     assert run("ls", "Plant").output == "planning  generation 1\n"
     names = [line.split()[-1] for line in run("ls", "Plant/planning").output.splitlines()]
     assert names == ["drawings", "list.csv"]
+    missing = run("ls", "Plant/planning/nothing")
+    assert (missing.exit_code, "; pdfs ls -R Plant/planning lists" in missing.stderr) == (3, True)
     every = json.loads(run("ls", "Plant/planning", "-R", "--json").output)["entries"]
     assert [row["path"] for row in every] == ["drawings", "drawings/a.dxf", "list.csv"]
     (below,) = json.loads(run("ls", "Plant/planning/drawings", "--json").output)["entries"]

@@ -127,10 +127,10 @@ def test_who_looks_at_a_session_keeps_no_mount_from_it(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("show", "nosuch"), 3, "is called 'nosuch'; pdfs status"),
-        (("resume", "nosuch"), 3, "is called 'nosuch'; pdfs status"),
-        (("discard", "nosuch"), 3, "is called 'nosuch'; pdfs status"),
-        (("rescue", "nosuch", "there"), 3, "is called 'nosuch'; pdfs status"),
+        (("show", "nosuch"), 3, "is called 'nosuch'; pdfs recover list"),
+        (("resume", "nosuch"), 3, "is called 'nosuch'; pdfs recover list"),
+        (("discard", "nosuch"), 3, "is called 'nosuch'; pdfs recover list"),
+        (("rescue", "nosuch", "there"), 3, "is called 'nosuch'; pdfs recover list"),
         (("undo", "nosuch"), 3, "nothing was discarded on this machine"),
         (("undo", SESSION[:8]), 3, "nothing was discarded on this machine"),
         (("discard", SESSION[:8]), 2, "out of reach of a publish; add --yes"),
@@ -234,7 +234,7 @@ def test_a_rescue_to_a_full_disk_says_so_and_leaves_nothing_that_looks_whole(
 
 
 def test_undo_brings_back_once_and_never_over_another(
-    run: Run, configuration: Configuration
+    run: Run, configuration: Configuration, tmp_path: Path
 ) -> None:
     leave_crashed(configuration.state, description(configuration), SESSION, FILES)
     discarded = run("recover", "discard", SESSION, "--yes")
@@ -245,6 +245,11 @@ def test_undo_brings_back_once_and_never_over_another(
         assert said.exit_code == 2
         assert "there are two of session" in said.stderr
         assert "nothing was moved; move one of them away" in said.stderr
+    moved = Path(configuration.state, "sessions", SESSION).rename(tmp_path / "moved")
+    said = run("recover", "show", SESSION)
+    assert said.exit_code == 3
+    assert f"it is in the trash: pdfs recover undo {SESSION[:8]} brings it back" in said.stderr
+    moved.rename(Path(configuration.state, "sessions", SESSION))
     trash = Path(configuration.state, "trash", SESSION)
     work = Path(configuration.state, "sessions", SESSION).rename(trash.with_name("away"))
     assert "is back" in run("recover", "undo").stdout

@@ -9,7 +9,9 @@ from tests.cli.daemons import OTHER, SESSION, STATUS, daemon, result, session_of
 
 
 def test_status_of_nothing_says_so(run: Run) -> None:
-    assert run("status").output == "nothing is mounted on this machine\n"
+    assert run("status").output == (
+        "nothing is mounted on this machine, and nothing waits here to be published\n"
+    )
     assert json.loads(run("status", "--json").output) == {"schema": 1, "sessions": []}
 
 
@@ -112,6 +114,19 @@ def test_a_crashed_session_is_shown_with_its_remedy(run: Run, configuration: Con
     assert "Plant/planning  crashed  /mnt/plant" in said
     assert "pdfs recover resume 5e55105e" in said
     assert (session["session"], session["alive"], session["state"]) == (SESSION, False, "IDLE")
+
+
+def test_a_session_that_was_cut_short_says_why_wherever_it_is_named(
+    run: Run, configuration: Configuration
+) -> None:
+    why = "the stage was taken over by bert on ws8"
+    with session_of(configuration, is_held=False, why=why):
+        said = run("status").output
+        (session,) = json.loads(run("status", "--json").output)["sessions"]
+        assert f"; {why}\n" in run("recover", "list").output
+    assert "Plant/planning  cut short  /mnt/plant" in said
+    assert f"  cut short   {why}\n" in said
+    assert session["why"] == why
 
 
 def test_a_daemon_that_does_not_answer_is_trouble_not_an_error(

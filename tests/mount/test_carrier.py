@@ -1,5 +1,6 @@
 """One session in a process: what it is told at its end, and that it comes to one."""
 
+import json
 import signal
 from collections.abc import Mapping
 from dataclasses import replace
@@ -278,9 +279,10 @@ async def test_a_lost_stage_ends_with_9_where_work_remains_here_and_with_4_where
         await desk.carry()
     assert isinstance(lost.value, PdfsError)
     assert lost.value.exit_code == code
-    assert "owner" in lost.value.what or "bert" in lost.value.what
+    assert "taken over by bert on ws8" in lost.value.what
     assert "kept" in lost.value.remedy
-    assert len(desk.sessions()) == 1
+    ((_, left),) = desk.sessions().items()
+    assert json.loads((left / "session.json").read_text())["why"] == lost.value.what
     assert not desk.has_plain("f")
 
 
