@@ -148,6 +148,11 @@ class StoreRefused(StoreError):
 class ClockSkewed(StoreError):
     """This machine's clock differs from the store's by more than request signing allows."""
 
+    def __init__(self, what: str, *, remedy: str = "", is_measured: bool = True) -> None:
+        super().__init__(what, remedy=remedy)
+        self.is_measured = is_measured
+        """Whether `what` says by how much."""
+
 
 class ObjectNotFound(StoreError):
     """There is no object of that key (or no upload of that id)."""

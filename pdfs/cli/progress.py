@@ -141,8 +141,10 @@ def waiting_line(event: Event) -> str:
 
 def silent_line(event: Event) -> str:
     """Which bucket has not answered for a while, and why not, as far as that is known."""
-    trouble = event.get("trouble") or "it has not answered yet"
-    return printable(f"still waiting for {event.get('bucket')}: {one_line(trouble)}")
+    bucket = str(event.get("bucket"))
+    trouble = one_line(event.get("trouble") or "it has not answered yet")
+    said = trouble if trouble.startswith(bucket) else f"{bucket}: {trouble}"
+    return printable(f"still waiting for {said}")
 
 
 def _detail(event: Event) -> str:

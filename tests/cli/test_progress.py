@@ -38,6 +38,8 @@ def test_a_silent_bucket_is_told_at_once_with_what_is_known_and_obeys_no_termina
     lines = Lines(say=said.append)
     lines.show({"event": "silent", "bucket": "s3://b", "trouble": ""})
     lines.show({"event": "silent", "bucket": "s3://b", "trouble": "no\n\x1b[2J route"})
+    lines.show({"event": "silent", "bucket": "s3://b", "trouble": "s3://b can't be reached"})
+    assert said.pop() == "still waiting for s3://b can't be reached"
     assert said == [
         "still waiting for s3://b: it has not answered yet",
         "still waiting for s3://b: no \\x1b[2J route",

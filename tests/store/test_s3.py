@@ -434,7 +434,7 @@ async def test_a_wrong_clock_is_told_with_its_offset(
 ) -> None:
     monkeypatch.setattr("pdfs.store.s3.faults.time.time", lambda: DATE - 3600)
     script.answer = lambda _: refusal(403, "RequestTimeTooSkewed")
-    assert "3600 s behind" in str(await fault(store, CALLS["get"]))
+    assert "1 h behind" in str(await fault(store, CALLS["get"]))
     monkeypatch.setattr("pdfs.store.s3.faults.time.time", lambda: DATE + 60)
     body = (
         b"<Error><Code>RequestTimeTooSkewed</Code><Message>m</Message>"
@@ -442,7 +442,28 @@ async def test_a_wrong_clock_is_told_with_its_offset(
     )
     await meet(store, script)
     script.answer = lambda _: answer(403, body)
-    assert "60 s ahead of" in str(await fault(store, CALLS["put"]))
+    assert "1 min ahead of" in str(await fault(store, CALLS["put"]))
+    monkeypatch.setattr("pdfs.store.s3.faults.time.time", lambda: DATE + 86_400 * 3.5)
+    script.answer = lambda _: refusal(403, "RequestTimeTooSkewed")
+    for name in ("get", "put"):
+        assert "3 days ahead of" in str(await fault(store, CALLS[name])), "by either client"
+
+
+@both_ways()
+async def test_no_answer_is_told_in_the_same_short_words_each_time(
+    store: S3Store, script: Script, call: Call, is_known: bool
+) -> None:
+    """A log that notes what is new would else have a line for each try of a week."""
+    if is_known:
+        await meet(store, script)
+    script.answer = lambda _: answer(503)
+    unavailable = str(await fault(store, call))
+    assert "; if that lasts, ask whoever runs the bucket" in unavailable
+    script.answer = lambda _: b""
+    first, second = [str(await fault(store, call)) for _ in range(2)]
+    assert first == second
+    assert "http://" not in first.replace(store.name, "")
+    assert "check the network" in first
 
 
 async def test_an_unproven_store_that_sees_an_object_in_a_directory_reports_a_clash(

@@ -15,6 +15,7 @@ from typing import Final
 import botocore.exceptions as boto
 import obstore.exceptions as obstore
 
+from pdfs.core.moments import span
 from pdfs.errors import (
     ClockSkewed,
     KeyClash,
@@ -56,6 +57,8 @@ class Refusal:
 _PAGES: Final = ("text/html", "text/plain")
 
 Meaning = Callable[[Refusal], StoreError]
+
+_LASTS: Final = "if that lasts, ask whoever runs the bucket"
 
 _PEACE: Final = 1.0
 """Seconds to leave a store in peace that wants fewer requests and does not say for how long: R2
@@ -101,7 +104,7 @@ def _clash(refusal: Refusal) -> StoreError:
 
 
 def _unavailable(refusal: Refusal) -> StoreError:
-    return StoreUnavailable(_words(refusal), retry_after=_retry_after(refusal))
+    return StoreUnavailable(_words(refusal), remedy=_LASTS, retry_after=_retry_after(refusal))
 
 
 def _argument(refusal: Refusal) -> StoreError:
@@ -117,7 +120,10 @@ def _not_done(refusal: Refusal) -> StoreError:
 def _too_often(refusal: Refusal) -> StoreError:
     wait = _retry_after(refusal)
     return StoreUnavailable(
-        _words(refusal), sent=False, retry_after=_PEACE if wait is None else wait
+        _words(refusal),
+        remedy=_LASTS,
+        sent=False,
+        retry_after=_PEACE if wait is None else wait,
     )
 
 
@@ -163,15 +169,19 @@ def _full(refusal: Refusal) -> StoreError:
 
 
 def _skewed(refusal: Refusal) -> StoreError:
-    store_time = _store_time(refusal)
+    return skewed(_place(refusal), _store_time(refusal))
+
+
+def skewed(place: str, store_time: float | None) -> ClockSkewed:
+    """The error for a wrong clock, where the store's shows `store_time`, if that is known."""
     remedy = "set this machine's clock (timedatectl set-ntp true)"
     if store_time is None:
-        what = f"this machine's clock and that of {_place(refusal)} differ"
-        return ClockSkewed(what, remedy=remedy)
+        what = f"this machine's clock and that of {place} differ"
+        return ClockSkewed(what, remedy=remedy, is_measured=False)
     offset = time.time() - store_time
     direction = "ahead of" if offset > 0 else "behind"
     return ClockSkewed(
-        f"this machine's clock is {abs(offset):.0f} s {direction} that of {_place(refusal)}",
+        f"this machine's clock is {span(round(abs(offset)))} {direction} that of {place}",
         remedy=remedy,
     )
 
@@ -274,7 +284,8 @@ def of_boto(error: Exception, key: str, settings: S3Settings) -> StoreError | Us
         )
     if isinstance(error, boto.SSLError):
         return _untrusted(settings, str(error))
-    return _silent(settings, str(error), sent=not isinstance(error, _NEVER_SENT))
+    reason = re.sub(r' (?:the )?endpoint URL: "[^"]*"', " it", str(error))
+    return _silent(settings, reason, sent=not isinstance(error, _NEVER_SENT))
 
 
 _NO_CREDENTIALS = (
@@ -324,7 +335,7 @@ def of_obstore(error: Exception, key: str, settings: S3Settings) -> StoreError:
             return _untrusted(settings, " ".join(re.findall(r"\w+", distrust[1])))
         if "redirect" in text:
             return of_text(301, text, key, settings, {})
-        return _silent(settings, _first_line(text), sent="kind: Connect" not in text)
+        return _silent(settings, _reason(text), sent="kind: Connect" not in text)
     return of_text(int(status[1]), text, key, settings, {})
 
 
@@ -347,13 +358,15 @@ def of_text(
     )
 
 
-def _first_line(text: str) -> str:
-    return text.partition("\n")[0]
+def _reason(text: str) -> str:
+    """The first line, without what is said of the request: two tries fail in the same words."""
+    line = text.partition("\n")[0].removeprefix("Generic S3 error: ")
+    return re.sub(r"^Error performing \w+ \S+ in \S+ - ", "", line)
 
 
 def _silent(settings: S3Settings, reason: str, *, sent: bool) -> StoreError:
     what = "gave no usable answer" if sent else "can't be reached"
-    remedy = "" if sent else "check the network and the endpoint"
+    remedy = "check the network" + (f"; {_LASTS}" if sent else " and the endpoint")
     return StoreUnavailable(f"{settings.name} {what}: {reason}", remedy=remedy, sent=sent)
 
 

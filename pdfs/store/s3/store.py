@@ -10,6 +10,7 @@ import trio
 
 from pdfs.core.content import ETag
 from pdfs.errors import (
+    ClockSkewed,
     KeyClash,
     NoSuchUpload,
     ObjectNotFound,
@@ -42,6 +43,7 @@ from pdfs.store.s3.access import Access
 from pdfs.store.s3.bulk import Bulk, SentWhole
 from pdfs.store.s3.clock import StoreClock, uptime
 from pdfs.store.s3.control import Control
+from pdfs.store.s3.faults import skewed
 from pdfs.store.s3.signed import DeleteSender
 
 T = TypeVar("T")
@@ -284,9 +286,14 @@ class S3Store:
         )
 
     async def _in_bulk(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(
-            work, limiter=self._bulk_limiter, abandon_on_cancel=True
-        )
+        try:
+            return await trio.to_thread.run_sync(
+                work, limiter=self._bulk_limiter, abandon_on_cancel=True
+            )
+        except ClockSkewed as error:
+            if error.is_measured:
+                raise
+            raise skewed(self.name, self._clock.now()) from error  # bulk shows no date of an answer
 
 
 @dataclass(frozen=True, slots=True)
