@@ -1,6 +1,7 @@
 """The control socket: how the command line and other programs speak to a running daemon.
 
-`{runtime}/{session}.sock`, a unix stream socket, 0600. Both sides send lines of JSON.
+`{runtime}/{session}.sock`, a unix stream socket, 0600, made again where somebody removes it. Both
+sides send lines of JSON.
 
     → {"v": 1, "id": n, "do": "status" | "publish" | "umount" | "abort" | "subscribe"}
       n is a number or a text; "publish" takes "set_aside": [path, …]
@@ -37,7 +38,7 @@ import trio
 
 from pdfs.core.ids import SessionId
 from pdfs.disk import OsDisk, disk_error, make_below, opened_directory
-from pdfs.errors import PdfsError, UsageError
+from pdfs.errors import DiskError, PdfsError, UsageError
 from pdfs.stage.together import background, cause_of
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ VERSION = 1
 _LONGEST_LINE = 1 << 16
 _PATIENCE = 10.0
 """Seconds that a peer may take to read what it asked for."""
+_LOOK: Final = 5.0
+"""Seconds between two looks at whether the socket is still there."""
 
 Result = Mapping[str, object]
 Answer = Callable[[Result], Awaitable[Result]]
@@ -60,6 +63,8 @@ class ControlServer:
         self._runtime = runtime
         self._name = socket_name(session)
         self._calls = calls
+        self._socket: os.stat_result
+        """As it was made last."""
         self._subscribers: set[trio.MemorySendChannel[Result]] = set()
         self._owed: Counter[trio.MemorySendChannel[Result]] = Counter()
         """Per peer: requests that were read and whose answer was not sent yet."""
@@ -77,15 +82,26 @@ class ControlServer:
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator[None]:
-        """Answer while the body runs; then the socket is gone. DiskError if it can't be made."""
-        with self._listening() as listening:
-            listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
-            async with background(partial(trio.serve_listeners, self._converse, [listener])):
+        """Answer while the body runs; then the socket is gone. DiskError if it can't be made.
+
+        One that somebody removes is made again, as soon as that goes: at a logout the whole runtime
+        directory goes, and the daemon stays.
+        """
+        with self._listening() as listener:
+            async with background(partial(self._serve, listener)):
                 yield
 
+    async def _serve(self, listener: trio.SocketListener) -> None:
+        async with trio.open_nursery() as conversations:
+            await self._listen(listener, conversations)
+            while True:
+                await trio.sleep(_LOOK)
+                with suppress(DiskError), self._listening() as again:
+                    await self._listen(again, conversations)
+
     @contextmanager
-    def _listening(self) -> Iterator[socket.socket]:
-        """The socket, at its place for the length of the block."""
+    def _listening(self) -> Iterator[trio.SocketListener]:
+        """The socket, at its place for the length of the block. Raises DiskError."""
         disk = OsDisk()
         with ExitStack() as held:
             try:
@@ -93,11 +109,26 @@ class ControlServer:
                 held.callback(disk.close, directory)
                 _remove(disk, directory, self._name)
                 # A path by descriptor: a socket's own may be no longer than 107 bytes.
-                listening = held.enter_context(_bound(f"/proc/self/fd/{directory}/{self._name}"))
+                path = f"/proc/self/fd/{directory}/{self._name}"
+                listening = held.enter_context(_bound(path))
+                self._socket = os.stat(path)
             except OSError as error:
                 raise disk_error(error, f"make a control socket in {self._runtime}") from error
             held.callback(_remove, disk, directory, self._name)
-            yield listening
+            yield trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+
+    async def _listen(self, listener: trio.SocketListener, conversations: trio.Nursery) -> None:
+        """Take new peers until the socket is not where the command line looks for it."""
+        serve = partial(trio.serve_listeners, handler_nursery=conversations)
+        async with background(partial(serve, self._converse, [listener])):
+            while self._is_there():  # noqa: ASYNC110 - nothing tells of it
+                await trio.sleep(_LOOK)
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(self._socket, os.lstat(self._runtime / self._name))
+        except OSError:
+            return False
 
     async def _converse(self, stream: trio.SocketStream) -> None:
         send, receive = trio.open_memory_channel[Result](math.inf)

@@ -192,3 +192,28 @@ async def test_a_socket_that_a_dead_daemon_left_gives_way(tmp_path: Path) -> Non
     async with server.served(), peer_at(left) as peer:
         assert (await peer.ask("status"))["ok"]
     assert not left.exists()
+
+
+@pytest.mark.parametrize("is_all", [False, True], ids=["the socket", "the whole directory"])
+async def test_a_socket_that_somebody_removes_is_made_again_and_who_was_there_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_all: bool
+) -> None:
+    """At a logout the runtime directory goes, and the daemon with its mount stays."""
+    monkeypatch.setattr(control, "_LOOK", 0.01)
+    runtime = tmp_path / "user" / "pdfs"
+    runtime.mkdir(parents=True)
+    async with peer_of_a_daemon(runtime) as first:
+        assert (await first.ask("status"))["ok"]
+        (runtime / f"{SESSION}.sock").unlink()
+        if is_all:
+            runtime.rmdir()
+            runtime.parent.rmdir()
+            runtime.parent.touch()  # it can't be made
+            await trio.sleep(3 * control._LOOK)
+            runtime.parent.unlink()
+        while not (runtime / f"{SESSION}.sock").exists():  # noqa: ASYNC110 - no event says it
+            await trio.sleep(control._LOOK)
+        async with peer_at(runtime / f"{SESSION}.sock") as second:
+            assert (await second.ask("status"))["ok"]
+        assert (await first.ask("status"))["ok"]
+    assert list(runtime.iterdir()) == []
