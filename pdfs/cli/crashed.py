@@ -40,6 +40,8 @@ class Left:
     """What a program did last, where the journal still says it."""
     damage: str = ""
     """What is wrong with the journal, and what was lost by that; empty for a sound one."""
+    torn: str = ""
+    """What is lost of the journal's end, where more than the last operation is; no damage."""
 
 
 def look_at(configuration: Configuration, session: LocalSession) -> Left:
@@ -79,4 +81,5 @@ def _left(session: LocalSession, recovered: Recovered) -> Left:
         edits=tree.edits - tree.published_edits,
         last=recovered.last,
         damage=recovered.damage,
+        torn=recovered.torn,
     )

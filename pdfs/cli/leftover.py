@@ -53,7 +53,7 @@ def _wants_discard(configuration: Configuration, crashed: LocalSession, *, yes: 
             "part, with --resume",
         )
     left = look_at(configuration, crashed)
-    if not left.edits and not left.files and not left.damage:
+    if not (left.edits or left.files or left.damage or left.torn):
         return False  # a mount that was stopped before anybody worked is no question
     _tell(crashed, left)
     if yes or not is_interactive():
@@ -91,5 +91,7 @@ def _tell(crashed: LocalSession, left: Left) -> None:
         click.echo(f"last operation: {last_words(left)}", err=True)
     if crashed.why:
         click.echo(printable(f"cut short: {crashed.why}"), err=True)
+    if left.torn:
+        click.echo(f"torn: {left.torn}", err=True)
     if left.damage:
         click.echo(f"its journal is damaged: {left.damage}", err=True)

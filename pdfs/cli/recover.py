@@ -121,6 +121,8 @@ def show_command(configuration: Configuration, session: str, as_json: bool) -> N
     click.echo(f"unpublished  {amount(left.files, left.bytes)}, {count(left.edits, 'operation')}")
     if left.last is not None:
         click.echo(f"last         {last_words(left)}")
+    if left.torn:
+        click.echo(f"torn         {left.torn}")
     for path in left.changed[:_SHOWN]:
         click.echo(printable(f"  {path}"))
     if len(left.changed) > _SHOWN:
@@ -377,6 +379,7 @@ def _fields(
         **fields,
         "unpublished": {"files": left.files, "bytes": left.bytes},
         "edits": left.edits,
+        "torn": left.torn,
         "last": None
         if left.last is None
         else {"what": left.last.what, "path": left.last.path, "time": left.last.time},

@@ -151,6 +151,8 @@ def _title(session: LocalSession, status: Event) -> str:
     state = status["state"] if status["alive"] else condition_of(session)
     if session.is_reader:
         state = "read-only" if session.is_held else "read-only, its daemon is dead"
+    elif status["alive"] and status["pid"] is None:
+        state = "does not answer"
     place = session.mountpoint or "(not mounted)"
     if status["alive"] and session.mountpoint and status["state"] == "UPLOADING":
         place = f"{place} (mounted)" if status.get("is_mounted") else f"(unmounted from {place})"
@@ -238,6 +240,8 @@ def _next(configuration: Configuration, session: LocalSession, status: Event) ->
     if session.is_reader:
         end = shlex.join(["pdfs", "umount", session.mountpoint])
         return f"{end} ends it; nothing can be changed in it"
+    if status["alive"] and status["pid"] is None:
+        return "pdfs status again: its process is busy, or another command; nothing is lost by that"
     if status.get("lost"):
         return (
             f"unmount, then pdfs recover resume {session.short} merges and publishes what is here,"

@@ -88,6 +88,21 @@ class Recovered:
         told = (self.lost, "" if self.end.damage is None else str(self.end.damage))
         return "; ".join(words for words in told if words)
 
+    @property
+    def torn(self) -> str:
+        """What a torn tail took that can still be seen in the files, for people; or empty.
+
+        A kill tears nothing that is whole behind the tear; a power cut may.
+        """
+        tail = self.end.torn_tail
+        if tail is None or not tail.intact_records:
+            return ""
+        return (
+            f"{tail.intact_records + 1} operations or more at its end are lost, since {tail.file} "
+            f"is torn at byte {tail.offset}: after a power cut that is normal, and concerns the "
+            "last seconds; without one the disk has failed"
+        )
+
 
 def recover(disk: Disk, directory: SessionDirectory) -> Recovered | None:
     """The tree as of the last record that can be trusted; changes nothing.

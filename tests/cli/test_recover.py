@@ -95,6 +95,24 @@ def test_damage_in_a_journal_is_told_wherever_its_session_is(
     assert (shown.exit_code, damage in shown.stderr) == (11, True)
 
 
+def test_operations_that_a_torn_end_of_the_journal_took_are_told(
+    run: Run, configuration: Configuration
+) -> None:
+    leave_crashed(configuration.state, description(configuration), SESSION, FILES)
+    assert "\ntorn  " not in run("recover", "show", SESSION).stdout
+    (segment,) = Path(configuration.state, "sessions", SESSION).glob("journal-1.wal*")
+    records = [json.loads(line) for line in run("journal", "dump", segment).stdout.splitlines()]
+    made = [each["offset"] for each in records if each.get("kind") == "create"]
+    raw = bytearray(segment.read_bytes())
+    raw[made[-1] + 40] ^= 0xFF
+    segment.write_bytes(raw)
+    shown = run("recover", "show", SESSION)
+    assert shown.exit_code == 0
+    assert "\ntorn         2 operations or more at its end are lost" in shown.stdout
+    told = json.loads(run("recover", "show", SESSION, "--json").stdout)["torn"]
+    assert f"at byte {made[-1]}: after a power cut that is normal" in told
+
+
 @pytest.mark.parametrize("command", [("status",), ("recover", "list")], ids=" ".join)
 @pytest.mark.parametrize("is_kept", [False, True], ids=["and lets go of it", "and goes on with it"])
 def test_who_looks_at_a_session_keeps_no_mount_from_it(

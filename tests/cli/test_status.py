@@ -135,7 +135,9 @@ def test_a_daemon_that_does_not_answer_is_trouble_not_an_error(
     with session_of(configuration):
         said = run("status")
     assert said.exit_code == 0
-    assert "does not answer" in said.output
+    assert "Plant/planning  does not answer  /mnt/plant\n" in said.output
+    assert "nothing is lost by that" in said.output
+    assert "publishes" not in said.output
 
 
 def test_a_read_only_mount_shows_its_generation_and_what_can_not_be_read(
