@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from pdfs.core.ids import TOP
+from pdfs.core.ids import TOP, Fence
 from pdfs.core.record import Create, Kind
 from pdfs.core.tree import Tree
 from pdfs.errors import JournalFailed
@@ -44,6 +44,15 @@ def make(ledger: Ledger, name: str) -> None:
     ledger.commit(
         Create(parent=TOP, name=name, ino=ino, kind=Kind.FILE, mode=0, uid=0, gid=0, time=0)
     )
+
+
+async def test_a_fence_that_is_taken_again_gives_no_number_twice(tmp_path: Path) -> None:
+    with a_ledger(tmp_path, SlowDisk()) as ledger:
+        for name in "ab":
+            make(ledger, name)
+        ledger.adopt(Fence(1))
+        make(ledger, "c")
+        assert len(ledger.tree.nodes) == 4
 
 
 @pytest.mark.parametrize("is_begun", [False, True], ids=["waiting for a thread", "in the thread"])

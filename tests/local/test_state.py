@@ -15,7 +15,7 @@ import pytest
 
 from pdfs.config import cache_path, runtime_path, state_path
 from pdfs.core.ids import SessionId
-from pdfs.disk import FILE_MODE, OsDisk
+from pdfs.disk import FILE_MODE, OsDisk, opened, write_fully
 from pdfs.errors import (
     DamageFound,
     DiskError,
@@ -482,6 +482,47 @@ def test_at_any_power_cut_a_discarded_session_is_here_or_there(tmp_path: Path, s
                 {f"pdfs/sessions/{SESSION}/snapshot"},
                 {f"pdfs/trash/{SESSION}/snapshot"},
             )
+
+
+def test_at_any_power_cut_a_session_in_the_trash_is_whole_or_not_there(
+    tmp_path: Path, seed: int
+) -> None:
+    """Else it could be brought back without a part of what it had."""
+    disk = CrashingDisk(tmp_path)
+    with StateDirectory(disk, PurePath(tmp_path / "pdfs")) as state:
+        with state.create_session(SESSION) as session:
+            session.describe({"stage": "planning"})
+            session.write_snapshot(b"tree")
+        state.discard(SESSION)
+        made = len(disk.log)
+        assert state.empty_trash(float("inf"), most=1) == [SESSION]
+    whole = {"session.json", "session.lock", "snapshot"}
+    for _, found in PowerCuts(disk, seed).states(since=made):
+        there = {name.rpartition("/")[2] for name in found if f"trash/{SESSION}/" in name}
+        assert there in (set(), whole)
+
+
+def test_at_any_power_cut_a_damaged_segment_is_here_or_kept_and_in_the_end_it_is_kept(
+    tmp_path: Path, seed: int
+) -> None:
+    disk = CrashingDisk(tmp_path)
+    place = f"pdfs/sessions/{SESSION}"
+    with StateDirectory(disk, PurePath(tmp_path / "pdfs")) as state:
+        with state.create_session(SESSION) as session:
+            with opened(
+                disk, session.descriptor, "journal-1.wal", os.O_WRONLY | os.O_CREAT
+            ) as file:
+                write_fully(disk, file, [b"bytes"], 0)
+                disk.fsync(file)
+            disk.fsync(session.descriptor)
+            made = len(disk.log)
+            session.note_damage()
+            session.let_go_segments(2, frozenset())
+            end = len(disk.log)
+    for cut, found in PowerCuts(disk, seed).states(since=made):
+        kept = [name for name in found if name.endswith("/journal-1.wal")]
+        where = {f"{place}/damaged/journal-1.wal"}
+        assert set(kept) == where or (cut < end and kept == [f"{place}/journal-1.wal"])
 
 
 def test_the_trash_is_emptied_of_what_is_old_and_never_of_what_is_younger(
