@@ -48,7 +48,8 @@ class Disk(Protocol):
     """The changing calls of one machine's file systems. Calls may run in any thread."""
 
     def open(self, directory: int, name: str, flags: int, mode: int = FILE_MODE) -> int:
-        """openat(2), always with O_CLOEXEC and O_NOFOLLOW; a symlink is ELOOP."""
+        """openat(2), always with O_CLOEXEC, O_NOFOLLOW and O_NONBLOCK: a symlink is ELOOP, and no
+        fifo that somebody has put there holds anybody up."""
 
     def open_directory(self, name: str, directory: int | None = None) -> int:
         """Open a directory for use as `directory`; a path from the root, where that is None.
@@ -106,7 +107,8 @@ class OsDisk:
     """The real one."""
 
     def open(self, directory: int, name: str, flags: int, mode: int = FILE_MODE) -> int:
-        return os.open(name, flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode, dir_fd=directory)
+        flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        return os.open(name, flags, mode, dir_fd=directory)
 
     def open_directory(self, name: str, directory: int | None = None) -> int:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC

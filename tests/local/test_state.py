@@ -1,5 +1,6 @@
 """The state directory: who holds which session, and what survives."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -198,6 +199,24 @@ class ReadOnlyDisk(OsDisk):
         if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), name)
         return super().open(directory, name, flags, mode)
+
+
+@pytest.mark.parametrize("name", ["session.json", "snapshot", "session.lock"])
+def test_a_fifo_in_place_of_a_file_of_a_session_holds_nobody_up(
+    state: StateDirectory, session: SessionDirectory, name: str
+) -> None:
+    session.describe({"stage": "planning"})
+    session.close()
+    Path(session.path, name).unlink(missing_ok=True)
+    os.mkfifo(Path(session.path, name))
+    (listed,) = state.sessions()
+    assert bool(listed.problem) == (name == "session.json")
+    outcome = pytest.raises(DiskError, match=r"can't read .*/snapshot")
+    with (
+        state.open_session(SESSION) as again,
+        outcome if name == "snapshot" else contextlib.nullcontext(),
+    ):
+        again.read_snapshot()
 
 
 def test_a_session_on_a_disk_that_has_turned_read_only_is_held_and_read(
