@@ -526,18 +526,18 @@ def test_at_any_power_cut_a_damaged_segment_is_here_or_kept_and_in_the_end_it_is
 ) -> None:
     disk = CrashingDisk(tmp_path)
     place = f"pdfs/sessions/{SESSION}"
-    with StateDirectory(disk, PurePath(tmp_path / "pdfs")) as state:
-        with state.create_session(SESSION) as session:
-            with opened(
-                disk, session.descriptor, "journal-1.wal", os.O_WRONLY | os.O_CREAT
-            ) as file:
-                write_fully(disk, file, [b"bytes"], 0)
-                disk.fsync(file)
-            disk.fsync(session.descriptor)
-            made = len(disk.log)
-            session.note_damage()
-            session.let_go_segments(2, frozenset())
-            end = len(disk.log)
+    with (
+        StateDirectory(disk, PurePath(tmp_path / "pdfs")) as state,
+        state.create_session(SESSION) as session,
+    ):
+        with opened(disk, session.descriptor, "journal-1.wal", os.O_WRONLY | os.O_CREAT) as file:
+            write_fully(disk, file, [b"bytes"], 0)
+            disk.fsync(file)
+        disk.fsync(session.descriptor)
+        made = len(disk.log)
+        session.note_damage()
+        session.let_go_segments(2, frozenset())
+        end = len(disk.log)
     for cut, found in PowerCuts(disk, seed).states(since=made):
         kept = [name for name in found if name.endswith("/journal-1.wal")]
         where = {f"{place}/damaged/journal-1.wal"}

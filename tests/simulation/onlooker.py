@@ -128,12 +128,20 @@ class _Process:
         try:
             data = await fetch_whole(self._ctx, node.base)
         except ContentLost:
-            assert self._is_of_others(path, node.base), f"a reader can't read {path!r}"
+            is_known = self._is_lost(path) or self._is_of_others(path, node.base)
+            assert is_known, f"a reader can't read {path!r}"
         except StoreError:
             pass
         else:
             self._onlooker.looks += 1
             assert _is(node.base, data), f"a reader was served other bytes for {path!r}"
+
+    def _is_lost(self, path: Path) -> bool:
+        """Whether the generation that is shown says that it does not have the bytes."""
+        shown = self._reader.shown
+        if shown is None or shown.name is None:
+            return False
+        return manifest_written(self._world, shown.name).by_path()[path].lost
 
     def _is_of_others(self, path: Path, content: Content) -> bool:
         """Whether another tool had to do with the object that has these bytes, or took them."""
