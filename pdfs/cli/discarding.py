@@ -19,7 +19,7 @@ from pdfs.core.keys import StageKeys
 from pdfs.core.notes import BroughtBack, Discarded
 from pdfs.core.root import Root
 from pdfs.disk import OsDisk
-from pdfs.errors import DamageFound, PdfsError, UnpublishedWork, UsageError
+from pdfs.errors import DamageFound, DiskError, PdfsError, UnpublishedWork, UsageError
 from pdfs.local.session_directory import SessionDirectory
 from pdfs.local.session_log import SessionLog
 from pdfs.local.session_log_format import LogHeader
@@ -102,7 +102,7 @@ async def _complete_and_give_back(
         incomplete: Incomplete = {}
         try:
             incomplete = await complete_session(held, session, ctx)
-        except DamageFound as error:
+        except (DamageFound, DiskError) as error:
             click.echo(f"it is kept as it is: {error.what}", err=True)
         await give_back(ctx, root)
         return incomplete

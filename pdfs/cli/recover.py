@@ -224,6 +224,11 @@ def rescue_command(
         lacking = sum(stop - start for start, stop in ranges)
         said = f"incomplete: {path} lacks {size(lacking)} at {ranges}"
         click.echo(printable(said), err=True)
+    if rescued.damage:
+        raise DamageFound(
+            f"what was copied is not all of it, for the journal is damaged: {rescued.damage}",
+            remedy="the session stays as it is; pdfs journal dump shows what else is readable",
+        )
     if rescued.incomplete:
         raise DamageFound(
             f"{count(len(rescued.incomplete), 'file')} could not be made whole",
@@ -258,17 +263,19 @@ async def _rescue(
         state.open_session(found.session) as held,
         empty_directory(disk, directory) as target,
     ):
-        recovered = recover(disk, held)
+        recovered = recover(disk, held, salvages=True)
         if recovered is None:
             return Rescued()
         tree = recovered.tree
         try:
             async with opened_stage(configuration, keys) as ctx:
                 rescue = Rescue(disk, target, tree, Segments(disk, held), _fetch_of(ctx))
-                return await rescue.copy(everything=everything)
+                rescued = await rescue.copy(everything=everything)
         except StoreError as error:  # not even to be opened
             rescue = Rescue(disk, target, tree, Segments(disk, held), _refuse(error))
-            return await rescue.copy(everything=everything)
+            rescued = await rescue.copy(everything=everything)
+        rescued.damage = recovered.damage
+        return rescued
 
 
 def _list(title: str, said: Sequence[str]) -> None:

@@ -68,6 +68,8 @@ class Rescued:
     """What can't be made in that directory, and what it is."""
     refused: dict[Path, str] = field(default_factory=dict)
     """What has a name that the disk does not take, and what it says."""
+    damage: str = ""
+    """What is damaged in the journal and what was lost by that, for people; empty for none."""
     unkept: set[str] = field(default_factory=set)
     """What that disk keeps of no file: modes, times."""
 

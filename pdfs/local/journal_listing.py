@@ -7,8 +7,9 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 from pdfs.core.ids import SessionId
@@ -22,6 +23,9 @@ from pdfs.local.journal_format import (
     decode_header,
     parse_segment_name,
 )
+from pdfs.local.journal_reader import read_around
+
+Read = Callable[[int, int, int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +68,21 @@ def newest_header(disk: Disk, directory: int, session: SessionId) -> Header | No
 
 
 def list_files(
-    disk: Disk, directory: int, *, session: SessionId, through: int, last: int | None
+    disk: Disk,
+    directory: int,
+    *,
+    session: SessionId,
+    through: int,
+    last: int | None,
+    salvages: bool = False,
 ) -> list[JournalFile]:
     """The segments of the journal of `session` above number `through`, and up to `last`.
 
     Raises UsageError for one of another schema, JournalDamaged for what is not of this journal,
-    DiskError.
+    DiskError; with `salvages`, a header that the disk can't read any more is none.
     """
     files = [
-        JournalFile(found, _read_header(disk, directory, found, session), str(found))
+        JournalFile(found, _read_header(disk, directory, found, session, salvages), str(found))
         for found in list_segments(directory)
         if through < found.number <= (found.number if last is None else last)
         and not found.is_carried
@@ -112,11 +122,12 @@ def find_file(
 
 
 def _read_header(
-    disk: Disk, directory: int, segment: SegmentName, session: SessionId
+    disk: Disk, directory: int, segment: SegmentName, session: SessionId, salvages: bool
 ) -> Header | None:
     """The header of a segment; None where it was torn or damaged. Refuses what is not ours."""
     name = str(segment)
-    match decode_header(_first_block(disk, directory, name)):
+    read: Read = partial(read_around, unreadable=set()) if salvages else read_fully
+    match decode_header(_first_block(disk, directory, name, read)):
         case None:
             return None
         case int(schema):
@@ -130,12 +141,12 @@ def _read_header(
             return header
 
 
-def _first_block(disk: Disk, directory: int, name: str) -> bytes:
+def _first_block(disk: Disk, directory: int, name: str, read: Read = read_fully) -> bytes:
     try:
         with opened_segment(disk, directory, name) as descriptor:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise _refused(name, "it is not a regular file")
-            return read_fully(descriptor, HEADER_SIZE, 0)
+            return read(descriptor, HEADER_SIZE, 0)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise _refused(name, "it is a symlink, which is never followed here") from error

@@ -84,19 +84,23 @@ def load(
     through: int = 0,
     last: int | None = None,
     is_begun: bool = False,
+    salvages: bool = False,
 ) -> "Loaded":
     """The journal of `session` in `directory`, from the record behind number `after` on.
 
     None begins with the first record that is there: for looking at segments without a snapshot.
     That record stands in a segment above number `through`; segments above `last` are left alone.
-    With `is_begun`, the first one above `through` was there, whether or not it had a record.
+    With `is_begun`, the first one above `through` was there, whether or not it had a record; with
+    `salvages`, what the disk can't read any more counts as damaged, and is no DiskError.
     The caller holds the session's lock, or serves who does. Raises UsageError for a journal of
     another schema, JournalDamaged for files that are not of this journal, DiskError where they
     can't be read.
     """
-    files = list_files(disk, directory, session=session, through=through, last=last)
+    files = list_files(
+        disk, directory, session=session, through=through, last=last, salvages=salvages
+    )
     highest = max((name.number for name in list_segments(directory)), default=0)
-    loaded = Loaded(disk, directory, session, after, files, highest)
+    loaded = Loaded(disk, directory, session, after, files, highest, salvages=salvages)
     first = None if after is None else through + 1
     loaded.expect(first, is_end_known=last is None, is_begun=is_begun)
     return loaded
@@ -131,8 +135,11 @@ class Loaded:
         after: int | None,
         files: Sequence[JournalFile],
         highest_segment: int,
+        *,
+        salvages: bool = False,
     ) -> None:
         """Use `load`."""
+        self._salvages = salvages
         self._disk = disk
         self._directory = directory
         self._session = session
@@ -264,7 +271,7 @@ class Loaded:
 
     def _note_end(self, index: int, reader: SegmentReader) -> None:
         """Judge what follows the last record of a segment."""
-        file, place = self._files[index], _Place(index, reader.end)
+        place = _Place(index, reader.end)
         has_more = reader.used_from(reader.end) > 0
         if reader.trailer is not None:
             self._note(reader.trailer)
@@ -274,14 +281,21 @@ class Loaded:
             self._stop = self._stop or place
         if index == len(self._files) - 1 and self._is_end_known:
             self._look_for(reader.next_segment, index + 1)
+        self._note_defect(index, reader, has_more=has_more)
+        self._begun.add(reader.next_segment)
+
+    def _note_defect(self, index: int, reader: SegmentReader, *, has_more: bool) -> None:
+        """Note what a crash can't have left."""
+        file, place = self._files[index], _Place(index, reader.end)
         lacks_trailer = file.is_whole and (has_more or reader.trailer is None)
         lacks_header = file.header is None and reader.used_from(HEADER_SIZE) > 0
-        if lacks_trailer or lacks_header:
+        if reader.unreadable:
+            self._why = "bytes of it can't be read from the disk any more"
+        if lacks_trailer or lacks_header or reader.unreadable:
             self._defect = self._defect or place
         elif file.header is None and file.number in self._begun:
             self._gone = self._gone or _Gone(file.number, _Place(index, -1))
             self._why = "its file has not even a header any more"
-        self._begun.add(reader.next_segment)
 
     def _look_for(self, number: int, index: int) -> None:
         """Note it if the segment that goes on is gone; a live session may just have made it."""
@@ -367,7 +381,13 @@ class Loaded:
         header = file.header
         mark = None if header is None else mark_of(header.run)
         with opened_segment(self._disk, self._directory, file.name) as descriptor:
-            yield SegmentReader(descriptor, session=self._session, number=file.number, mark=mark)
+            yield SegmentReader(
+                descriptor,
+                session=self._session,
+                number=file.number,
+                mark=mark,
+                salvages=self._salvages,
+            )
 
 
 def _record_of(segment: int, found: Found) -> JournalRecord:

@@ -4,8 +4,11 @@ Memory is bounded by `_WINDOW` and the body of one valid record, whatever length
 time by a few passes over the file. Read errors of the disk are OSError.
 """
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import xxhash
@@ -27,6 +30,7 @@ from pdfs.local.journal_format import (
 _WINDOW: Final = 2 << 20
 """With room for a record of 1 MiB; a replay with 4 MiB took 5 % longer, the cache being smaller."""
 _ZEROS: Final = bytes(_WINDOW)
+_PAGE: Final = 4096
 
 
 class Found(NamedTuple):
@@ -43,10 +47,22 @@ class SegmentReader:
     """One open segment."""
 
     def __init__(
-        self, descriptor: int, *, session: SessionId, number: int, mark: int | None
+        self,
+        descriptor: int,
+        *,
+        session: SessionId,
+        number: int,
+        mark: int | None,
+        salvages: bool = False,
     ) -> None:
-        """`mark` is that of the segment's header, None where it has no valid header."""
-        self._file = _WindowedFile(descriptor)
+        """`mark` is that of the segment's header, None where it has no valid header.
+
+        With `salvages`, bytes that the disk can't read any more are zeros; else they are OSError.
+        """
+        self.unreadable: set[int] = set()
+        """Offsets at which bytes were met that the disk can't read any more."""
+        read = partial(read_around, unreadable=self.unreadable) if salvages else read_fully
+        self._file = _WindowedFile(descriptor, read)
         self._session = bytes.fromhex(session)
         self._number = number
         self._mark = mark
@@ -119,11 +135,34 @@ class SegmentReader:
         return bytes(self._file.view(start, frame.body_size))
 
 
+def read_around(descriptor: int, length: int, offset: int, *, unreadable: set[int]) -> bytes:
+    """As `read_fully`, with zeros for pages that the disk can't read any more; notes where."""
+    try:
+        return read_fully(descriptor, length, offset)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+    end = min(offset + length, os.fstat(descriptor).st_size)
+    edges = [offset, *range(offset - offset % _PAGE + _PAGE, end, _PAGE), end]
+    return b"".join(_page(descriptor, b - a, a, unreadable) for a, b in pairwise(edges) if b > a)
+
+
+def _page(descriptor: int, length: int, offset: int, unreadable: set[int]) -> bytes:
+    try:
+        return read_fully(descriptor, length, offset)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        unreadable.add(offset)
+        return bytes(length)
+
+
 class _WindowedFile:
     """A file read through one buffer."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, read: Callable[[int, int, int], bytes]) -> None:
         self._descriptor = descriptor
+        self._read = read
         self._window = b""
         self._view = memoryview(self._window)
         self._start = self._stop = 0
@@ -139,7 +178,7 @@ class _WindowedFile:
     def _move(self, offset: int, length: int) -> int:
         """Have these bytes in the window, as far as there are any; where they begin there."""
         ahead = max(0, min(max(length, _WINDOW), self.size - offset))
-        self._window = read_fully(self._descriptor, ahead, offset)
+        self._window = self._read(self._descriptor, ahead, offset)
         self._view = memoryview(self._window)
         self._start, self._stop = offset, offset + len(self._window)
         return 0

@@ -20,9 +20,13 @@ from pdfs.local.journal_reader import SegmentReader
 class IntactRanges:
     """Where in one segment the data of intact records lies."""
 
-    def __init__(self, descriptor: int, session: SessionId, number: int) -> None:
-        """Read and check the whole of it. Raises OSError."""
-        reader = SegmentReader(descriptor, session=session, number=number, mark=None)
+    def __init__(
+        self, descriptor: int, session: SessionId, number: int, *, salvages: bool = False
+    ) -> None:
+        """Read and check the whole of it. Raises OSError; see `SegmentReader` for `salvages`."""
+        reader = SegmentReader(
+            descriptor, session=session, number=number, mark=None, salvages=salvages
+        )
         self._starts: list[int] = []
         self._stops: list[int] = []
         for found in reader.frames_from(0):
@@ -45,18 +49,20 @@ def lose_damaged(
     *,
     through: int,
     among: Set[int] | None = None,
+    salvages: bool = False,
 ) -> str:
     """Point extents whose bytes are not what was written to nowhere; what there is to say of them.
 
     Only segments up to `through` are looked at, as replay has checked the others, and of these only
-    those `among`, where that is given. Raises DiskError.
+    those `among`, where that is given. Raises DiskError; with `salvages`, bytes that the disk can't
+    read any more are not what was written.
     """
     files = SegmentFiles(disk, directory)
     lost, segments = 0, set[int]()
     used = {one for one in live_bytes(tree) if one <= through}
     try:
         for number in sorted(used if among is None else used & among):
-            ranges = _intact_ranges(files, session, number)
+            ranges = _intact_ranges(files, session, number, salvages)
             count = _lose(tree, number, ranges)
             lost += count
             segments |= {number} if count else set()
@@ -70,9 +76,11 @@ def lose_damaged(
     return f"{lost} bytes of files are lost in segment {names} of the journal, which is damaged"
 
 
-def _intact_ranges(files: SegmentFiles, session: SessionId, number: int) -> IntactRanges | None:
+def _intact_ranges(
+    files: SegmentFiles, session: SessionId, number: int, salvages: bool
+) -> IntactRanges | None:
     try:
-        return IntactRanges(files.descriptor_of(number), session, number)
+        return IntactRanges(files.descriptor_of(number), session, number, salvages=salvages)
     except FileNotFoundError:
         return None
 

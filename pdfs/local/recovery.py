@@ -25,14 +25,16 @@ recoveries too.
 """
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from pdfs.core.ids import SessionId
 from pdfs.core.operation import Operation, operation_of
 from pdfs.core.record import Drop, decode
 from pdfs.core.tree import Tree
 from pdfs.disk import Disk, disk_error
-from pdfs.errors import DiskFull, JournalDamaged, PdfsError
+from pdfs.errors import DiskError, DiskFull, JournalDamaged, PdfsError
 from pdfs.local.carrying import carry, discard_carried, live_bytes, plan_copied
 from pdfs.local.checkpoint import (
     SnapshotState,
@@ -104,17 +106,38 @@ class Recovered:
         )
 
 
-def recover(disk: Disk, directory: SessionDirectory) -> Recovered | None:
+def recover(disk: Disk, directory: SessionDirectory, *, salvages: bool = False) -> Recovered | None:
     """The tree as of the last record that can be trusted; changes nothing.
 
     That is also the last one before a record that contradicts it. None where the session died
     before it could take any work. Raises JournalDamaged where the snapshot can't be read, or is
-    gone; UsageError for a journal of another version, DiskError.
+    gone; UsageError for a journal of another version, DiskError, also for bytes that the disk can't
+    read: the next time it may. With `salvages` these are damage: for who copies out what there is.
     """
     found = read_snapshot_state(disk, directory.descriptor, directory.session)
     if found is None:
         _check_unused(directory)
         return None
+    with _rescue_as_remedy(directory.session):
+        return _replayed(disk, directory, found, salvages)
+
+
+@contextlib.contextmanager
+def _rescue_as_remedy(session: SessionId) -> Iterator[None]:
+    """What the disk can't read keeps nobody from the rest."""
+    try:
+        yield
+    except DiskError as error:
+        raise DiskError(
+            error.what,
+            remedy="nothing was changed: try again, on another machine where the disk fails; or"
+            f" have what can be read copied out: pdfs recover rescue {session[:8]} DIR",
+        ) from error
+
+
+def _replayed(
+    disk: Disk, directory: SessionDirectory, found: SnapshotState, salvages: bool
+) -> Recovered:
     loaded = load(
         disk,
         directory.descriptor,
@@ -122,10 +145,16 @@ def recover(disk: Disk, directory: SessionDirectory) -> Recovered | None:
         after=found.after,
         through=found.through,
         is_begun=not is_beginning(directory.descriptor, found.through),
+        salvages=salvages,
     )
     last = replay_on(found.tree, loaded)
     lost = lose_damaged(
-        disk, directory.descriptor, directory.session, found.tree, through=found.through
+        disk,
+        directory.descriptor,
+        directory.session,
+        found.tree,
+        through=found.through,
+        salvages=salvages,
     )
     return Recovered(
         tree=found.tree,

@@ -251,6 +251,67 @@ def test_a_rescue_to_a_full_disk_says_so_and_leaves_nothing_that_looks_whole(
     assert there == {"list": FILES["list"], "model.incomplete": FILES["model"][:4096]}
 
 
+@pytest.mark.usefixtures("crashed")
+def test_a_bad_sector_keeps_nobody_from_the_rest_and_is_told(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is published, or let go of, by itself: the disk may read it the next time."""
+    fail_behind(HEADER_SIZE + 8192, monkeypatch)
+    said = run("recover", "show", SESSION[:8])
+    assert said.exit_code == 8
+    assert "can't read the journal: Input/output error; nothing was changed" in said.stderr
+    assert f"pdfs recover rescue {SESSION[:8]} DIR" in said.stderr
+    said = run("recover", "rescue", SESSION[:8], tmp_path / "rescued")
+    assert said.exit_code == 11
+    assert "what was copied is not all of it, for the journal is damaged" in said.stderr
+    assert (tmp_path / "rescued" / "list").read_bytes() == FILES["list"]
+    assert run("recover", "list").exit_code == 0
+
+
+def test_a_session_with_a_bad_sector_can_be_discarded(
+    run: Run, configuration: Configuration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_crashed(configuration.state, description(configuration), SESSION, FILES)
+    before = files_of(configuration)
+    with monkeypatch.context() as broken:
+        fail_behind(HEADER_SIZE + 8192, broken)
+        said = run("recover", "discard", SESSION[:8], "--yes")
+    assert said.exit_code == 0, said.stderr
+    assert "it is kept as it is: can't read the journal: Input/output error" in said.stderr
+    assert run("recover", "undo", SESSION[:8]).exit_code == 0
+    assert files_of(configuration) == before
+
+
+def fail_behind(offset: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on, one page of each segment can't be read."""
+    unchanged = os.pread
+
+    def pread(descriptor: int, length: int, at: int) -> bytes:
+        is_segment = "/journal-" in os.readlink(f"/proc/self/fd/{descriptor}")
+        if is_segment and at <= offset < at + length:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return unchanged(descriptor, length, at)
+
+    monkeypatch.setattr(os, "pread", pread)
+
+
+@pytest.mark.usefixtures("crashed")
+def test_a_rescue_of_a_damaged_journal_says_that_it_is_not_all(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unchanged = os.pread
+
+    def pread(descriptor: int, length: int, at: int) -> bytes:
+        raw = unchanged(descriptor, length, at)
+        is_segment = "/journal-" in os.readlink(f"/proc/self/fd/{descriptor}")
+        return raw.replace(b"drawn", b"druwn") if is_segment else raw
+
+    monkeypatch.setattr(os, "pread", pread)
+    said = run("recover", "rescue", SESSION[:8], tmp_path / "rescued")
+    assert said.exit_code == 11
+    assert "not all of it, for the journal is damaged: journal-1.wal" in said.stderr
+
+
 def test_undo_brings_back_once_and_never_over_another(
     run: Run, configuration: Configuration, tmp_path: Path
 ) -> None:

@@ -914,6 +914,15 @@ _BUGS = (
         where="tests/cli/test_recover.py",
         test="being_discarded",
     ),
+    Planted(
+        what="a rescue of a damaged journal passes for all there was",
+        rule="nothing is called saved when it isn't",
+        file="pdfs/cli/recover.py",
+        old="        rescued.damage = recovered.damage\n",
+        new="",
+        where="tests/cli/test_recover.py",
+        test="bad_sector or not_all",
+    ),
 )
 
 JOURNAL = PlantedBugs(title="Journal and recovery", about=_ABOUT, bugs=_BUGS, sample=6)

@@ -16,7 +16,7 @@ import pytest
 
 from pdfs.config import cache_path, runtime_path, state_path
 from pdfs.core.ids import SessionId
-from pdfs.disk import FILE_MODE, OsDisk, opened, write_fully
+from pdfs.disk import FILE_MODE, OsDisk, replace_file
 from pdfs.errors import (
     DamageFound,
     DiskError,
@@ -530,10 +530,7 @@ def test_at_any_power_cut_a_damaged_segment_is_here_or_kept_and_in_the_end_it_is
         StateDirectory(disk, PurePath(tmp_path / "pdfs")) as state,
         state.create_session(SESSION) as session,
     ):
-        with opened(disk, session.descriptor, "journal-1.wal", os.O_WRONLY | os.O_CREAT) as file:
-            write_fully(disk, file, [b"bytes"], 0)
-            disk.fsync(file)
-        disk.fsync(session.descriptor)
+        replace_file(disk, session.descriptor, "journal-1.wal", b"bytes")
         made = len(disk.log)
         session.note_damage()
         session.let_go_segments(2, frozenset())
