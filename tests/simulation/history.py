@@ -12,7 +12,7 @@ from pdfs.core import plan as core_plan
 from pdfs.core import root as core_root
 from pdfs.core.content import Content, Digest, content_of
 from pdfs.core.ids import ObjectName, Path, SessionId
-from pdfs.core.keys import ancestors
+from pdfs.core.keys import ancestors, leaf
 from pdfs.core.lease import Lock
 from pdfs.core.manifest import Manifest, never_published
 from pdfs.core.plan import Plan
@@ -176,6 +176,12 @@ def was_removed_by_others(world: World, path: Path, *, version: str | None = Non
 
 CONFLICT = re.compile(r" \(conflict [^)]*\)")
 """What the name of a conflict copy has beyond that of its file."""
+
+
+def is_copy_of(copy: Path, path: Path) -> bool:
+    """Whether this may be the name of a conflict copy of `path`: beside it, or on top."""
+    plain = CONFLICT.sub("", copy)
+    return plain != copy and plain in (path, leaf(path))
 
 
 def is_disturbed(world: World, path: Path) -> bool:

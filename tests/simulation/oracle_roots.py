@@ -12,12 +12,12 @@ from pdfs.core.root import Root
 from pdfs.stage.load import PUBLISH
 from pdfs.store.memory import Change
 from tests.simulation.history import (
-    CONFLICT,
     State,
     before_of,
     digest,
     etag,
     foreign_bodies,
+    is_copy_of,
     is_foreign,
     is_foreign_at,
     is_readable,
@@ -122,8 +122,8 @@ def check_nothing_vanished(
     for path, entry in old.items():
         if entry.kind is not Kind.FILE or path in touched:
             continue
-        if CONFLICT.sub("", path) in touched:  # the user's file became this copy while he edited
-            continue
+        if any(is_copy_of(path, each) for each in touched):
+            continue  # the user's file became this copy while he edited
         if path not in new:
             there = state.get(world.keys.plain(path))
             waits = there is not None and there.body in foreign_bodies(world, path)

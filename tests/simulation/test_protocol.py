@@ -177,11 +177,11 @@ def test_machines_and_another_tool_at_once_lose_nothing_in_any_weather(
     assert saved, "no session was ever called saved: nothing was tested"
 
 
-@pytest.mark.parametrize("traits", [AWS, R2], ids=["aws", "r2"])  # those that nest keys
+@EVERY_STORE
 def test_what_a_bucket_refuses_is_set_aside_or_waited_for_and_is_there_in_the_end(
     seed: int, length: Length, traits: Traits
 ) -> None:
-    obeyed, rounds = 0, length.pick(sample=4, full=100, long=1_000)
+    obeyed, rounds = 0, length.pick(sample=3, full=100, long=1_000)
     for number in range(10 * rounds):
         if number >= rounds and obeyed:
             break
