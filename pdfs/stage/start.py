@@ -60,6 +60,8 @@ async def start(
     each of them, and after cancellation, calling it again is right: a lock that was taken is then
     our own.
     """
+    by: Right | None = None
+    former: SeenLock | None = None
     while True:
         with step.at(Step.START_READ_LOCK):
             seen = await read_lock(ctx)
@@ -71,16 +73,17 @@ async def start(
         lock = await _take_lock(ctx, seen, fence, taking)
         if lock is None:
             continue
+        if by is None or right is not Right.OWN:  # else it was taken before the root was lost
+            by, former = right, seen
         entry = None if before is None else before.root.entry(ctx.owner.session)
-        root = await _write_root(ctx, before, seen, fence, base, writing)
+        root = await _write_root(ctx, before, former, fence, base, writing)
         if root is not None:
-            other = None if seen is None or right is Right.OWN else seen.lock
             return Started(
                 lock=lock,
                 root=root,
                 fence=fence,
-                right=right,
-                previous=other,
+                right=by,
+                previous=None if former is None or by is Right.OWN else former.lock,
                 entry=entry,
                 is_new=before is None,
             )
@@ -135,13 +138,13 @@ async def _take_lock(
 async def _write_root(
     ctx: StageContext,
     before: SeenRoot | None,
-    seen: SeenLock | None,
+    former: SeenLock | None,
     fence: Fence,
     base: ObjectName | None,
     writing: Step,
 ) -> SeenRoot | None:
     """The root with our fence; None where another version of it came in between."""
-    root = _next_root(ctx, before, seen, fence, base)
+    root = _next_root(ctx, before, former, fence, base)
     condition: Condition = IfAbsent() if before is None else IfMatch(before.etag)
     with step.at(writing):
         outcome = await swap(ctx, ctx.keys.root, core_root.encode(root), condition)
@@ -151,7 +154,7 @@ async def _write_root(
 def _next_root(
     ctx: StageContext,
     before: SeenRoot | None,
-    seen: SeenLock | None,
+    former: SeenLock | None,
     fence: Fence,
     base: ObjectName | None,
 ) -> Root:
@@ -169,7 +172,7 @@ def _next_root(
             sessions=(),
         )
         if old is None
-        else _with_counters(old, seen)
+        else _with_counters(old, former)
     )
     entry = carried.entry(owner.session) or SessionEntry(
         session=owner.session,
@@ -187,14 +190,14 @@ def _next_root(
     )
 
 
-def _with_counters(root: Root, seen: SeenLock | None) -> Root:
-    """`root` with what the lock says of its owner's unpublished work."""
-    if seen is None or seen.lock is None:
+def _with_counters(root: Root, former: SeenLock | None) -> Root:
+    """`root` with what the lock that was taken says of its owner's unpublished work."""
+    if former is None or former.lock is None:
         return root
-    entry = root.entry(seen.lock.session)
+    entry = root.entry(former.lock.session)
     if entry is None:
         return root
-    return root.with_entry(replace(entry, unpublished=seen.lock.pending))
+    return root.with_entry(replace(entry, unpublished=former.lock.pending))
 
 
 # --- words ------------------------------------------------------------------------------------

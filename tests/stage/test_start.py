@@ -26,6 +26,7 @@ from tests.core.test_lease import LOCK
 from tests.lengths import Length
 from tests.stage.contexts import Site, claimant_of
 
+WORK = Unpublished(files=3, bytes=5120)
 USERS = ["anna", "bert", "carl", "dora", "emil", "fred", "gina", "hans"]
 
 
@@ -112,6 +113,38 @@ async def test_work_that_waits_elsewhere_is_asked_about_and_stays_in_the_root() 
     entry = started.root.root.entry(anna.lock.lock.session)
     assert entry is not None
     assert entry.unpublished == Unpublished(files=3, bytes=5120)
+
+
+async def test_work_that_waits_elsewhere_is_not_forgotten_by_who_has_to_write_the_root_again() -> (
+    None
+):
+    """The lock is his own by then; what it said before counts."""
+    site = Site()
+    ctx = site.context()
+    anna = await begin(ctx)
+    await anna.lock.release(WORK)
+    hits: list[Request] = []
+
+    async def write_late() -> None:
+        await swap_root(ctx, anna.root, anna.root.root)
+
+    async with trio.open_nursery() as late:
+
+        def fate_of(request: Request) -> Fate:
+            if request.step is Step.START_WRITE_ROOT and not hits:
+                hits.append(request)
+                late.start_soon(write_late)
+            return Fate.FINE
+
+        bert = site.context("bert", store=site.behind(late, fate_of))
+        started = await start(bert, replace(claimant_of(bert), agreed=True))
+    assert hits
+    assert started.previous is not None
+    assert started.previous.session == anna.lock.lock.session
+    assert (started.right, started.previous.pending) == (Right.RELEASED, WORK)
+    entry = started.root.root.entry(anna.lock.lock.session)
+    assert entry is not None
+    assert entry.unpublished == WORK
 
 
 async def test_a_lock_that_a_late_write_made_again_after_its_session_ended_is_nobodys() -> None:
