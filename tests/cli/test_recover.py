@@ -22,7 +22,7 @@ from pdfs.local.recovery import Recovered, recover
 from pdfs.local.session_directory import SessionDirectory
 from pdfs.local.state import StateDirectory
 from pdfs.stage.context import StageContext
-from pdfs.stage.lock import SeenLock, read_lock
+from pdfs.stage.root import SeenRoot, read_root
 from tests.cli.conftest import Run
 from tests.cli.daemons import OTHER, SESSION, daemon, description, session_of
 from tests.local.left import leave_crashed
@@ -219,13 +219,13 @@ def test_nobody_resumes_a_session_that_is_being_discarded(
 ) -> None:
     """Else the stage would be taken from under the mount that has just resumed it."""
     leave_crashed(configuration.state, description(configuration), SESSION, FILES)
-    unchanged, refused = read_lock, []
+    unchanged, refused = read_root, []
 
-    async def while_another_tries(ctx: StageContext) -> SeenLock | None:
+    async def while_another_tries(ctx: StageContext) -> SeenRoot | None:
         refused.append(run("recover", "resume", SESSION[:8]))
         return await unchanged(ctx)
 
-    monkeypatch.setattr("pdfs.cli.discarding.read_lock", while_another_tries)
+    monkeypatch.setattr("pdfs.cli.discarding.read_root", while_another_tries)
     said = run("recover", "discard", SESSION[:8], "--yes")
     assert said.exit_code == 0, said.stderr
     (resume,) = refused
