@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _WORDS: Final = {
     "fetch": "fetching",
     "upload": "uploading",
+    "wait": "waiting a minute before an earlier publish is finished",
     "publish": "publishing",
     "complete": "completing",
 }

@@ -11,6 +11,8 @@ class Phase(StrEnum):
 
     UPLOAD = "upload"
     """Changed contents get homes that no plan touches."""
+    WAIT = "wait"
+    """A publish that another process began is left alone for a minute, before it is finished."""
     PUBLISH = "publish"
     """The plain objects become what the committed generation says."""
     COMPLETE = "complete"

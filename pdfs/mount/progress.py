@@ -1,7 +1,7 @@
 """What a daemon tells of its progress: `progress` events, and the same numbers in its status.
 
 {"event": "progress", "message": "fetch", "files", "of_files", "bytes", "of_bytes"}
-{"event": "progress", "message": "upload" | "publish" | "complete", … the same,
+{"event": "progress", "message": "upload" | "wait" | "publish" | "complete", … the same,
  "path", "retries", "trouble"}
 """
 

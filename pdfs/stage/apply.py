@@ -65,6 +65,8 @@ async def apply(ctx: StageContext, seen: SeenRoot, plan: Plan) -> dict[Path, Out
     process doesn't do it again when it is called again.
     """
     if plan.run != ctx.owner.run:
+        size = sum(put.content.size for put in plan.puts)
+        ctx.uploads.begin(Phase.WAIT, files=len(plan.puts) + len(plan.deletes), size=size)
         await trio.sleep(ctx.timing.foreign_plan_wait)
     await ctx.unanswered.wait_out()
     applying = _Applying(ctx, seen, plan)

@@ -8,6 +8,7 @@ import trio
 from pdfs.core.content import EMPTY, Content, ETag, Packed, content_of
 from pdfs.core.ids import Fence, Path, PublishId, object_name
 from pdfs.core.plan import Delete, Plan, Put
+from pdfs.core.progress import Phase
 from pdfs.core.settle import Deleted, Done, Moved, SourceLost, Stays
 from pdfs.errors import LockLost, StoreRefused, StoreUnavailable
 from pdfs.stage.apply import apply
@@ -205,6 +206,22 @@ async def test_nothing_is_kept_of_another_plan() -> None:
     outcomes = await apply(ctx, started.root, plan_for(ctx, *empty_puts()))
     assert all(isinstance(outcomes[path], Done) for path in PATHS)
     assert list(ctx.applied) == [PUBLISH]
+
+
+async def test_who_finds_a_publish_that_another_began_says_that_it_waits() -> None:
+    site = Site()
+    ctx = site.context()
+    started = await start(ctx, claimant_of(ctx))
+    plan = replace(plan_for(ctx, *empty_puts()), run=site.context("bert").owner.run)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(apply, ctx, started.root, plan)
+        await trio.sleep(site.timing.foreign_plan_wait / 2)
+        waiting = ctx.uploads.progress
+    assert waiting is not None
+    assert (waiting.phase, waiting.files, waiting.of_files) == (Phase.WAIT, 0, len(PATHS))
+    done = ctx.uploads.progress
+    assert done is not None
+    assert (done.phase, done.files) == (Phase.PUBLISH, len(PATHS))
 
 
 @pytest.mark.parametrize("conditional", [True, False])
