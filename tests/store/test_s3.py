@@ -464,6 +464,7 @@ async def test_no_answer_is_told_in_the_same_short_words_each_time(
     assert first == second
     assert "http://" not in first.replace(store.name, "")
     assert "check the network" in first
+    assert ".;" not in first
 
 
 async def test_an_unproven_store_that_sees_an_object_in_a_directory_reports_a_clash(

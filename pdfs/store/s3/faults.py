@@ -284,7 +284,7 @@ def of_boto(error: Exception, key: str, settings: S3Settings) -> StoreError | Us
         )
     if isinstance(error, boto.SSLError):
         return _untrusted(settings, str(error))
-    reason = re.sub(r' (?:the )?endpoint URL: "[^"]*"', " it", str(error))
+    reason = re.sub(r' (?:the )?endpoint URL: "[^"]*"', " it", str(error)).rstrip(".")
     return _silent(settings, reason, sent=not isinstance(error, _NEVER_SENT))
 
 
