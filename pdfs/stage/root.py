@@ -126,7 +126,7 @@ async def swap_root(ctx: StageContext, seen: SeenRoot, root: Root) -> SeenRoot:
     """Replace the version `seen` by `root` with a fresh id.
 
     Raises LockLost if it is no longer the current version: somebody else has the stage; and
-    ObjectDamaged where it is gone.
+    ObjectDamaged where it is gone, or something that is no root lies in its place.
     """
     fresh = replace(root, id=ctx.new_id())
     body = core_root.encode(fresh)
@@ -136,6 +136,8 @@ async def swap_root(ctx: StageContext, seen: SeenRoot, root: Root) -> SeenRoot:
         return SeenRoot(fresh, outcome.etag)
     if outcome.found is None:
         raise root_gone(ctx)
+    with restorable(ctx):
+        core_root.decode(ctx.keys.root, outcome.found.body)  # what is no root is nobody's
     raise LockLost(
         _words_for(ctx, outcome.found.body),
         remedy="nothing was published by this; everything is kept: pdfs recover list",

@@ -275,6 +275,31 @@ async def test_a_session_with_a_file_that_could_not_be_made_whole_stays_in_the_r
     assert not anna.changed(PLAN)
 
 
+async def test_a_session_that_went_on_during_its_publish_stays_in_the_root() -> None:
+    site = Site()
+    anna = await sit_down(site, site.context())
+    anna.editor.write(PLAN, BYTES)
+    await anna.publish()
+    anna.editor.write(LIST, b"1;2;3")
+    await anna.catch_up(ends=True)
+    assert await anna.is_in_root()
+    await anna.save()
+    assert not await anna.is_in_root()
+
+
+async def test_a_publish_over_what_is_no_root_is_damage_and_nobody_else_has_the_stage() -> None:
+    site = Site()
+    anna = await sit_down(site, site.context())
+    anna.editor.write(PLAN, BYTES)
+    root = site.store.objects[site.keys.root].body
+    await site.store.put(site.keys.root, b"<html>", condition=None)
+    with pytest.raises(ObjectDamaged, match="check Kraftwerk/planning"):
+        await anna.publish()
+    assert await anna.editor.read(PLAN) == BYTES
+    await site.store.put(site.keys.root, root, condition=None)
+    await anna.publish()
+
+
 async def test_a_session_that_is_published_wholly_leaves_the_root() -> None:
     site = Site()
     anna = await sit_down(site, site.context())
