@@ -232,6 +232,7 @@ class _Applying:
                 there = await self._look_at(put.path)
                 if there is None:
                     condition = IfAbsent()  # removed by another tool: ours is new
+                    await self._check_relatives(put.path)
                     continue
                 if condition == IfMatch(there.etag) and not number:
                     continue  # what is expected is there: one such refusal is not believed

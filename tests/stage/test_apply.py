@@ -287,6 +287,21 @@ async def test_a_new_object_hides_no_other_and_is_not_hidden_itself(theirs: str,
     assert listed(site) == {theirs, "aside", "beside.dxf"}
 
 
+async def test_an_object_that_took_the_place_of_a_directory_of_another_tool_hides_nothing() -> None:
+    """The object that ours was to replace went, and others came below its name."""
+    site = Site(traits=HIDING)
+    ctx = site.context()
+    started = await start(ctx, claimant_of(ctx))
+    key = site.keys.plain(Path("plan"))
+    old = await site.store.put(key, b"old", condition=None)
+    await site.store.delete(key, condition=None)
+    await site.store.put(site.keys.plain(Path("plan/north.dxf")), b"theirs", condition=None)
+    ours = replace(put("plan"), content=EMPTY, expect=old.etag)
+    outcomes = await apply(ctx, started.root, plan_for(ctx, ours))
+    assert isinstance(outcomes[Path("plan")], Moved)
+    assert listed(site) == {"plan/north.dxf", "aside"}
+
+
 async def test_who_makes_room_for_a_new_object_himself_can_put_it_there() -> None:
     site = Site(traits=HIDING)
     ctx = site.context()
