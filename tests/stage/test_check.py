@@ -8,15 +8,16 @@ import trio
 from pdfs.core.check import findings
 from pdfs.core.finding import Finding, Level
 from pdfs.core.ids import Path, PublishId
-from pdfs.errors import ContentLost, StoreRefused
+from pdfs.errors import ContentLost, LockLost, StoreRefused
 from pdfs.stage.check import look_at
 from pdfs.stage.load import read_plan
 from pdfs.stage.repair import remake_plan
+from pdfs.stage.start import start
 from pdfs.store.memory import MemoryStore
 from pdfs.store.objects import ListedUpload, Traits
 from tests.conftest import Reached
 from tests.simulation.world import AWS, POOR, R2
-from tests.stage.contexts import Site
+from tests.stage.contexts import Site, claimant_of
 from tests.stage.damages import DAMAGES, Damage, cut_short
 from tests.stage.stages import BIG, FILES, HIDDEN, SMALL, Stage, published
 from tests.stage.works import sit_down
@@ -183,3 +184,19 @@ async def test_a_plan_made_anew_expects_what_the_lost_one_did_also_after_a_set_a
     made = await read_plan(anna.ctx, root.plan)
     assert (made.puts, made.deletes) == (lost.puts, lost.deletes)
     assert made.puts[0].expect == site.store.objects[site.keys.plain(path)].etag
+
+
+async def test_a_plan_is_made_anew_only_by_who_still_has_the_stage() -> None:
+    site = Site()
+    anna = await sit_down(site, site.context())
+    anna.editor.write(Path("f.dwg"), b"first")
+    await anna.publish()
+    root = anna.root.root
+    assert root.plan is not None
+    await site.store.delete(site.keys.plan(root.plan), condition=None)
+    anna.ctx.plans.clear()
+    bert = site.context("bert")
+    await start(bert, claimant_of(bert, take_over=True))
+    with pytest.raises(LockLost):
+        await remake_plan(anna.ctx, root)
+    assert site.keys.plan(root.plan) not in site.store.objects
