@@ -44,6 +44,8 @@ _COMPLETE_ROUNDS: Final = 8
 _VALIDITY: Final = 1.0
 _CLEANUP: Final = 30.0
 _TRIES: Final = 5
+_PATIENCE: Final = 10.0
+_FIRST_WAIT: Final = 0.5
 _REMEDY: Final = (
     "use a store that keeps conditions (AWS S3, Cloudflare R2, MinIO, versitygw, …); "
     "to look only: pdfs mount --read-only"
@@ -53,11 +55,27 @@ _REMEDY: Final = (
 async def probe(store: ObjectStore, *, prefix: str, ids: Callable[[], str]) -> Traits:
     """The traits that `store` proved just now; `ids` gives unique names.
 
+    What a request that failed has left says nothing, so the experiments are begun anew then, on
+    other keys, for `_PATIENCE` s; a store that can't be reached is not waited for.
+
     Works below `prefix + SCRATCH` and removes what it put there, also when it fails; a crash leaves
     a few small objects. Raises StoreUnsuitable where the store ignores a condition that the
     protection of data rests on; StoreUnavailable and StoreRefused as every request does.
     """
-    async with _scratch(store, f"{prefix}{SCRATCH}{ids()}/") as scratch:
+    deadline, wait = trio.current_time() + _PATIENCE, _FIRST_WAIT
+    while True:
+        try:
+            return await _prove(store, f"{prefix}{SCRATCH}{ids()}/")
+        except StoreUnavailable as error:
+            if not error.sent or trio.current_time() + wait > deadline:
+                raise
+            log.info("the probe of %s begins anew: %s", store.name, error)
+        await trio.sleep(wait)
+        wait *= 2
+
+
+async def _prove(store: ObjectStore, prefix: str) -> Traits:
+    async with _scratch(store, prefix) as scratch:
         await scratch.prove_if_absent()
         await scratch.prove_if_match()
         await scratch.prove_one_winner()

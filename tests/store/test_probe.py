@@ -257,6 +257,46 @@ async def test_a_store_that_goes_away_is_unavailable_and_not_unsuitable() -> Non
         await probed(Away(now=trio.current_time))
 
 
+class Stumbling(MemoryStore):
+    """Answers 503 to some of the requests; those that it refuses so were carried out."""
+
+    def __init__(self, failing: set[int]) -> None:
+        super().__init__(now=trio.current_time)
+        self.failing = failing
+        self.count = 0
+
+    async def put(
+        self,
+        key: str,
+        body: bytes,
+        *,
+        condition: Condition | None,
+        content_type: str = "application/octet-stream",
+        metadata: Mapping[str, str] = NO_METADATA,
+    ) -> Stored:
+        stored = await super().put(key, body, condition=condition)
+        self.count += 1
+        if self.count in self.failing:
+            raise StoreUnavailable("503")
+        return stored
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+async def test_a_store_that_stumbles_once_is_probed_anew(number: int) -> None:
+    store = Stumbling({number})
+    assert await probed(store) == ALL_TRAITS
+    assert not store.objects
+
+
+async def test_a_store_that_stumbles_all_the_time_is_given_up() -> None:
+    store = Stumbling(set(range(1, 1000)))
+    begun = trio.current_time()
+    with pytest.raises(StoreUnavailable):
+        await probed(store)
+    assert 1 < store.count < 10
+    assert trio.current_time() - begun <= 10
+
+
 @pytest.mark.real_clock
 async def test_the_directory_keeps_its_promises(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
