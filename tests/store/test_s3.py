@@ -483,6 +483,20 @@ async def test_an_unproven_store_that_sees_an_object_in_a_directory_reports_a_cl
     assert isinstance(await fault(store, CALLS["put if absent"]), PreconditionFailed)
 
 
+async def test_what_one_answer_alone_says_is_no_clash(store: S3Store, script: Script) -> None:
+    """It may be wrong; or an object was there until then."""
+
+    def say(request: Request) -> bytes:
+        if request.method == "HEAD":
+            return answer(404)
+        puts = [each for each in script.requests if each.method == "PUT"]
+        return refusal(412, "PreconditionFailed") if len(puts) == 1 else answer(200, ETag=QUOTED)
+
+    script.answer = say
+    await CALLS["put if absent"](store)
+    assert [request.method for request in script.requests] == ["PUT", "HEAD", "PUT"]
+
+
 # Stores that lie
 
 

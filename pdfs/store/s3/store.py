@@ -114,10 +114,14 @@ class S3Store:
     ) -> Stored:
         self._check(key)
         check_description(content_type, metadata)
-        try:
-            return await self._put(key, body, condition, content_type, metadata)
-        except (ObjectNotFound, PreconditionFailed) as error:
-            raise await self._meaning(error, key, condition) from error
+        for is_last in (False, True):
+            try:
+                return await self._put(key, body, condition, content_type, metadata)
+            except (ObjectNotFound, PreconditionFailed) as error:
+                meaning = await self._meaning(error, key, condition)
+                if is_last or not isinstance(meaning, KeyClash):
+                    raise meaning from error
+        raise AssertionError("the last try gives an answer or an error")
 
     async def _put(
         self,
@@ -249,7 +253,8 @@ class S3Store:
         """What a store meant by refusing the condition of a PUT.
 
         AWS says 404 to an If-Match that finds no object. Stores without nested keys may say that an
-        object is there where only a directory is (SeaweedFS, even one that has become empty).
+        object is there where only a directory is (SeaweedFS, even one that has become empty); said
+        once, it may also be that one was there until then, or that the answer was wrong.
         """
         match condition:
             case IfMatch() if isinstance(error, ObjectNotFound):
