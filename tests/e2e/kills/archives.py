@@ -155,7 +155,9 @@ def check_part(shown: Picture, whole: Picture, done: list[str], source: Path, to
             assert shown.get(name) == whole[name], name
     rest = shown.keys() - {name.rstrip("/") for name in done}
     for name in rest:
-        if (top / name).is_dir():
+        if (source / name).is_symlink():
+            assert (top / name).readlink() == (source / name).readlink(), name
+        elif (top / name).is_dir():
             assert (source / name).is_dir()
         else:
             whole_bytes, found = (source / name).read_bytes(), (top / name).read_bytes()
