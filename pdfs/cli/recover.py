@@ -167,7 +167,8 @@ def discard_command(configuration: Configuration, session: str, yes: bool) -> No
     """Give up what a crashed session left: the lock is released, the work goes to the trash.
 
     Files that were changed in part are completed from the bucket first; what can't be had is
-    named, and the command then ends with 11. The trash keeps a session for 30 days.
+    named, and the command then ends with 11. The trash keeps a session for 30 days
+    on which a stage is mounted here.
     """
     found = _crashed(configuration, session)
     what = f"{_amount(configuration, found)} of {found.name}"

@@ -13,6 +13,7 @@
                             no process has is what a crash left, and says where its mount was
       trash/{session}/      a discarded session, as it was; for 30 days at least
       trash/{session}.old/  one that is being deleted, by who holds it or by the next mount
+      trash.json            on how many days what is in the trash was seen there: see `trash_days`
       logs/
 
 Directories are 0700 and belong to this user, files are 0600. Symlinks are followed on the way to
@@ -28,7 +29,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final
@@ -42,7 +43,10 @@ from pdfs.disk import (
     make_directory,
     make_path,
     not_followed,
+    opened,
     opened_directory,
+    read_fully,
+    replace_file,
 )
 from pdfs.errors import (
     DiskError,
@@ -55,10 +59,12 @@ from pdfs.errors import (
 from pdfs.local.journal_format import is_uuid
 from pdfs.local.journal_listing import newest_header
 from pdfs.local.session_directory import LOCK, Descriptors, SessionDirectory, words
+from pdfs.local.trash_days import DAY, TrashDays, days_with, decode_days, encode_days
 
 logger = logging.getLogger(__name__)
 
 _OLD: Final = ".old"
+_DAYS: Final = "trash.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,15 +224,19 @@ class StateDirectory(Descriptors):
         with self._guarded(f"bring back session {session}"):
             self._move(session, self._trash, self._sessions)
 
-    def empty_trash(self, before: float, *, most: int) -> list[SessionId]:
-        """Delete sessions that were discarded before that time (s since 1970), `most` at once.
+    def empty_trash(self, now: float, *, days: int, most: int) -> list[SessionId]:
+        """Delete sessions that were discarded more than so many days before `now`, `most` at once.
 
-        Returns which, the oldest first. One that is half deleted by a crash is deleted by the next
-        call, and can't be brought back. Raises DiskError.
+        And were seen here on as many, by earlier calls: `now`, in s since 1970, may be years off
+        (ADR 0011). Returns which, the oldest first. One that is half deleted by a crash is deleted
+        by the next call, and can't be brought back. Raises DiskError.
         """
         with self._guarded("look through the trash"):
             listed = self._list(self._trash, self.path / "trash")
+            seen = self._seen_in_trash({each.session: each.changed for each in listed}, now)
+            before = now - days * DAY
             old = sorted((each for each in listed if 0 < each.changed < before), key=_changed)
+            old = [each for each in old if seen[each.session].days >= days]
             gone = [each.session for each in old[:most]]
             for session in gone:
                 self._disk.rename(self._trash, session, self._trash, session + _OLD)
@@ -235,6 +245,22 @@ class StateDirectory(Descriptors):
                 if name.endswith(_OLD) and is_uuid(name.removesuffix(_OLD)):
                     self._delete_old(name)
         return gone
+
+    def _seen_in_trash(self, there: Mapping[SessionId, float], now: float) -> TrashDays:
+        """On how many days these were; a day that finds no room to be noted does not count."""
+        try:
+            with opened(self._disk, self._root, _DAYS) as file:
+                before = decode_days(read_fully(file, os.fstat(file).st_size, 0))
+        except OSError:
+            before = {}
+        days = days_with(before, there, now)
+        if days != before:
+            try:
+                replace_file(self._disk, self._root, _DAYS, encode_days(days))
+            except OSError as error:
+                logger.warning("what is in the trash stays longer: %s", error)
+                return days_with({}, there, now)
+        return days
 
     def _delete_old(self, name: str) -> None:
         """Unless a process holds it: that is deleting it."""

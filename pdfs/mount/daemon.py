@@ -40,8 +40,8 @@ from pdfs.store.silence import Silence
 
 logger = logging.getLogger(__name__)
 
-_KEPT = 30 * 86400.0
-"""Seconds for which a discarded session can be brought back, at least."""
+_KEPT = 30
+"""Days for which a discarded session can be brought back, at least."""
 _LOGS_KEPT = 90 * 86400.0
 """Seconds for which the log of a session that has ended stays: a quarter of a year."""
 _MOST = 10
@@ -122,8 +122,8 @@ def _tidy(state: StateDirectory) -> None:
     """Delete what was discarded or ended long ago; nothing that goes wrong here matters."""
     now = time.time()
     try:
-        for session in state.empty_trash(now - _KEPT, most=_MOST):
-            logger.info("session %s, discarded more than 30 days ago, is deleted", session)
+        for session in state.empty_trash(now, days=_KEPT, most=_MOST):
+            logger.info("session %s, discarded 30 days of use ago, is deleted", session)
         delete_old_logs(OsDisk(), state.logs, now - _LOGS_KEPT)
         remove_ended_readers(state)
     except PdfsError as error:

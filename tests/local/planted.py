@@ -632,6 +632,15 @@ _BUGS = (
         where=_STATE,
         test="its_session_is_deleting",
     ),
+    Planted(
+        what="a start by a clock that is years ahead deletes all that was discarded",
+        rule="what a user wrote is deleted only by that user's word",
+        file="pdfs/local/trash_days.py",
+        old="days=before.days + 1)",
+        new="days=before.days + int((now - before.at) / DAY))",
+        where="tests/mount/test_daemon.py",
+        test="whatever_the_clock_says",
+    ),
     # --- layers -----------------------------------------------------------------------------------
     Planted(
         what="what was cut from a file is fetched back when it grows again",

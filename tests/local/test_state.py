@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from pdfs.local.journal import Journal
 from pdfs.local.session_directory import SessionDirectory
 from pdfs.local.snapshot import SCHEMA, encode_snapshot_head
 from pdfs.local.state import StateDirectory
+from pdfs.local.trash_days import DAY
 from tests.conftest import ExpectedWarnings
 from tests.local.crashing_disk import CrashingDisk, PowerCuts, pending
 from tests.local.faulty_disk import Fault, FaultyDisk
@@ -514,7 +516,7 @@ def test_at_any_power_cut_a_session_in_the_trash_is_whole_or_not_there(
             session.write_snapshot(b"tree")
         state.discard(SESSION)
         made = len(disk.log)
-        assert state.empty_trash(float("inf"), most=1) == [SESSION]
+        assert state.empty_trash(float("inf"), days=0, most=1) == [SESSION]
     whole = {"session.json", "session.lock", "snapshot"}
     for _, found in PowerCuts(disk, seed).states(since=made):
         there = {name.rpartition("/")[2] for name in found if f"trash/{SESSION}/" in name}
@@ -549,11 +551,13 @@ def test_the_trash_is_emptied_of_what_is_old_and_never_of_what_is_younger(
         state.discard(session)
     trash = tmp_path / "pdfs" / "trash"
     ages = {listed.session: listed.changed for listed in state.trashed()}
-    assert state.empty_trash(min(ages.values()), most=10) == []
+    assert state.empty_trash(min(ages.values()), days=0, most=10) == []
     assert len(list(trash.iterdir())) == 2
-    assert state.empty_trash(max(ages.values()) + 1, most=1) == [min(ages, key=lambda s: ages[s])]
+    assert state.empty_trash(max(ages.values()) + 1, days=0, most=1) == [
+        min(ages, key=lambda s: ages[s])
+    ]
     assert len(list(trash.iterdir())) == 1
-    assert len(state.empty_trash(max(ages.values()) + 1, most=1)) == 1
+    assert len(state.empty_trash(max(ages.values()) + 1, days=0, most=1)) == 1
     assert list(trash.iterdir()) == []
 
 
@@ -563,7 +567,7 @@ def test_what_can_not_be_looked_at_in_the_trash_is_not_taken_for_old(
     state.create_session(SESSION).close()
     state.discard(SESSION)
     disk.fault = Fault(at=2, error=errno.EIO, calls=frozenset({"open_directory"}))
-    assert state.empty_trash(1e12, most=10) == []
+    assert state.empty_trash(1e12, days=0, most=10) == []
     assert disk.failed
     assert [each.session for each in state.trashed()] == [SESSION]
 
@@ -576,7 +580,49 @@ def test_the_age_in_the_trash_counts_from_the_discard(
     state.discard(SESSION)
     (found,) = state.trashed()
     assert os.stat(tmp_path / "pdfs" / "trash" / SESSION).st_mtime > 1e9
-    assert state.empty_trash(found.changed, most=10) == []
+    assert state.empty_trash(found.changed, days=0, most=10) == []
+
+
+def test_who_discards_again_begins_the_days_in_the_trash_anew(state: StateDirectory) -> None:
+    state.create_session(SESSION).close()
+    state.discard(SESSION)
+    (found,) = state.trashed()
+    for day in (1, 2):
+        assert state.empty_trash(found.changed + day * DAY, days=3, most=10) == []
+    state.undo(SESSION)
+    state.discard(SESSION)
+    assert state.empty_trash(found.changed + 4 * DAY, days=3, most=10) == []
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b'{"schema": 1, "sessions": {"a": 1}}', b"\xff", None])
+def test_a_note_of_the_days_in_the_trash_that_is_damaged_keeps_what_is_there(
+    state: StateDirectory, tmp_path: Path, raw: bytes | None
+) -> None:
+    state.create_session(SESSION).close()
+    state.discard(SESSION)
+    (found,) = state.trashed()
+    note = tmp_path / "pdfs" / "trash.json"
+    for day in range(3):
+        assert state.empty_trash(found.changed + day * DAY, days=3, most=10) == []
+    assert stat.S_IMODE(note.stat().st_mode) == FILE_MODE
+    note.unlink() if raw is None else note.write_bytes(raw)
+    for day in range(4, 7):
+        assert state.empty_trash(found.changed + day * DAY, days=3, most=10) == []
+    assert state.empty_trash(found.changed + 7 * DAY, days=3, most=10) == [SESSION]
+
+
+def test_a_day_that_can_not_be_noted_does_not_count_and_hinders_nothing(
+    state: StateDirectory, disk: FaultyDisk, tmp_path: Path, expected_warnings: ExpectedWarnings
+) -> None:
+    state.create_session(SESSION).close()
+    state.discard(SESSION)
+    (found,) = state.trashed()
+    assert state.empty_trash(found.changed, days=1, most=10) == []
+    disk.fault = Fault(at=1, error=errno.ENOSPC, calls=frozenset({"pwritev"}))
+    (tmp_path / "pdfs" / "trash" / f"{OTHER}.old").mkdir()
+    assert state.empty_trash(found.changed + 9 * DAY, days=1, most=10) == []
+    assert "stays longer" in expected_warnings.take("stays longer").getMessage()
+    assert [path.name for path in (tmp_path / "pdfs" / "trash").iterdir()] == [SESSION]
 
 
 def test_a_deletion_that_a_crash_cut_short_is_finished_by_the_next_one(
@@ -587,12 +633,12 @@ def test_a_deletion_that_a_crash_cut_short_is_finished_by_the_next_one(
     state.discard(SESSION)
     disk.fault = Fault(at=2, error=errno.EIO, calls=frozenset({"unlink"}))
     with pytest.raises(DiskError):
-        state.empty_trash(1e12, most=10)
+        state.empty_trash(1e12, days=0, most=10)
     disk.fault = None
     assert state.trashed() == []
     with pytest.raises(SessionNotFound):
         state.undo(SESSION)
-    assert state.empty_trash(0.0, most=10) == []
+    assert state.empty_trash(0.0, days=0, most=10) == []
     assert list((tmp_path / "pdfs" / "trash").iterdir()) == []
 
 
@@ -615,7 +661,7 @@ def test_a_removed_session_is_nowhere_though_its_files_can_not_be_deleted(
     assert f"{SESSION} is over" in warned
     assert "Input/output error" in warned
     assert state.sessions() == state.trashed() == []
-    assert state.empty_trash(0.0, most=10) == []
+    assert state.empty_trash(0.0, days=0, most=10) == []
     assert list((tmp_path / "pdfs" / "trash").iterdir()) == []
 
 
@@ -646,10 +692,10 @@ def test_who_empties_the_trash_leaves_what_its_session_is_deleting(
 ) -> None:
     session.write_snapshot(b"the tree")
     old = session_path(tmp_path).rename(tmp_path / "pdfs" / "trash" / f"{SESSION}.old")
-    assert state.empty_trash(0.0, most=10) == []
+    assert state.empty_trash(0.0, days=0, most=10) == []
     assert sorted(path.name for path in old.iterdir()) == ["session.lock", "snapshot"]
     session.close()
-    assert state.empty_trash(0.0, most=10) == []
+    assert state.empty_trash(0.0, days=0, most=10) == []
     assert not old.exists()
 
 

@@ -146,9 +146,27 @@ def test_who_waits_for_a_silent_bucket_is_told_which_one_before_there_is_a_mount
     assert [event["event"] for event in events].count("silent") == 1
 
 
-@pytest.mark.parametrize(("days", "stays"), [(29.9, True), (30.1, False)])
-def test_what_was_discarded_long_ago_goes_at_a_start_and_that_is_logged(
-    days: float,
+_RIGHT = [float(day) for day in range(30)]
+"""Mounts on thirty days, in days since the discard, by a clock that is right."""
+_YEARS = 15 * 365.0
+
+
+@pytest.mark.parametrize(
+    ("starts", "stays"),
+    [
+        pytest.param([*_RIGHT, 30.1], False, id="after-30-days-of-use"),
+        pytest.param([*_RIGHT, 29.9], True, id="a-moment-sooner"),
+        pytest.param([30.1], True, id="first-seen-after-30-days"),
+        pytest.param([hour / 24 for hour in range(29 * 24)], True, id="often-in-29-days"),
+        pytest.param([0.1, *[_YEARS] * 50], True, id="years-ahead-at-once"),
+        pytest.param([_YEARS + day for day in _RIGHT], True, id="years-ahead-for-a-month"),
+        pytest.param([*_RIGHT[:20], *[_YEARS, 20.0] * 5], True, id="ahead-at-some-starts"),
+        pytest.param([*_RIGHT, -_YEARS, 29.5], True, id="years-back-for-once"),
+        pytest.param([-_YEARS, *_RIGHT, 30.1], False, id="right-in-the-end"),
+    ],
+)
+def test_what_was_discarded_goes_after_30_days_of_use_whatever_the_clock_says_at_a_start(
+    starts: list[float],
     stays: bool,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -158,10 +176,12 @@ def test_what_was_discarded_long_ago_goes_at_a_start_and_that_is_logged(
     with StateDirectory(OsDisk(), tmp_path / "state") as state:
         state.create_session(session).close()
         state.discard(session)
-        now = time.time() + days * 86400
-        monkeypatch.setattr("pdfs.mount.daemon.time.time", lambda: now)
-        with caplog.at_level(logging.INFO, "pdfs"):
-            daemon._tidy(state)
+        discarded = time.time()
+        for days in starts:
+            now = discarded + days * 86400
+            monkeypatch.setattr("pdfs.mount.daemon.time.time", lambda now=now: now)
+            with caplog.at_level(logging.INFO, "pdfs"):
+                daemon._tidy(state)
         assert bool(state.trashed()) is stays
     assert (session in caplog.text) is not stays
 
