@@ -16,6 +16,8 @@ class Timing:
 
     renewal: float = 60.0
     """Between two renewals of the stage lock."""
+    wake: float = 5.0
+    """Between two looks whether the machine was suspended: the lock is then looked at."""
     expiry: float = 12 * 3600.0
     """From a renewal to the instant from which anybody may take the lock."""
     same_user_elsewhere: float = 600.0

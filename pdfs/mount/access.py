@@ -26,6 +26,7 @@ from pdfs.disk import OsDisk, make_below, opened, read_fully, replace_file
 from pdfs.errors import DiskError, ProjectNotFound
 from pdfs.stage.context import InThread, Owner, Sizes, StageContext
 from pdfs.stage.uploads import Uploads
+from pdfs.stage.wake import Wake
 from pdfs.store.directory import DirectoryStore
 from pdfs.store.objects import ObjectStore, Traits
 from pdfs.store.open import StoreOptions, open_store
@@ -150,8 +151,14 @@ def stage_context(
         trees=trees,
         plans=plans,
         uploads=uploads,
+        wake=Wake(_suspended),
         compute=InThread(),
     )
+
+
+def _suspended() -> float:
+    """Seconds that this machine has been suspended since it started."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
 def _weight(manifest: Manifest) -> int:

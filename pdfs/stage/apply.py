@@ -289,7 +289,8 @@ class _Applying:
         with steps.at(steps.Step.APPLY_DELETE):
             try:
                 await ctx.patience.ask(
-                    lambda: ctx.store.delete(key, condition=IfMatch(step.expect))
+                    lambda: ctx.store.delete(key, condition=IfMatch(step.expect)),
+                    first=ctx.wake.heed,
                 )
             except ObjectNotFound:
                 return None

@@ -16,6 +16,7 @@ from pdfs.core.settle import Outcome
 from pdfs.core.timing import Timing
 from pdfs.stage.aside import Aside
 from pdfs.stage.uploads import Uploads
+from pdfs.stage.wake import Wake
 from pdfs.store.objects import ObjectStore
 from pdfs.store.retry import Patience
 
@@ -132,6 +133,7 @@ class StageContext:
     """Steps that fail, and which of them a user wants left undone."""
     root_writes: RootWrites = field(default_factory=RootWrites)
     unanswered: Unanswered = field(default_factory=Unanswered)
+    wake: Wake = field(default_factory=Wake)
     keep: Callable[[Digest, bytes], Awaitable[None]] = _forget
     """Keeps a part, by its name in the cache, where it can be read without the bucket."""
     compute: Compute = at_once

@@ -63,6 +63,7 @@ class Hold:
         self._is_lost_said = False
         self._hurried = trio.Event()
         """Ends the wait for the next try."""
+        ctx.wake.look = self._look
 
     @property
     def lock(self) -> Lock | None:
@@ -98,7 +99,8 @@ class Hold:
 
     async def take(self, claimant: Claimant, base: ObjectName | None) -> None:
         """Take the stage, by whatever right. Raises as `stage.start` does."""
-        self._take(await start(self._ctx, claimant, base=base))
+        with self._looking():
+            self._take(await start(self._ctx, claimant, base=base))
         # What allowed it then allows nothing later: a session that was dead may live by now.
         self._claimant = replace(claimant, take_over=False, agreed=False, crashed=frozenset())
 
@@ -110,7 +112,8 @@ class Hold:
     async def _start_again(self) -> None:
         try:
             async with self._lock_turn:  # a renewal under way would undo it
-                self._take(await start(self._ctx, self._claimant))
+                with self._looking():
+                    self._take(await start(self._ctx, self._claimant))
         except LockHeld as error:
             raise LockLost(error.what, remedy="everything is kept: pdfs recover list") from error
 
@@ -118,7 +121,7 @@ class Hold:
         """Renew the lock until the stage is lost."""
         failed: PdfsError | None = None
         while True:
-            await trio.sleep(self._ctx.timing.renewal)
+            await self._wait_for_renewal()
             if self.lost is not None:
                 return
             try:
@@ -133,13 +136,45 @@ class Hold:
                 if failed is not None and self.trouble is failed:
                     self.meet(None)
 
+    async def _wait_for_renewal(self) -> None:
+        """Return when the next one is due, which it is after a suspend."""
+        timing = self._ctx.timing
+        due = trio.current_time() + timing.renewal
+        while (left := due - trio.current_time()) > 0:
+            await trio.sleep(min(left, timing.wake))
+            if self._ctx.wake.is_due:
+                return
+
+    async def _look(self) -> None:
+        """Whether the stage is still ours, by the lock. Raises LockLost, StoreError."""
+        try:
+            await self.renew()
+        except LockUnreadable:
+            return  # no publish waits for it; the next renewal says what it is
+        except LockLost as error:
+            self.lose(error)
+            raise
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """A block that writes the lock, and so looks whose it is."""
+        suspended = self._ctx.wake.suspended()
+        try:
+            yield
+        except LockUnreadable:
+            self._ctx.wake.looked(suspended)
+            raise
+        self._ctx.wake.looked(suspended)
+
     async def renew(self, state: LockState | None = None) -> None:
         """Write the lock anew, with what is unpublished, unless it was released.
 
         Raises LockError, StoreError.
         """
         async with self._lock_turn:
-            if self._held.lock.state is not LockState.RELEASED:
+            if self._held.lock.state is LockState.RELEASED:
+                return
+            with self._looking():
                 await self._held.renew(state=state, pending=self._unpublished())
 
     @property

@@ -20,6 +20,7 @@ async def put_immutable(
         stored = await ctx.patience.ask(
             lambda: ctx.store.put(key, body, condition=None, content_type=content_type),
             size=len(body),
+            first=ctx.wake.heed,
         )
         if stored.etag == expected:
             return

@@ -111,6 +111,7 @@ class PlainPut:
     async def _send_whole(self, key: str, condition: Condition) -> Stored:
         body = await fetch_whole(self._ctx, self._put.content)
         self._md5 = ETag(md5(body, usedforsecurity=False).hexdigest())
+        await self._ctx.wake.heed()
         return await self._ctx.patience.once(
             lambda: self._ctx.store.put(
                 key,

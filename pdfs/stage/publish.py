@@ -113,6 +113,7 @@ async def _commit(
     if plan.has_steps:
         with step.at(Step.COMMIT_PLAN):
             await write_plan(ctx, plan)
+    await ctx.wake.heed()
     with step.at(Step.COMMIT_ROOT):
         return await swap_root(ctx, seen, _committed(ctx, seen.root, manifest, plan, sequence))
 

@@ -33,7 +33,8 @@ async def send_in_parts(
     part raises; the upload is then aborted, as far as the store can be reached.
     """
     upload = await ctx.patience.ask(
-        lambda: ctx.store.create_upload(key, content_type=content_type, metadata=metadata)
+        lambda: ctx.store.create_upload(key, content_type=content_type, metadata=metadata),
+        first=ctx.wake.heed,
     )
     try:
         etags = [
@@ -50,7 +51,9 @@ async def _send(
     ctx: StageContext, key: str, upload: UploadId, number: int, body: bytes, sent: Sent
 ) -> ETag:
     etag = await ctx.patience.ask(
-        lambda: ctx.store.upload_part(key, upload, number, body), size=len(body)
+        lambda: ctx.store.upload_part(key, upload, number, body),
+        size=len(body),
+        first=ctx.wake.heed,
     )
     sent(len(body))
     return etag
@@ -61,7 +64,8 @@ async def _complete(
 ) -> Stored | None:
     try:
         return await ctx.patience.ask(
-            lambda: ctx.store.complete_upload(key, upload, etags, condition=condition)
+            lambda: ctx.store.complete_upload(key, upload, etags, condition=condition),
+            first=ctx.wake.heed,
         )
     except ObjectNotFound:
         return None

@@ -23,6 +23,10 @@ def _unheard(error: StoreUnavailable) -> None:
     pass
 
 
+async def _at_once() -> None:
+    await trio.lowlevel.checkpoint()
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long one request is waited for, and how often and how long it is sent again."""
@@ -35,16 +39,24 @@ class Patience:
     silence: Silence = field(default_factory=Silence)
     """Knows how long the store has answered nothing."""
 
-    async def ask(self, attempt: Callable[[], Awaitable[T]], *, size: int = 0) -> T:
+    async def ask(
+        self,
+        attempt: Callable[[], Awaitable[T]],
+        *,
+        size: int = 0,
+        first: Callable[[], Awaitable[None]] = _at_once,
+    ) -> T:
         """Await `attempt()` until it answers; sent again for `timing.patience` s and ten tries.
 
-        `size` is how many bytes it carries either way. Raises the last StoreUnavailable; every
-        other error passes through at once.
+        `size` is how many bytes it carries either way. `first` is awaited before each try, for as
+        long as it takes. Raises the last StoreUnavailable; every other error passes through at
+        once, and so does what `first` raises.
         """
         deadline = trio.current_time() + self.timing.patience
         number = 0
         while True:
             number += 1
+            await first()
             try:
                 return await self.once(attempt, size=size)
             except StoreUnavailable as error:
