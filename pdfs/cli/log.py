@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import click
 
+from pdfs.cli.ended import seconds_in, session_of_log
 from pdfs.cli.options import json_option, with_configuration
 from pdfs.cli.sessions import (
-    LocalSession,
     find_last,
     find_session,
     local_readers,
@@ -22,12 +22,11 @@ from pdfs.cli.words import printable
 from pdfs.config import Configuration
 from pdfs.core.amounts import amount, size
 from pdfs.core.ids import SessionId
-from pdfs.core.lease import seconds_of
 from pdfs.core.moments import local_moment
 from pdfs.disk import OsDisk
 from pdfs.errors import SessionNotFound
 from pdfs.local.session_log_format import ENDED, LogLine
-from pdfs.local.session_log_reader import BadLine, FoundLog, LogReader, list_logs
+from pdfs.local.session_log_reader import BadLine, LogReader, list_logs
 from pdfs.local.state import StateDirectory
 
 _INTERVAL: Final = 0.2
@@ -55,6 +54,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "trouble": "{what}",
     "retry": "{tries} tries have failed, the last: {what}",
     "failed": "{kind}: {what}",
+    "outcome": "it ends with exit code {exit_code}{lacking}",
     "message": "{level}: {what}",
     "ended": "{records} lines, {lost} lost",
 }
@@ -92,7 +92,8 @@ def _find(configuration: Configuration, state: StateDirectory, target: str) -> S
     with suppress(SessionNotFound):
         return find_session(here, target).session
     known = {each.session for each in here}
-    over = [_of(log) for log in list_logs(OsDisk(), state.logs) if log.session not in known]
+    logs = list_logs(OsDisk(), state.logs)
+    over = [session_of_log(log) for log in logs if log.session not in known]
     with suppress(SessionNotFound):
         return find_last(over, target).session
     raise _no_log(configuration, target)
@@ -104,27 +105,6 @@ def _no_log(configuration: Configuration, target: str) -> SessionNotFound:
     return SessionNotFound(
         f"{reader.name} is mounted read-only at {reader.mountpoint}; such a mount keeps no log",
         remedy="pdfs status shows what it does",
-    )
-
-
-def _of(log: FoundLog) -> LocalSession:
-    """A session that is over, as its log knows it."""
-    header = log.header
-    return LocalSession(
-        session=log.session,
-        is_held=False,
-        project="" if header is None else header.project,
-        stage="" if header is None else header.stage,
-        user="" if header is None else header.user,
-        machine="" if header is None else header.machine,
-        bucket="" if header is None else header.bucket,
-        endpoint="",
-        mountpoint="" if header is None else header.mountpoint,
-        pid=0 if header is None else header.pid,
-        started=_seconds(log.begun) or 0.0,
-        changed=log.changed,
-        why="",
-        problem="",
     )
 
 
@@ -179,12 +159,5 @@ class _Shown(dict[str, Any]):
 
 
 def _when(at: str) -> str:
-    seconds = _seconds(at)
+    seconds = seconds_in(at)
     return at if seconds is None else local_moment(seconds) or at
-
-
-def _seconds(at: str) -> float | None:
-    try:
-        return seconds_of(at)
-    except ValueError:
-        return None

@@ -6,6 +6,7 @@ import shlex
 import click
 
 from pdfs.cli.control import NOTHING, Control, Event
+from pdfs.cli.ended import answer_of_ended, lately_ended
 from pdfs.cli.incomplete import check_complete
 from pdfs.cli.mountpoint import is_dead, remove_dead_mount
 from pdfs.cli.options import (
@@ -62,7 +63,7 @@ def umount_command(configuration: Configuration, target: str, timeout: float) ->
     read-only mount has none, and ends at once. TARGET is a mountpoint, a session's id or its
     beginning, or PROJECT[/STAGE].
     """
-    found = _found(configuration, target)
+    found = _found_or_ended(configuration, target)
     if found.is_reader:
         unmount_reader(configuration, found, timeout or None)
         return
@@ -98,7 +99,7 @@ def publish_command(
     when all that was written before is verified in the bucket. TARGET is a mountpoint, a session's
     id or its beginning, or PROJECT[/STAGE].
     """
-    found = _editable(configuration, target, "publish")
+    found = _editable(_found_or_ended(configuration, target), "publish")
     given = {"set_aside": [_in_stage(path, found) for path in aside]} if aside else NOTHING
     result = finish(configuration, found, "publish", timeout or None, given)
     where = bucket_words(found.bucket, is_default=False)
@@ -131,7 +132,7 @@ def abort_command(configuration: Configuration, target: str, yes: bool) -> None:
     first; what can't be had is named, and the command then ends with 11.
     TARGET is a mountpoint, a session's id or its beginning, or PROJECT[/STAGE].
     """
-    found = _editable(configuration, target, "abort")
+    found = _editable(_found(configuration, target), "abort")
     if not yes:
         _ask_abort(configuration, found)
     result = finish(configuration, found, "abort", None)
@@ -172,9 +173,19 @@ def _found(configuration: Configuration, target: str) -> LocalSession:
     )
 
 
-def _editable(configuration: Configuration, target: str, what: str) -> LocalSession:
-    """The same, and no read-only mount."""
-    found = _found(configuration, target)
+def _found_or_ended(configuration: Configuration, target: str) -> LocalSession:
+    """The same, or the one of that name which ended a moment before."""
+    try:
+        return _found(configuration, target)
+    except SessionNotFound:
+        ended = None if mount_at(full_path(target)) else lately_ended(configuration, target)
+        if ended is None:
+            raise
+        return ended
+
+
+def _editable(found: LocalSession, what: str) -> LocalSession:
+    """The same, unless it is a read-only mount."""
     if found.is_reader:
         raise UsageError(
             f"{found.name} is mounted read-only at {found.mountpoint}: there is nothing to {what}",
@@ -236,6 +247,9 @@ def finish(
         what = f"{found.name} is not published yet{_why_not(configuration, found)}"
         raise UnpublishedWork(what, remedy=later) from error
     except DaemonSilent as error:
+        answer = answer_of_ended(configuration, found) if request != "abort" else None
+        if answer is not None:
+            return answer
         raise UnpublishedWork(
             f"{error.what}, so whether {found.name} was published is unknown",
             remedy="nothing is lost: pdfs status",

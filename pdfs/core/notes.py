@@ -194,6 +194,20 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CameTo:
+    """The session is over: what its end answers to who waits for it."""
+
+    event: ClassVar[str] = "outcome"
+    exit_code: int
+    is_aborted: bool
+    """It was ended without publishing."""
+    missing: int
+    """Files whose bytes are nowhere."""
+    damage: str
+    """What was found damaged, in words; or empty."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Warned:
     """What the daemon printed as a warning or an error."""
 
@@ -238,6 +252,7 @@ Note = (
     | Retried
     | TroubleOver
     | Failed
+    | CameTo
     | Warned
     | Discarded
     | BroughtBack

@@ -168,6 +168,8 @@ class Carrier:
         self._progress.tell()
         if self._error is not None:
             self._log.note_failure(self._error)
+        else:
+            self._log.note(self._outcome.note)
         self._finish()
         await self._answer()
 

@@ -8,6 +8,7 @@ from typing import cast
 
 from pdfs.core.generation import holds_work
 from pdfs.core.ids import Path
+from pdfs.core.notes import CameTo
 from pdfs.errors import (
     ConflictsMade,
     DamageFound,
@@ -54,6 +55,17 @@ class Outcome:
             session = self._ctx.owner.session[:8]
             return f"its journal is damaged ({torn}): it is kept, see pdfs recover undo {session}"
         return "" if left is None else str(left)
+
+    @property
+    def note(self) -> CameTo:
+        """The same for the session's log: who asks too late has his answer from there."""
+        session = self._session
+        return CameTo(
+            exit_code=self.exit_code,
+            is_aborted=session.is_aborted,
+            missing=len(session.missing),
+            damage=self.damage,
+        )
 
     def at_the_end(self) -> dict[str, object]:
         """The fields of an answer that tell it."""

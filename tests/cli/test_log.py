@@ -56,6 +56,7 @@ EACH: list[notes.Note] = [
     notes.Retried(tries=4, what="the bucket does not answer"),
     notes.TroubleOver(),
     notes.Failed(kind="LockLost", what="taken"),
+    notes.CameTo(exit_code=11, is_aborted=False, missing=1, damage=""),
     notes.Warned(level="error", what="the journal is damaged"),
     notes.Discarded(),
     notes.BroughtBack(),
@@ -97,7 +98,7 @@ def test_every_kind_of_event_is_shown_in_words(run: Run, configuration: Configur
         "error: the journal is damaged",
         "3 objects that nobody needs any more are gone (2.0 KiB)",
         "leftovers stay for now: the bucket answers 503",
-        "24 lines, 0 lost",
+        "25 lines, 0 lost",
     ):
         assert words in said.stdout
 

@@ -53,6 +53,7 @@ def test_a_session_is_told_from_its_begin_through_a_crash_to_its_end(
         "published",
         "lock_released",
         "CLOSED",
+        "outcome",
         "ended",
     ]
     (published,) = [line for line in lines if line["event"] == "published"]

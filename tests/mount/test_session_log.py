@@ -61,6 +61,7 @@ async def test_a_publish_is_told_with_its_generation_files_and_bytes(
         "published",
         "lock_released",
         "CLOSED",
+        "outcome",
         "ended",
     ]
     (published,) = [line for line in logged(desk) if line["event"] == "published"]
