@@ -9,7 +9,7 @@ import click
 
 from pdfs.cli.words import one_line, printable
 from pdfs.core.amounts import amount, count, size
-from pdfs.core.moments import span
+from pdfs.core.moments import rough_span, span
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -122,7 +122,10 @@ class _Bars:
 
 
 def line_of(event: Event) -> str:
-    """`uploading: 3 of 14 files, 1.0 MiB of 3.2 MiB; drawings/a.dxf; 2 retries, the last: …`."""
+    """How far a phase is, which file is under way, and what is in its way.
+
+    `uploading: 3 of 14 files, 1.0 MiB of 3.2 MiB; about 2 min to go; a.dxf; 2 retries, the last: …`
+    """
     what = str(event.get("message", ""))
     files = f"{event.get('files', 0)} of {count(event.get('of_files', 0), 'file')}"
     moved = f"{size(event.get('bytes', 0))} of {size(event.get('of_bytes', 0))}"
@@ -149,9 +152,11 @@ def silent_line(event: Event) -> str:
 
 
 def _detail(event: Event) -> str:
-    """The file that is under way, and what is in its way."""
+    """How long it will take, the file that is under way, and what is in its way."""
     path, retries = _short(str(event.get("path") or "")), int(event.get("retries") or 0)
-    said = [path] if path else []
+    left = event.get("seconds_left")
+    said = [] if left is None else [f"about {rough_span(float(left))} to go"]
+    said += [path] if path else []
     if retries:
         tried = f"{retries} {'retry' if retries == 1 else 'retries'}"
         trouble = event.get("trouble")

@@ -23,3 +23,11 @@ def span(seconds: float) -> str:
         if seconds >= length:
             return f"{int(seconds // (86400 if unit == 'days' else length))} {unit}"
     return f"{max(0, int(seconds))} s"
+
+
+def rough_span(seconds: float) -> str:
+    """`20 s`, `3 min`, `100 min`, `5 h`: a time that was estimated, to the nearest of its unit."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length or (unit == "min" and seconds >= length):
+            return f"{round(seconds / length)} {unit}"
+    return f"{max(1, round(seconds))} s"

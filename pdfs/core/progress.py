@@ -35,6 +35,8 @@ class Progress:
     error."""
     trouble: str = ""
     """The last such error; empty once something has succeeded after it."""
+    seconds_left: int | None = None
+    """Until this phase is over, as far as that can be judged; None where it can't."""
 
     @property
     def left(self) -> int:

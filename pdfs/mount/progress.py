@@ -2,7 +2,7 @@
 
 {"event": "progress", "message": "fetch", "files", "of_files", "bytes", "of_bytes"}
 {"event": "progress", "message": "upload" | "wait" | "publish" | "complete", … the same,
- "path", "retries", "trouble"}
+ "path", "retries", "trouble", "seconds_left"}
 """
 
 from collections.abc import Callable, Mapping
@@ -33,6 +33,7 @@ class ProgressTeller:
         """Tell until cancelled."""
         while True:
             await trio.sleep(INTERVAL)
+            self._uploads.look(trio.current_time())
             self.tell()
 
     def tell(self) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from pdfs.core.ids import Path
+from pdfs.core.pace import Pace
 from pdfs.core.progress import Phase, Progress
 from pdfs.errors import StoreError
 
@@ -30,6 +31,8 @@ class Uploads:
     """What is finished of the phase; None before the first one."""
     _going: list[_Item] = field(default_factory=list)
     _last: StoreError | None = None
+    _pace: Pace = field(default_factory=Pace)
+    _seconds_left: int | None = None
 
     @property
     def progress(self) -> Progress | None:
@@ -38,7 +41,20 @@ class Uploads:
             return None
         moved = self._done.bytes + sum(item.sent for item in self._going)
         path = self._going[-1].path if self._going else Path("")
-        return replace(self._done, bytes=min(moved, self._done.of_bytes), path=path)
+        return replace(
+            self._done,
+            bytes=min(moved, self._done.of_bytes),
+            path=path,
+            seconds_left=self._seconds_left,
+        )
+
+    def look(self, now: float) -> None:
+        """Judge anew how long the phase will take: to be called every second or so."""
+        progress = self.progress
+        if progress is not None:
+            self._pace = self._pace.seen(now, progress)
+            left = self._pace.seconds_left(now, progress)
+            self._seconds_left = None if left is None else round(left)
 
     @property
     def unresolved(self) -> StoreError | None:
@@ -53,6 +69,7 @@ class Uploads:
         known = None if is_first else self._done
         before = known or Progress(phase=phase)
         self._going.clear()
+        self._pace, self._seconds_left = Pace(), None
         self._done = Progress(
             phase=phase,
             of_files=files,

@@ -27,6 +27,11 @@ def test_a_line_says_what_was_tried_again_and_why() -> None:
     assert line_of(troubled).endswith("; 2 retries, the last: the bucket does not answer")
 
 
+def test_a_line_says_how_long_it_will_take_where_that_is_known() -> None:
+    assert "about 2 min to go; drawings/a.dxf" in line_of({**UPLOAD, "seconds_left": 130})
+    assert "to go" not in line_of({**UPLOAD, "seconds_left": None})
+
+
 def test_a_path_is_cut_and_obeys_no_terminal() -> None:
     said = line_of({**UPLOAD, "path": "x" * 100 + "/\x1b[2Ja.dxf"})
     assert said.endswith("x/?[2Ja.dxf")

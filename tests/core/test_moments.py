@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdfs.core.moments import decimal_seconds, local_moment
+from pdfs.core.moments import decimal_seconds, local_moment, rough_span
 
 
 @pytest.fixture
@@ -39,3 +39,8 @@ def test_a_time_for_other_tools_is_the_same_number_also_before_1970(ns: int) -> 
 def test_a_time_for_other_tools_has_nine_decimals() -> None:
     assert decimal_seconds(-1) == "-0.000000001"
     assert decimal_seconds(1_500_000_000_120_000_000) == "1500000000.120000000"
+
+
+def test_an_estimated_time_is_rounded_to_what_it_is_worth() -> None:
+    said = [rough_span(seconds) for seconds in (0, 0.4, 59, 60, 119, 7199, 7200, 20_000)]
+    assert said == ["1 s", "1 s", "59 s", "1 min", "2 min", "120 min", "2 h", "6 h"]

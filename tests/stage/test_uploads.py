@@ -124,3 +124,16 @@ def test_a_step_that_begins_again_counts_again() -> None:
 async def test_without_failures_nothing_is_said_of_any() -> None:
     _, end = await seen_while_staging(fine)
     assert (end.retries, end.trouble) == (0, "")
+
+
+def test_the_time_to_go_is_that_of_the_phase_and_unknown_when_one_begins() -> None:
+    uploads = Uploads()
+    uploads.look(0.0)
+    uploads.begin(Phase.UPLOAD, files=1, size=1000)
+    with uploads.item(Path("a.dxf"), 1000) as sent:
+        for second in range(11):
+            uploads.look(float(second))
+            sent(10)
+        assert now(uploads).seconds_left == 90
+    uploads.begin(Phase.PUBLISH, files=1, size=1000)
+    assert now(uploads).seconds_left is None
