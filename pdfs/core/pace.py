@@ -52,10 +52,10 @@ class Pace:
             return None
         first = self.looks[0]
         took = now - first.at
-        if took < SHORTEST:
-            return None
-        by_bytes = _rest(progress.left, progress.bytes - first.bytes, took)
         files_left = max(0, progress.of_files - progress.files)
+        if took < SHORTEST or not (progress.left or files_left):
+            return None  # what ends a phase, the root and its verification, is not counted
+        by_bytes = _rest(progress.left, progress.bytes - first.bytes, took)
         by_files = _rest(files_left, progress.files - first.files, took)
         if progress.left:
             return by_bytes if by_files is None or by_bytes is None else max(by_bytes, by_files)

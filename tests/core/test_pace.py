@@ -77,5 +77,9 @@ def test_a_count_that_begins_again_is_judged_anew() -> None:
     assert pace.seconds_left(now + 3, progress) is None
 
 
+def test_what_comes_after_the_last_byte_is_not_judged() -> None:
+    assert left_after(BIG, (10, 0, 100 * MIB)) is None
+
+
 def test_a_wait_has_its_own_length() -> None:
     assert left_after(replace(BIG, phase=Phase.WAIT), (20, 0, 5 * MIB)) is None
