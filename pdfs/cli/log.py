@@ -48,6 +48,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "committed": "generation {generation}",
     "published": "generation {generation}: {amount}{lacking}",
     "conflict": "ours is kept as {path}",
+    "not_removed": "{path} stays, another tool changed it",
     "set_aside": "the publish ends without {path}",
     "collected": "{objects} objects that nobody needs any more are gone ({bytes})",
     "not_collected": "leftovers stay for now: {what}",

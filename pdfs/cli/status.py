@@ -106,6 +106,7 @@ def _known(session: LocalSession) -> dict[str, Any]:
         "damage": None,
         "lost": None,
         "conflicts": [],
+        "not_removed": [],
         "aside": [],
         "refused": {},
         "warnings": [],
@@ -125,6 +126,7 @@ def _lines(configuration: Configuration, session: LocalSession, status: Event) -
         ("bucket", bucket_words(session.bucket, is_default=False) if session.bucket else ""),
         ("generation", _generation(status)),
         ("unpublished", _unpublished(status)),
+        ("publishes", _every(status)),
         ("fetched", _fetched(status)),
         ("progress", _moved(status)),
         ("lock", _lock(status)),
@@ -135,6 +137,7 @@ def _lines(configuration: Configuration, session: LocalSession, status: Event) -
         ("trouble", status.get("trouble")),
         ("refused", _first(status.get("refused"))),
         ("conflicts", ", ".join(status.get("conflicts") or ())),
+        ("not removed", _not_removed(status)),
         ("set aside", _first(status.get("aside"))),
         ("skipped", "; ".join(f"{path}: {why}" for path, why in status.get("warnings") or ())),
         ("unreadable", _first(status.get("unreadable"))),
@@ -188,6 +191,12 @@ def _unpublished(status: Event) -> str:
     return amount(found["files"], found["bytes"]) if found["files"] else "nothing"
 
 
+def _every(status: Event) -> str:
+    """How often it publishes unasked, while it is mounted."""
+    every = status.get("every")
+    return f"by itself every {span(every)}" if every and status.get("is_mounted") else ""
+
+
 def _fetched(status: Event) -> str:
     found = status.get("prefetch")
     if not found or found["files"] >= found["of_files"]:
@@ -210,6 +219,12 @@ def _first(paths: Iterable[str] | None, total: int | None = None) -> str:
     found = list(paths or ())
     more = (len(found) if total is None else total) - len(found[:_SHOWN])
     return ", ".join(found[:_SHOWN]) + (f" and {more} more" if more else "")
+
+
+def _not_removed(status: Event) -> str:
+    """Names that were removed here, and stay."""
+    paths = _first(status.get("not_removed"))
+    return f"{paths}: another tool changed it" if paths else ""
 
 
 def _invisible(status: Event) -> str:

@@ -21,7 +21,7 @@ from pdfs.cli.output import list_paths
 from pdfs.cli.progress import Progress
 from pdfs.cli.readers import unmount_reader
 from pdfs.cli.sessions import LocalSession, find_session, full_path, local_mounts
-from pdfs.cli.words import SET_ASIDE
+from pdfs.cli.words import NOT_REMOVED, SET_ASIDE
 from pdfs.config import Configuration
 from pdfs.core.amounts import amount, count
 from pdfs.disk import OsDisk
@@ -278,6 +278,7 @@ def report_end(found: LocalSession, result: Event, done: str) -> None:
     invisible = result.get("invisible") or {"files": 0, "paths": []}
     list_paths("not visible to other tools", invisible["paths"], invisible["files"])
     list_paths(SET_ASIDE, result.get("aside", []))
+    list_paths(NOT_REMOVED, result.get("not_removed", []))
     match code:
         case 0:
             click.echo(done)

@@ -8,7 +8,7 @@ from pdfs.cli.control import Control, Event
 from pdfs.cli.output import list_paths
 from pdfs.cli.progress import Progress
 from pdfs.cli.sessions import LocalSession, local_sessions
-from pdfs.cli.words import SET_ASIDE
+from pdfs.cli.words import NOT_REMOVED, SET_ASIDE
 from pdfs.config import Configuration
 from pdfs.core.amounts import amount
 from pdfs.core.states import State
@@ -52,7 +52,9 @@ def wait_for_publish(configuration: Configuration, found: LocalSession, limit: f
             if limit > 0:
                 click.echo(f"{said}; waiting (Ctrl-C ends that)", err=True)
                 control.send("subscribe")
-            result = control.ask("umount", timeout=limit, on_event=progress.show)
+            result = control.ask(
+                "umount", given={"waits": True}, timeout=limit, on_event=progress.show
+            )
     except TimedOut:
         raise LockError(
             f"{found.name} is still being published by session {found.short} of this machine",
@@ -70,6 +72,7 @@ def wait_for_publish(configuration: Configuration, found: LocalSession, limit: f
 def _tell(result: Event) -> None:
     for what, paths in (
         ("conflict copy", "conflicts"),
+        (NOT_REMOVED, "not_removed"),
         ("nowhere in the bucket", "missing"),
         (SET_ASIDE, "aside"),
     ):

@@ -13,6 +13,9 @@ def printable(text: str) -> str:
 SET_ASIDE = "set aside, older or missing for other tools"
 """What is said of a file whose plain object is not what the generation says."""
 
+NOT_REMOVED = "not removed, since another tool changed it"
+"""What is said of a name that this session removed, and that stays."""
+
 
 def unended(session: str, user: str, machine: str, files: int, total: int) -> str:
     """Whose session of a stage has not ended, and that its work waits there.

@@ -150,6 +150,14 @@ class ConflictCopied:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotRemoved:
+    """It was removed here, but another tool had changed it: theirs stays."""
+
+    event: ClassVar[str] = "not_removed"
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PutAside:
     """A user wants the publish to end without the plain object of `path`."""
 
@@ -247,6 +255,7 @@ Note = (
     | Collected
     | NotCollected
     | ConflictCopied
+    | NotRemoved
     | PutAside
     | Troubled
     | Retried

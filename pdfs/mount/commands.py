@@ -102,9 +102,13 @@ class Commands:
             {} if self._serving is None else self._serving.unreadable,
         )
 
-    async def umount(self, _: Result = NOTHING) -> Result:
-        """Unmount, publish, release; answers when all of it is done."""
-        self._log.note(Asked(what="umount"))
+    async def umount(self, request: Result = NOTHING) -> Result:
+        """Unmount, publish, release; answers when all of it is done.
+
+        A mount that waits for the end of this session asks so, too, and says that it does.
+        """
+        waits = request.get("waits") is True
+        self._log.note(Asked(what="a mount that waits" if waits else "umount"))
         if self._serving is not None:
             await self.mountable.wait()
             if self._session.is_serving:
@@ -131,14 +135,14 @@ class Commands:
     async def _publish_now(self) -> Result:
         """Publish, the stage stays mounted; what came of it."""
         assert self._serving is not None
-        before = len(self._session.conflicts)
+        before = self._outcome.mark()
         await self._write_mapped(self._serving.showing.mountpoint)
         await self._session.publish()
         return self._outcome.so_far(before)
 
     async def _set_aside(self, paths: list[Path]) -> Result:
         """End the publish under way without these; what came of it."""
-        before = len(self._session.conflicts)
+        before = self._outcome.mark()
         try:
             is_over = await self._session.set_aside(paths)
         except LockLost as error:

@@ -4,7 +4,7 @@ It only looks. Who asked for a publish is told of the conflict copies that it ma
 those that nobody has heard of.
 """
 
-from typing import cast
+from typing import NamedTuple, cast
 
 from pdfs.core.generation import holds_work
 from pdfs.core.ids import Path
@@ -24,6 +24,13 @@ from pdfs.session import StageSession
 from pdfs.stage.context import StageContext
 
 
+class Mark(NamedTuple):
+    """How much there was to look at when a publish began."""
+
+    conflicts: int
+    not_removed: int
+
+
 class Outcome:
     """That of one session, as of now."""
 
@@ -32,7 +39,7 @@ class Outcome:
         self._session = session
         self._workspace = workspace
         self._told: set[Path] = set()
-        """Conflict copies that an answer to a publish has named."""
+        """What an answer to a publish has named, of conflict copies and names that stay."""
 
     @property
     def exit_code(self) -> int:
@@ -45,7 +52,10 @@ class Outcome:
     @property
     def _untold(self) -> list[Path]:
         """Conflict copies that nobody who asked for a publish has heard of."""
-        return [path for path in self._session.conflicts if path not in self._told]
+        return self._not_told(self._session.conflicts)
+
+    def _not_told(self, paths: list[Path]) -> list[Path]:
+        return [path for path in paths if path not in self._told]
 
     @property
     def damage(self) -> str:
@@ -72,6 +82,7 @@ class Outcome:
         return {
             "exit_code": self.exit_code,
             "conflicts": self._untold,
+            "not_removed": self._not_told(self._session.not_removed),
             "missing": self._session.missing,
             "aside": self._session.aside,
             "incomplete": self._session.incomplete,
@@ -83,17 +94,23 @@ class Outcome:
         return invisible_fields([] if self._session.is_aborted else self._session.invisible)
 
     def told_of(self, done: Result) -> Result:
-        """An answer that names conflict copies: nobody is told of them again."""
-        self._told |= set(cast("list[Path]", done["conflicts"]))
+        """An answer that names conflict copies or names that stay: they are not told again."""
+        for told in ("conflicts", "not_removed"):
+            self._told |= set(cast("list[Path]", done[told]))
         return done
 
-    def so_far(self, before: int) -> Result:
-        """What came of a publish of a stage that stays mounted; there were `before` conflicts."""
-        conflicts, missing = self._session.conflicts[before:], self._session.missing
+    def mark(self) -> Mark:
+        """To be given to `so_far` after a publish that begins now."""
+        return Mark(len(self._session.conflicts), len(self._session.not_removed))
+
+    def so_far(self, before: Mark) -> Result:
+        """What came of a publish of a stage that stays mounted, and that began at `before`."""
+        conflicts, missing = self._session.conflicts[before.conflicts :], self._session.missing
         code = ConflictsMade.exit_code if conflicts else 0
         return {
             "exit_code": DamageFound.exit_code if missing else code,
             "conflicts": conflicts,
+            "not_removed": self._session.not_removed[before.not_removed :],
             "missing": missing,
             "aside": self._session.aside,
             "invisible": self._invisible(),

@@ -180,6 +180,7 @@ class ReaderCarrier:
             "damage": None,
             "lost": None,
             "conflicts": [],
+            "not_removed": [],
             "unreadable": {} if filesystem is None else filesystem.unreadable,
             "invisible": None,
             "upload": None,

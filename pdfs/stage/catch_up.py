@@ -22,6 +22,7 @@ from pdfs.core.root import Root
 from pdfs.core.settle import (
     Moved,
     SourceLost,
+    Stays,
     most_entering,
     settle,
     settled_record,
@@ -54,6 +55,8 @@ class CaughtUp:
     root: SeenRoot
     conflicts: tuple[Path, ...] = ()
     """Conflict copies that were made."""
+    not_removed: tuple[Path, ...] = ()
+    """Names that were to go, and stay: another tool had changed what is there."""
     lost: tuple[Path, ...] = ()
     """Names whose content was at none of its homes."""
     aside: tuple[Path, ...] = ()
@@ -188,6 +191,7 @@ async def _finish(ctx: StageContext, seen: SeenRoot, work: Work, *, ends: bool) 
     return CaughtUp(
         root=now,
         conflicts=tuple(out.path for out in outcomes.values() if isinstance(out, Moved)),
+        not_removed=tuple(path for path, out in outcomes.items() if isinstance(out, Stays)),
         lost=lost,
     )
 

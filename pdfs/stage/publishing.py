@@ -49,6 +49,8 @@ class Publishing:
         """None before there is a tree."""
         self.conflicts: list[Path] = []
         """Conflict copies that were made of this session's files."""
+        self.not_removed: list[Path] = []
+        """Names that were to go, and stay: another tool had changed what is there."""
         self.missing: list[Path] = []
         """Files of the current generation whose bytes are nowhere to be found."""
         self.aside: tuple[Path, ...] = ()
@@ -222,6 +224,9 @@ class Publishing:
         self._hold.root, self.aside = caught.root, caught.aside
         self._is_aside_due = self._is_aside_due and not has_plan  # it has just tried all of it
         self.add_conflicts(caught.conflicts)
+        for path in caught.not_removed:
+            self.not_removed.append(path)
+            self._note(notes.NotRemoved(path=path))
         if caught.standing is Standing.SUPERSEDED and not ends:
             raise superseded(caught.root.root)
         return caught.standing

@@ -59,6 +59,11 @@ class SessionView:
         return self._publishing.conflicts
 
     @property
+    def not_removed(self) -> list[Path]:
+        """Names that this session removed, and that stay: another tool changed what is there."""
+        return self._publishing.not_removed
+
+    @property
     def missing(self) -> list[Path]:
         """Files of the current generation whose bytes are nowhere to be found."""
         return self._publishing.missing

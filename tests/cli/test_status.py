@@ -90,6 +90,23 @@ def test_status_shows_what_is_wrong(run: Run, configuration: Configuration) -> N
     assert "\\x1b[2J/../b" in said
 
 
+def test_status_says_how_often_a_mount_publishes_and_what_could_not_be_removed(
+    run: Run, configuration: Configuration
+) -> None:
+    shown = {**STATUS, "is_mounted": True, "every": 900.0, "not_removed": ["a.dwg"]}
+    with daemon(configuration, {"status": result(**shown)}):
+        said = run("status").output
+    assert "  publishes   by itself every 15 min\n" in said
+    assert "  not removed a.dwg: another tool changed it\n" in said
+
+
+def test_status_of_a_mount_that_does_not_publish_by_itself_says_nothing_of_it(
+    run: Run, configuration: Configuration
+) -> None:
+    with daemon(configuration, {"status": result(**{**STATUS, "is_mounted": True, "every": 0.0})}):
+        assert "by itself" not in run("status").output
+
+
 def test_a_mount_whose_disk_failed_is_not_said_to_publish(
     run: Run, configuration: Configuration
 ) -> None:

@@ -67,6 +67,16 @@ def test_umount_lists_files_that_no_other_tool_sees_and_ends_with_0(
     assert "20\\udcff" not in said.stderr
 
 
+def test_umount_names_what_was_not_removed_and_ends_with_0(
+    run: Run, configuration: Configuration
+) -> None:
+    answer = {**CLEAN, "not_removed": ["a.dwg"]}
+    with daemon(configuration, {"subscribe": SUBSCRIBED, "umount": result(**answer)}):
+        said = run("umount", "/mnt/plant")
+    assert said.exit_code == 0
+    assert "not removed, since another tool changed it: a.dwg\n" in said.stderr
+
+
 def test_umount_hands_on_what_the_daemon_refuses(run: Run, configuration: Configuration) -> None:
     busy = refusal("MountError", 7, "/mnt/plant is in use by vim (12)")
     with daemon(configuration, {"subscribe": SUBSCRIBED, "umount": busy}):

@@ -106,6 +106,34 @@ async def test_a_conflict_copy_of_a_publish_that_nobody_asked_for_is_told_at_the
     assert await desk.carry() == 10
 
 
+async def test_what_stays_though_it_was_removed_is_told_once_to_who_asked_or_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site()
+    desk = Desk(tmp_path, site)
+    names = ("asked", "unasked")
+    for name in names:
+        await site.store.put(f"Kraftwerk/planning/{name}", b"first", condition=None)
+    answers: list[Result] = []
+
+    async def work(process: Process) -> None:
+        assert desk.carrier is not None
+        commands = desk.carrier.commands
+        for name in names:
+            await site.store.put(f"Kraftwerk/planning/{name}", b"theirs", condition=None)
+            process.unlink(name)
+            publish = commands.publish if name == "asked" else commands._publish_now
+            answers.append(await publish())
+            assert await process.read_file(name) == b"theirs"
+        answers.append(await commands.status())
+
+    stand_in_for_fuse(monkeypatch, work)
+    assert await desk.carry() == 0
+    assert [answer["not_removed"] for answer in answers] == [["asked"], ["unasked"], [*names]]
+    assert desk.carrier is not None
+    assert desk.carrier.closed()["not_removed"] == ["unasked"]
+
+
 async def test_an_abort_amid_a_publish_is_refused_and_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
