@@ -137,16 +137,8 @@ async def swap_root(ctx: StageContext, seen: SeenRoot, root: Root) -> SeenRoot:
     if outcome.found is None:
         raise root_gone(ctx)
     with restorable(ctx):
-        core_root.decode(ctx.keys.root, outcome.found.body)  # what is no root is nobody's
+        there = core_root.decode(ctx.keys.root, outcome.found.body)
     raise LockLost(
-        _words_for(ctx, outcome.found.body),
+        taken_words(there, ctx.owner),
         remedy="nothing was published by this; everything is kept: pdfs recover list",
     )
-
-
-def _words_for(ctx: StageContext, body: bytes) -> str:
-    """What `body`, which stands in place of the version that was expected, says of its writer."""
-    try:
-        return taken_words(core_root.decode(ctx.keys.root, body), ctx.owner)
-    except ObjectDamaged:
-        return "the root of the stage was replaced by something that is none"

@@ -61,13 +61,17 @@ def session_of(
 
 @contextmanager
 def daemon(
-    configuration: Configuration, answers: Answers, *, is_reader: bool = False
+    configuration: Configuration,
+    answers: Answers,
+    *,
+    is_reader: bool = False,
+    mountpoint: str = "/mnt/plant",
 ) -> Iterator[list[str]]:
     """A held session whose daemon answers so; yields the requests that came."""
     runtime = Path(configuration.runtime)
     runtime.mkdir(parents=True, exist_ok=True)
     asked: list[str] = []
-    held = session_of(configuration, is_reader=is_reader)
+    held = session_of(configuration, is_reader=is_reader, mountpoint=mountpoint)
     with held, socket.socket(socket.AF_UNIX) as listening:
         directory = os.open(runtime, os.O_RDONLY)  # a socket's own path may be too long
         listening.bind(f"/proc/self/fd/{directory}/{SESSION}.sock")

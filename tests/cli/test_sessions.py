@@ -10,7 +10,7 @@ from pdfs.config import Configuration
 from pdfs.core.ids import SessionId
 from pdfs.errors import SessionNotFound, UsageError
 from tests.cli.conftest import Run
-from tests.cli.daemons import OTHER, SESSION, session_of
+from tests.cli.daemons import OTHER, SESSION, daemon, session_of
 
 PLACES = ["/mnt/plant", "/mnt/plant/", "/mnt/../mnt/plant/drawings"]
 NAMES = [SESSION, "5E55", "Plant", "Plant/planning", "Plant/"]
@@ -101,7 +101,7 @@ def test_links_in_a_circle_name_something_that_is_no_mountpoint(tmp_path: Path) 
 def test_a_session_that_another_process_has_is_not_recovered_and_where_it_is_said(
     mountpoint: str, words: str, configuration: Configuration, run: Run
 ) -> None:
-    with session_of(configuration, mountpoint=mountpoint):
+    with daemon(configuration, {}, mountpoint=mountpoint):
         said = run("recover", "resume", SESSION[:8])
     assert said.exit_code == 4
     assert words in said.stderr

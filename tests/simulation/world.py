@@ -105,6 +105,8 @@ class World:
     """Everything that a run consists of."""
 
     rng: random.Random
+    habits: random.Random
+    """Of other tools."""
     store: MemoryStore
     keys: StageKeys
     machines: list[Machine] = field(default_factory=list)
@@ -244,7 +246,7 @@ class World:
         key = self.keys.plain(Path(path))
         there = self.store.objects.get(key)
         kept = NO_METADATA
-        if there is not None and self.rng.random() < 0.4:
+        if there is not None and self.habits.random() < 0.4:
             kept = {**there.metadata, MTIME: decimal_seconds(round(self.time() * 1e9))}
         try:
             await _insist(lambda: self.store.put(key, body, condition=None, metadata=kept))
@@ -315,4 +317,9 @@ def new_world(seed: int, traits: Traits) -> World:
         page_size=5,
         writes_apart=1.0 if traits == R2 else 0.0,
     )
-    return World(rng=random.Random(seed), store=store, keys=StageKeys("Kraftwerk", "planning"))
+    return World(
+        rng=random.Random(seed),
+        habits=random.Random(f"habits {seed}"),
+        store=store,
+        keys=StageKeys("Kraftwerk", "planning"),
+    )
