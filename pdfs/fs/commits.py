@@ -37,7 +37,7 @@ class Commits:
             raise
         except BaseException as error:
             # Also what `apply` raises: its record is in the journal, and a replay ends there.
-            self._fail(error)
+            self.fail(error)
             raise
 
     async def sync(self) -> None:
@@ -46,10 +46,11 @@ class Commits:
         try:
             await self._ledger.sync()
         except JournalFailed as error:
-            self._fail(error)
+            self.fail(error)
             raise
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """Nothing is taken from here on; the first one says why."""
         if self.failure is None:
             self.failure = error if isinstance(error, PdfsError) else JournalFailed(repr(error))
             self._upward.failed(self.failure)

@@ -96,6 +96,10 @@ class StageFilesystem:
         """A request raised DiskFull, and changed nothing: whether it is worth another try."""
         return self._commits.failure is None and await self._make_room()
 
+    def fail(self, error: PdfsError) -> None:
+        """Take nothing from programs from here on, as if the journal had failed; for good."""
+        self._commits.fail(error)
+
     @property
     def tree(self) -> Tree:
         """As of the newest record."""

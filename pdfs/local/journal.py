@@ -13,6 +13,8 @@ Invariants:
 - After one failed write or sync the journal has failed for ever: every append and sync raises
   JournalFailed, no trailer is written. A full disk at a write is no failure: nothing was taken,
   and the journal goes on.
+- Once its files were deleted under it (`is_deleted`), it makes, seals and renames none: what it has
+  open still takes the records of a publish, and nothing survives this process.
 - A record is written where space was allocated before, and leaves as much of that as its caller
   asks: so what makes room, or ends the session, finds some on a full disk.
 
@@ -24,6 +26,7 @@ as a task (`journal_tasks`) for a worker thread.
 """
 
 import errno
+import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -149,6 +152,13 @@ class Journal:
         return bool(self._failure)
 
     @property
+    def is_deleted(self) -> bool:
+        """Somebody deleted the segment that takes the records: it is here only while it is open."""
+        if self._is_closed or not self._unsealed:
+            return False
+        return os.fstat(self._current.descriptor).st_nlink == 0
+
+    @property
     def has_unsealed(self) -> bool:
         """There are segments that take no more records and are not sealed."""
         return len(self._unsealed) > 1
@@ -256,7 +266,7 @@ class Journal:
         Raises JournalFailed.
         """
         self._check_usable()
-        if self._prepared is not None:
+        if self._prepared is not None or self.is_deleted:
             return None
         return self._preparation(self.segment + 2, self.sizes.segment if size is None else size)
 
@@ -267,7 +277,9 @@ class Journal:
         """
         self._check_usable()
         ready = [one for one in self._unsealed[:-1] if one.last_sequence <= self._synced]
-        return self._begun(Sealing(ready, self._sync_directory)) if ready else None
+        if not ready or self.is_deleted:
+            return None
+        return self._begun(Sealing(ready, self._sync_directory))
 
     def finish(self, task: Preparation | Sealing) -> None:
         """`task.run()` returned. Raises DiskFull, which leaves the journal as it was, or
@@ -283,7 +295,7 @@ class Journal:
                 pass
         if self._is_closed:
             self.abandon()
-        elif task.error is not None:
+        elif task.error is not None and not self.is_deleted:
             raise self._refused(task.error) from task.error
 
     def prepare(self) -> None:
@@ -315,8 +327,9 @@ class Journal:
             raise SessionError("a segment of the journal is being made or sealed")
         try:
             self.sync()
-            self._discard_prepared()
-            self._carry_out(self._begun(Sealing(self._unsealed, self._sync_directory)))
+            if not self.is_deleted:
+                self._discard_prepared()
+                self._carry_out(self._begun(Sealing(self._unsealed, self._sync_directory)))
         finally:
             self.abandon()
 

@@ -127,6 +127,8 @@ class Upkeep:
     async def make_room(self) -> bool:
         """A record found the disk full: whether another try is worth it. Raises JournalFailed."""
         made = self._rooms_made
+        if self._journal.is_deleted:
+            return False
         async with self._room:
             if self._rooms_made != made:
                 return True  # another one has waited for it
@@ -195,6 +197,8 @@ class Upkeep:
 
     async def _keep_bounded(self) -> None:
         async with self._turn:
+            if self._journal.is_deleted:
+                return
             await self._reserve_snapshot()
             if self._is_checkpoint_due():
                 await self._checkpoint()

@@ -138,6 +138,9 @@ class Serving:
                 await filesystem.sync()
             except PdfsError:
                 return  # the file system has told it upward, and takes nothing more
+            if self._served.workspace.is_deleted:
+                filesystem.fail(_deleted(self._served.state_path))
+                return
 
     async def _prefetch(self, work: ServedWork) -> None:
         clean = {node.base for node in work.tree.nodes.values() if node.is_file and node.is_clean}
@@ -189,6 +192,15 @@ class Serving:
         if self.failure is None:
             self.failure = error
             logger.error("the mount is read-only from here on: %s", error)
+
+
+def _deleted(state: PurePath) -> JournalFailed:
+    return JournalFailed(
+        f"the files of this session in {state} were deleted: nothing that is written from here on"
+        " would survive the end of this process",
+        remedy="unmount the stage (fusermount3 -u): that publishes what was written before, as far"
+        " as the journal is still open; kill nothing",
+    )
 
 
 def _make_read_only(filesystem: StageFilesystem, error: LockLost) -> None:

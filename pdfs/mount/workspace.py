@@ -255,22 +255,30 @@ class DiskWorkspace:
         """A record found the disk full: whether another try is worth it. Raises JournalFailed."""
         return self._upkeep is not None and await self._upkeep.make_room()
 
+    @property
+    def is_deleted(self) -> bool:
+        """Somebody deleted the journal: it has what was written only as long as this process."""
+        return self._journal is not None and self._journal.is_deleted
+
     async def retire(self) -> None:
         """All of it is in the bucket: the journal goes."""
         if self.torn:  # what lies behind the damage may still be wanted
             await self.discard()
             return
+        is_deleted = self.is_deleted
         self.seal()
-        if self._directory is not None:
+        if self._directory is not None and not is_deleted:
             self._state.remove(self._directory)
             self._directory = None
         self.is_over = True
 
     async def discard(self) -> None:
         """The user wants none of it: the journal goes to the trash, with what was kept for it."""
+        is_deleted = self.is_deleted
         self.seal()
         assert self._directory is not None
-        self._state.discard_held(self._directory)
+        if not is_deleted:
+            self._state.discard_held(self._directory)
         self.close()
         self.is_over = True
 

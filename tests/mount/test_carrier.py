@@ -1,8 +1,10 @@
 """One session in a process: what it is told at its end, and that it comes to one."""
 
 import json
+import shutil
 import signal
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from errno import EFBIG
 from pathlib import Path
@@ -422,3 +424,52 @@ async def test_a_session_that_died_before_it_had_work_is_ended_without_a_mount(
     assert await desk.carry(ctx, resumes=True, mountpoint=None) == 0
     assert not desk.sessions()
     assert desk.site.keys.lock not in desk.site.store.objects
+
+
+# --- the state directory goes ---------------------------------------------------------------------
+
+
+def segments_of(state: Path) -> int:
+    return len(list(state.glob("sessions/*/journal-*")))
+
+
+@pytest.mark.parametrize("is_prepared", [True, False])
+@pytest.mark.parametrize("what", ["sessions", "."])
+async def test_a_mount_whose_journal_is_deleted_takes_no_more_and_publishes_what_it_took(
+    what: str,
+    is_prepared: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    expected_warnings: ExpectedWarnings,
+) -> None:
+    desk, taken = desk_of(tmp_path), 0
+
+    async def lose_it(process: Process) -> None:
+        nonlocal taken
+        process.write_file("a", b"before")
+        state = Path(desk.configuration.state)
+        while is_prepared and segments_of(state) < 2:  # noqa: ASYNC110 - nothing tells of it
+            await trio.sleep(0.01)
+        while (state / what).exists():  # the reserve may just be made in it
+            shutil.rmtree(state / what, ignore_errors=True)
+        with suppress(FsError):
+            while True:
+                process.write_file(f"f{taken}", b"after")
+                taken += 1
+                await trio.sleep(0.01)
+        assert await process.read_file("a") == b"before"
+        assert desk.carrier is not None
+        status = await desk.carrier.commands.status()
+        assert "were deleted" in str(status["read_only"])
+
+    stand_in_for_fuse(monkeypatch, lose_it)
+    assert await desk.carry() == 0
+    assert "were deleted" in expected_warnings.take("read-only from here on").getMessage()
+    for words in ("can't be kept in order", "its log is not whole"):
+        if words in str(expected_warnings.messages()):
+            expected_warnings.take(words)
+    assert desk.plain("a") == b"before"
+    for number in range(taken):
+        assert desk.plain(f"f{number}") == b"after"
+    lock = desk.site.store.objects.get("Kraftwerk/planning.lock.json")
+    assert lock is None or b'"released"' in lock.body
