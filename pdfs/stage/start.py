@@ -20,7 +20,7 @@ from pdfs.core.ids import Fence, ObjectName
 from pdfs.core.lease import Claimant, Lock, LockState, Refusal, Right, judge
 from pdfs.core.moments import local_moment, span
 from pdfs.core.root import Root, SessionEntry
-from pdfs.errors import LockHeld
+from pdfs.errors import KeyClash, LockHeld, LockUnreadable
 from pdfs.stage.context import StageContext
 from pdfs.stage.lock import HeldLock, SeenLock, new_lock, read_lock
 from pdfs.stage.root import SeenRoot, find_root
@@ -124,14 +124,24 @@ def _next_fence(seen: SeenLock | None, before: SeenRoot | None) -> Fence:
 async def _take_lock(
     ctx: StageContext, seen: SeenLock | None, fence: Fence, taking: Step
 ) -> HeldLock | None:
-    """The lock, taken; None where another version of it came in between."""
+    """The lock, taken; None where another version of it came in between.
+
+    Raises LockUnreadable where no lock can be, since other keys lie above or below its own.
+    """
     lock = new_lock(ctx, fence)
     old = None if seen is None else seen.lock
     if old is not None and old.session == lock.session and old.state is not LockState.RELEASED:
         lock = replace(lock, since=old.since, state=old.state, pending=old.pending)
     condition: Condition = IfAbsent() if seen is None else IfMatch(seen.etag)
-    with step.at(taking):
-        outcome = await swap(ctx, ctx.keys.lock, lease.encode(lock), condition)
+    try:
+        with step.at(taking):
+            outcome = await swap(ctx, ctx.keys.lock, lease.encode(lock), condition)
+    except KeyClash as error:
+        raise LockUnreadable(
+            f"the stage can't be locked: {error.what}",
+            remedy="another tool has made a directory of that name, or an object above it: find "
+            "out who, and move that elsewhere; nothing was changed",
+        ) from error
     return HeldLock(ctx, lock, outcome.etag) if isinstance(outcome, Won) else None
 
 

@@ -1,6 +1,7 @@
 """The daemon's main function: one request, one end, and that is told when all of it is over."""
 
 import logging
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -197,3 +198,20 @@ def test_the_log_of_a_session_that_ended_long_ago_goes_at_a_start(
         monkeypatch.setattr("pdfs.mount.daemon.time.time", lambda: now)
         daemon._tidy(state)
         assert log.exists() is stays
+
+
+def test_a_mount_where_no_lock_can_be_says_why_and_leaves_no_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration, events = configuration_of(tmp_path), Events()
+    lock = tmp_path / "data_home/pdfs/bucket/Plant/planning.lock.json"
+    lock.mkdir(parents=True)
+    (lock / "of another tool").touch()
+    stand_in_for_fuse(monkeypatch, writes("a"), writes("a"))
+    code = run(request_of(configuration, mountpoint="/mnt/plant"), events.append)
+    assert (code, events[-1]["event"]) == (4, "failed")
+    assert "planning.lock.json" in str(events[-1]["what"])
+    assert "move that elsewhere" in str(events[-1]["remedy"])
+    assert not sessions(configuration), "there is nothing to be recovered"
+    shutil.rmtree(lock)
+    assert run(request_of(configuration, mountpoint="/mnt/plant"), events.append) == 0
