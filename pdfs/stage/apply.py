@@ -333,7 +333,7 @@ class _Applying:
         ctx, key = self._ctx, self._ctx.keys.plain(path)
         with steps.at(steps.Step.APPLY_JUDGE):
             try:
-                return await ctx.patience.ask(lambda: ctx.store.head(key))
+                return await ctx.patience.look(lambda: ctx.store.head(key))
             except ObjectNotFound:
                 return None
 

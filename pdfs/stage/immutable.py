@@ -24,7 +24,7 @@ async def put_immutable(
         )
         if stored.etag == expected:
             return
-        found = await ctx.patience.ask(lambda: ctx.store.get(key), size=len(body))
+        found = await ctx.patience.look(lambda: ctx.store.get(key), size=len(body))
         if found.body == body:
             return
     raise StoreUnavailable(f"{key!r} does not arrive undamaged in the bucket")

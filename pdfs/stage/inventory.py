@@ -57,7 +57,7 @@ async def list_internal(ctx: StageContext) -> Inventory:
 async def _date_of(ctx: StageContext, key: str) -> float | None:
     """What the store's clock shows now, from its answer about that object; None without one."""
     try:
-        return (await ctx.patience.ask(lambda: ctx.store.head(key))).date
+        return (await ctx.patience.look(lambda: ctx.store.head(key))).date
     except ObjectNotFound:
         return None
 
@@ -80,7 +80,7 @@ def key_of(ctx: StageContext, found: Internal) -> str:
 async def list_trees(ctx: StageContext) -> Inventory:
     """The trees alone. Raises StoreError."""
     with step.at(Step.COLLECT_LIST):
-        root = await ctx.patience.ask(lambda: ctx.store.head(ctx.keys.root))
+        root = await ctx.patience.look(lambda: ctx.store.head(ctx.keys.root))
         prefix = f"{ctx.keys.internal_prefix}{TREES}/"
         found = await ctx.patience.ask(lambda: _listed(ctx, prefix))
         found.now = root.date

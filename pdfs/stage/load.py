@@ -112,8 +112,8 @@ async def _body(ctx: StageContext, key: str) -> bytes:
             return (await ctx.patience.once(lambda: ctx.store.get(key))).body
         except StoreUnavailable as error:
             await trio.sleep(ctx.patience.wait_after(1, error))
-        size = (await ctx.patience.ask(lambda: ctx.store.head(key))).size
-        return (await ctx.patience.ask(lambda: ctx.store.get(key), size=size)).body
+        size = (await ctx.patience.look(lambda: ctx.store.head(key))).size
+        return (await ctx.patience.look(lambda: ctx.store.get(key), size=size)).body
     except ObjectNotFound as error:
         raise _missing(key) from error
 
@@ -206,7 +206,7 @@ async def look_closer(ctx: StageContext, tree: Tree, rows: Sequence[Row]) -> Loo
 
 async def _look_at(ctx: StageContext, tree: Tree, path: Path, looked: Looked) -> None:
     try:
-        info = await ctx.patience.ask(lambda: ctx.store.head(ctx.keys.plain(path)))
+        info = await ctx.patience.look(lambda: ctx.store.head(ctx.keys.plain(path)))
     except ObjectNotFound:
         looked.rows.pop(path, None)
         return

@@ -82,7 +82,7 @@ async def _is_still(ctx: StageContext, home: Plain) -> bool:
     """Whether it is this object that was read."""
     key = ctx.keys.plain(home.path)
     try:
-        return (await ctx.patience.ask(lambda: ctx.store.head(key))).etag == home.etag
+        return (await ctx.patience.look(lambda: ctx.store.head(key))).etag == home.etag
     except ObjectNotFound:
         return False
 

@@ -35,7 +35,7 @@ class Relatives:
             return False
         key = self._ctx.keys.plain(path)
         try:
-            await self._ctx.patience.ask(lambda: self._ctx.store.head(key))
+            await self._ctx.patience.look(lambda: self._ctx.store.head(key))
         except ObjectNotFound:
             self._free.add(path)
             return False

@@ -178,7 +178,7 @@ class _Staging:
         except ContentLost:
             return None
         if stored is None:
-            await self._ctx.patience.ask(lambda: self._ctx.store.head(key))
+            await self._ctx.patience.look(lambda: self._ctx.store.head(key))
         return described(content.size, tuple(digests))
 
     async def _keep(self, unstaged: Unstaged, staged: Content, data: bytes) -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import trio
 
 from pdfs.core.timing import Timing
-from pdfs.errors import StoreUnavailable
+from pdfs.errors import PreconditionFailed, StoreUnavailable
 from pdfs.store.silence import Silence
 
 MOST_TRIES = 10
@@ -64,6 +64,19 @@ class Patience:
                 if number >= MOST_TRIES or trio.current_time() + wait > deadline:
                     raise
             await trio.sleep(wait)
+
+    async def look(self, attempt: Callable[[], Awaitable[T]], *, size: int = 0) -> T:
+        """`ask` for a read that has no condition: to be refused for one is no answer to it."""
+
+        async def answered() -> T:
+            try:
+                return await attempt()
+            except PreconditionFailed as error:
+                raise StoreUnavailable(
+                    "the bucket says of a read without a condition that it did not hold"
+                ) from error
+
+        return await self.ask(answered, size=size)
 
     async def once(self, attempt: Callable[[], Awaitable[T]], *, size: int = 0) -> T:
         """Await `attempt()` for as long as a link that lives needs; then its outcome is unknown."""

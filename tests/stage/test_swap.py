@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import trio
@@ -12,7 +13,7 @@ from pdfs.errors import ObjectNotFound, StoreRefused, StoreUnavailable
 from pdfs.stage.swap import Lost, Won, read, swap
 from pdfs.store.faulty import Fate, Request
 from pdfs.store.memory import MemoryStore
-from pdfs.store.objects import NO_METADATA, Condition, IfAbsent, IfMatch, Stored
+from pdfs.store.objects import NO_METADATA, Condition, Fetched, IfAbsent, IfMatch, Stored
 from tests.conftest import Reached
 from tests.lengths import Length
 from tests.stage.contexts import Site, fine
@@ -300,3 +301,73 @@ async def _race(site: Site, etag: ETag, number: int) -> list[Won | Lost]:
         for name in (b"anna", b"bert", b"carl"):
             nursery.start_soon(attempt, name)
     return outcomes
+
+
+class Cuts(MemoryStore):
+    """Gives only a piece of an object, in the answers whose turn it is."""
+
+    turns: frozenset[int] = frozenset()
+    reads: int = 0
+
+    async def get(
+        self, key: str, *, span: tuple[int, int] | None = None, if_match: ETag | None = None
+    ) -> Fetched:
+        found = await super().get(key, span=span, if_match=if_match)
+        self.reads += 1
+        is_cut = self.reads in self.turns
+        return replace(found, body=found.body[: 5 + self.reads]) if is_cut else found
+
+
+@pytest.mark.parametrize("turns", [{1}, {1, 2, 3}])
+async def test_a_piece_of_a_document_is_not_taken_for_the_whole(turns: set[int]) -> None:
+    site = Site()
+    store = Cuts(now=site.now)
+    store.turns = frozenset(turns)
+    body = b'{"schema": 1, "generation": 3}'
+    await store.put(KEY, body, condition=None)
+    found = await read(site.context(store=store), KEY)
+    assert found is not None
+    assert found.body == body
+
+
+class OtherTags(MemoryStore):
+    """Makes its ETags otherwise than by MD5."""
+
+    async def get(
+        self, key: str, *, span: tuple[int, int] | None = None, if_match: ETag | None = None
+    ) -> Fetched:
+        found = await super().get(key, span=span, if_match=if_match)
+        return replace(found, info=replace(found.info, etag=ETag("0" * 32)))
+
+
+async def test_what_is_no_document_is_believed_the_second_time() -> None:
+    site = Site()
+    store = OtherTags(now=site.now)
+    await store.put(KEY, b'{"torn', condition=None)
+    found = await read(site.context(store=store), KEY)
+    assert found is not None
+    assert found.body == b'{"torn'
+
+
+async def test_what_never_arrives_whole_is_trouble_and_no_damage() -> None:
+    site = Site()
+    store = Cuts(now=site.now)
+    store.turns = frozenset(range(1, 100))
+    await store.put(KEY, b'{"schema": 1, "generation": 3, "more": "of it"}', condition=None)
+    with pytest.raises(StoreUnavailable, match="undamaged"):
+        await read(site.context(store=store), KEY)
+
+
+async def test_a_read_that_is_refused_for_a_condition_which_it_has_not_is_asked_again() -> None:
+    site = Site()
+    await site.store.put(KEY, b"{}", condition=None)
+    fates = [Fate.UNMET, Fate.UNMET]
+
+    def fate_of(_: Request) -> Fate:
+        return fates.pop() if fates else Fate.FINE
+
+    async with trio.open_nursery() as late:
+        found = await read(site.context(store=site.behind(late, fate_of)), KEY)
+    assert found is not None
+    assert found.body == b"{}"
+    assert not fates
