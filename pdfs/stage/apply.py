@@ -301,22 +301,30 @@ class _Applying:
         return await self._look_at(step.path)
 
     async def _delete_signed(self, step: Delete) -> Outcome:
-        """Look, sign, look at the root, send once; then wait out the signature or look again."""
+        """Look, sign, look at the root, send once; without an answer, wait it out and look again.
+
+        Raises StoreUnavailable where it was not carried out.
+        """
         ctx, key = self._ctx, self._ctx.keys.plain(step.path)
-        while True:
-            there = await self._look_at(step.path)
-            if there is None:
-                return Deleted()
-            if there.etag != step.expect:
-                return Stays(_theirs(there))
-            signed = ctx.store.sign_delete(key, valid_for=ctx.timing.delete_valid)
-            await self._check_root()
-            try:
-                await self._send_once(signed)
-            except StoreUnavailable:
-                await ctx.unanswered.wait_out()
-            else:
-                return Deleted()
+        if outcome := await self._needs_no_delete(step):
+            return outcome
+        signed = ctx.store.sign_delete(key, valid_for=ctx.timing.delete_valid)
+        await self._check_root()
+        try:
+            await self._send_once(signed)
+        except StoreUnavailable:
+            await ctx.unanswered.wait_out()
+            if outcome := await self._needs_no_delete(step):
+                return outcome
+            raise
+        return Deleted()
+
+    async def _needs_no_delete(self, step: Delete) -> Outcome | None:
+        """What became of it, where what was expected is not there any more."""
+        there = await self._look_at(step.path)
+        if there is None:
+            return Deleted()
+        return Stays(_theirs(there)) if there.etag != step.expect else None
 
     async def _send_once(self, signed: SignedDelete) -> None:
         """Without an answer, also when cancelled, it may be carried out as long as it is valid."""

@@ -302,17 +302,16 @@ _BUGS = (
         what="a signed delete does not look first",
         rule="where DELETE takes no condition: HEAD, sign, read the root, send once",
         file="pdfs/stage/apply.py",
-        old="            if there.etag != step.expect:\n"
-        "                return Stays(_theirs(there))\n",
-        new="",
+        old="        return Stays(_theirs(there)) if there.etag != step.expect else None\n",
+        new="        return None\n",
         test="handed",
     ),
     _bug(
         what="an unanswered delete is not waited out",
         rule="nobody settles while an unanswered delete is still valid",
         file="pdfs/stage/apply.py",
-        old="                await ctx.unanswered.wait_out()\n",
-        new="                return Deleted()\n",
+        old="            await ctx.unanswered.wait_out()\n",
+        new="            return Deleted()\n",
         test="waited_out",
     ),
     _bug(

@@ -262,6 +262,25 @@ async def test_a_delete_that_is_cancelled_without_an_answer_holds_up_the_next_tr
         assert site.store.objects[key].body == b"new"
 
 
+async def test_a_delete_that_is_never_answered_is_trouble_though_looks_are_answered() -> None:
+    site = Site(traits=replace(ALL_TRAITS, conditional_delete=False))
+    key = site.keys.plain(Path("gone"))
+
+    def fate_of(request: Request) -> Fate:
+        return Fate.REQUEST_LOST if request.step is Step.APPLY_DELETE else Fate.FINE
+
+    async with trio.open_nursery() as late:
+        ctx = site.context(store=site.behind(late, fate_of))
+        old = await site.store.put(key, b"old", condition=None)
+        started = await start(ctx, claimant_of(ctx))
+        plan = plan_for(ctx, deletes=(Delete(path=Path("gone"), expect=ETag(old.etag)),))
+        begun = trio.current_time()
+        with pytest.raises(StoreUnavailable):
+            await apply(ctx, started.root, plan)
+        assert trio.current_time() - begun >= site.timing.delete_valid
+    assert Path("gone") in ctx.aside.failed
+
+
 # --- where `a` beside `a/b` is taken, and a/b is in no listing any more ------------------------
 
 HIDING = replace(ALL_TRAITS, nested_keys=False, hides_nested=True)
