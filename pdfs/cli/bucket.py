@@ -28,13 +28,14 @@ async def opened_stage(
     *,
     session: SessionId | None = None,
     changes: bool = False,
+    makes: bool = False,
 ) -> AsyncIterator[StageContext]:
     """The stage's context, with a store that was proved if `changes`; that of a new session
-    unless one is given.
+    unless one is given. The default bucket is made if `makes`.
     """
     silence = Silence()
     async with (
-        opened_store(configuration, makes=changes) as store,
+        opened_store(configuration, makes=makes) as store,
         background(partial(silence.tell, partial(_tell_silent, store.name))),
     ):
         if changes:

@@ -95,7 +95,9 @@ async def _complete_and_give_back(
 ) -> Incomplete:
     """Bring here what its files lack; then give the stage back, unless it is another's."""
     keys = StageKeys(session.project, session.stage)
-    async with opened_stage(configuration, keys, session=session.session, changes=True) as ctx:
+    async with opened_stage(
+        configuration, keys, session=session.session, changes=True, makes=True
+    ) as ctx:
         root = await read_root(ctx)
         if root is not None:
             _check_not_committed(ctx, root.root)

@@ -101,7 +101,7 @@ def _left(configuration: Configuration, keys: StageKeys) -> list[LocalSession]:
 
 async def _import(configuration: Configuration, keys: StageKeys, reading: Reading) -> Read:
     session = SessionId(uuid.uuid4().hex)
-    async with opened_stage(configuration, keys, session=session, changes=True) as ctx:
+    async with opened_stage(configuration, keys, session=session, changes=True, makes=True) as ctx:
         await _check_new(ctx)
         with state_of(configuration) as state:
             await _Import(configuration, ctx, state, reading).run()

@@ -11,6 +11,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import fields
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import unquote, urlsplit
 
 import trio
 from cachetools import LRUCache
@@ -52,7 +53,7 @@ def new_id() -> str:
 
 @asynccontextmanager
 async def opened_store(
-    configuration: Configuration, *, makes: bool = True
+    configuration: Configuration, *, makes: bool
 ) -> "AsyncIterator[S3Store | DirectoryStore]":
     """The configured store, not yet probed; the default bucket is made if `makes`.
 
@@ -163,6 +164,17 @@ def _suspended() -> float:
 
 def _weight(manifest: Manifest) -> int:
     return max(MOST_ENTRIES // 4, min(MOST_ENTRIES, len(manifest.entries)))
+
+
+def check_made(configuration: Configuration, project: str) -> None:
+    """Raise ProjectNotFound where the default bucket is not there: an empty one is not it."""
+    directory = unquote(urlsplit(configuration.bucket).path)
+    if configuration.is_default_bucket and not os.path.isdir(directory):
+        raise ProjectNotFound(
+            f"there is no project {project!r}: {configuration.bucket} is not there",
+            remedy="if it was, bring that directory back: what is published is in it, and what is"
+            " not is kept (pdfs recover list); for a new project in a new bucket: --create",
+        )
 
 
 async def check_exists(ctx: StageContext) -> None:

@@ -22,6 +22,7 @@ from pdfs.local.session_log import delete_old_logs
 from pdfs.local.state import StateDirectory
 from pdfs.mount.access import (
     check_exists,
+    check_made,
     claimant_of,
     new_id,
     opened_store,
@@ -76,8 +77,10 @@ async def _main(request: MountRequest, report: Report) -> int:
     configuration = request.configuration
     disk = OsDisk()
     silence = Silence()
+    if not request.create:
+        check_made(configuration, request.project)
     async with (
-        opened_store(configuration, makes=not request.read_only) as store,
+        opened_store(configuration, makes=request.create) as store,
         background(partial(silence.tell, partial(_tell_silent, store, report))),
     ):
         if request.read_only:

@@ -4,6 +4,7 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -215,3 +216,16 @@ def test_a_mount_where_no_lock_can_be_says_why_and_leaves_no_session(
     assert not sessions(configuration), "there is nothing to be recovered"
     shutil.rmtree(lock)
     assert run(request_of(configuration, mountpoint="/mnt/plant"), events.append) == 0
+
+
+@pytest.mark.parametrize("crashed", [None, SessionId("5e55105e55105e55105e55105e551000")])
+def test_a_default_bucket_that_is_gone_is_no_new_one(
+    tmp_path: Path, crashed: SessionId | None
+) -> None:
+    configuration, events = configuration_of(tmp_path), Events()
+    bucket = tmp_path / "gone" / "bucket"
+    configuration = replace(configuration, bucket=f"file://{bucket}", is_default_bucket=True)
+    request = request_of(configuration, mountpoint=None, crashed=crashed)
+    assert run(replace(request, create=False), events.append) == 3
+    assert "is not there" in str(events[-1])
+    assert not bucket.exists()
