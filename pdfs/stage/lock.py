@@ -11,7 +11,7 @@ import trio
 
 from pdfs.core import lease
 from pdfs.core.content import ETag
-from pdfs.core.ids import Fence
+from pdfs.core.ids import Fence, SessionId
 from pdfs.core.lease import Lock, LockState, Unpublished
 from pdfs.errors import LockLost, LockUnreadable, ObjectDamaged, StoreError
 from pdfs.stage import root
@@ -153,7 +153,7 @@ class HeldLock:
             return IfAbsent()
         found = lease.decode(self._ctx.keys.lock, outcome.found.body)
         if (found.session, found.run) != (self.lock.session, self.lock.run):
-            raise lost_to(found)
+            raise lost_to(found, self.lock.session)
         return IfMatch(outcome.found.info.etag)  # an earlier write of ours whose answer was lost
 
 
@@ -167,14 +167,15 @@ def _named_after(lock: Lock, former: Lock) -> Lock:
     )
 
 
-def lost_to(lock: Lock) -> LockLost:
-    """The error that names who took the stage."""
-    if lock.state is LockState.RELEASED:
-        return LockLost(
-            "the lock of the stage was broken, and released",
-            remedy="nothing more is uploaded, everything is kept: pdfs recover list",
-        )
+def lost_to(lock: Lock, ours: SessionId) -> LockLost:
+    """The error that names who took the stage from session `ours`, by the lock that is there."""
+    if lock.state is LockState.RELEASED and lock.session == ours:  # as who broke it named it
+        what = "the lock of the stage was broken, and released"
+    elif lock.state is LockState.RELEASED:
+        what = f"the stage was taken over by {lock.user} on {lock.machine}, and released since"
+    else:
+        what = f"the stage was taken over by {lock.user} on {lock.machine}"
     return LockLost(
-        f"the stage was taken over by {lock.user} on {lock.machine}",
+        what,
         remedy="nothing more is uploaded, everything is kept: pdfs recover list",
     )

@@ -96,6 +96,22 @@ async def test_a_lock_that_was_taken_over_is_lost_and_the_new_owner_named() -> N
     assert stored(site) == before
 
 
+@pytest.mark.parametrize("is_broken", [True, False])
+async def test_a_lock_that_its_taker_has_released_says_whether_it_was_only_broken(
+    is_broken: bool,
+) -> None:
+    site = Site(traits=KEPT)
+    lock = await taken(site)
+    bert = site.context("bert", machine="ws9")
+    former = lock.lock if is_broken else None
+    taker = await start(bert, claimant_of(bert, take_over=True))
+    await taker.lock.release(Unpublished(), former=former)
+    with pytest.raises(LockLost) as caught:
+        await lock.renew()
+    words = "was broken, and released" if is_broken else "by bert on ws9, and released since"
+    assert words in caught.value.what
+
+
 async def test_our_own_session_in_another_process_is_another_owner() -> None:
     site = Site()
     ctx = site.context()
