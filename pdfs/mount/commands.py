@@ -108,7 +108,7 @@ class Commands:
         A mount that waits for the end of this session asks so, too, and says that it does.
         """
         waits = request.get("waits") is True
-        self._log.note(Asked(what="a mount that waits" if waits else "umount"))
+        self._log.note(Asked(what="mount" if waits else "umount"))
         if self._serving is not None:
             await self.mountable.wait()
             if self._session.is_serving:

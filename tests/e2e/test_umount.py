@@ -65,6 +65,8 @@ def test_a_mount_of_a_stage_that_still_drains_waits_for_it(
         for each in (waiting, interrupted):
             assert each.stderr is not None
             assert "is still being published" in each.stderr.readline()
+        here.wait_logged("asked", 2, what="mount")
+        assert not [line for line in here.logged() if line.get("what") == "umount"]
         interrupted.send_signal(signal.SIGINT)
         _, said = interrupted.communicate(timeout=LIMIT)
         assert (interrupted.returncode, said.strip()) == (130, "pdfs: interrupted")
