@@ -44,7 +44,9 @@ def test_a_planted_bug_fits_the_source_it_is_planted_in(planted: PlantedBugs) ->
     for bug in planted.bugs:
         text = (ROOT / bug.file).read_text()
         assert text.count(bug.old) == 1, bug.what
-        assert text.replace(bug.old, bug.new) != text, bug.what
+        planted_in = text.replace(bug.old, bug.new)
+        assert planted_in != text, bug.what
+        compile(planted_in, bug.file, "exec")
 
 
 def test_the_table_in_the_docs_names_every_planted_bug_and_the_rule_that_it_breaks() -> None:

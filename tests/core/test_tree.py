@@ -351,6 +351,17 @@ def test_a_publish_of_everything_leaves_every_file_clean(seed: int) -> None:
     assert not garden.tree.has_edits
 
 
+def test_what_is_done_while_a_publish_is_under_way_is_still_to_be_published(garden: Garden) -> None:
+    garden.write(garden.create(TOP, "a"), 0, b"before")
+    garden.begin_publish()
+    garden.create(TOP, "b")
+    garden.settle()
+    assert garden.tree.has_edits
+    garden.begin_publish()
+    garden.settle()
+    assert not garden.tree.has_edits
+
+
 def test_another_sessions_settle_changes_homes_and_nothing_that_was_written(
     garden: Garden,
 ) -> None:

@@ -60,8 +60,8 @@ _BUGS = (
         what="a lock that vanished is made again without a look at the root",
         rule="only the session whose fence the root carries makes its lock again",
         file="pdfs/stage/lock.py",
-        old="            await root.read_held_root(self._ctx, self.lock.fence)\n",
-        new="",
+        old="                await root.read_held_root(self._ctx, self.lock.fence)\n",
+        new="                pass\n",
         test="vanished",
     ),
     _bug(
@@ -106,13 +106,14 @@ _BUGS = (
         new="            if not node.is_clean:",
         test="handed",
     ),
-    _bug(
+    Planted(
         what="a staged content is not verified",
         rule="past the commit point every byte is in the bucket",
         file="pdfs/stage/immutable.py",
         old="        if stored.etag == expected:\n            return",
         new="        if stored:\n            return",
-        test="every_fault and contents",
+        where="tests/stage/test_immutable.py",
+        test="damaged",
     ),
     _bug(
         what="bytes are read without a look at their digest",
@@ -375,13 +376,14 @@ _BUGS = (
         new="        if False:\n            now",
         test="handed",
     ),
-    _bug(
+    Planted(
         what="a publish counts as all edits made by now",
         rule="a publish is of the tree as of its sequence number S",
         file="pdfs/core/tree.py",
         old="            self.published_edits = self.in_flight.edits\n",
         new="            self.published_edits = self.edits\n",
-        test="weather and rain",
+        where="tests/core/test_tree.py",
+        test="under_way",
     ),
     _bug(
         what="bytes written since a publish began go with its settle",
