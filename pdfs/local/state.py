@@ -80,6 +80,8 @@ class Listed:
     """Why it can't be read, or empty."""
     changed: float
     """When its directory changed last (in the trash: when it was discarded), in s since 1970."""
+    is_unbegun: bool
+    """Nobody has it, and there is nothing in it: who was about to make it died."""
 
 
 class StateDirectory(Descriptors):
@@ -173,9 +175,23 @@ class StateDirectory(Descriptors):
             self._look_again(directory)
 
     def sessions(self) -> list[Listed]:
-        """Every session, in no order; what can't be read is told in its `problem`."""
+        """Every session, in no order; what can't be read is told in its `problem`.
+
+        Not those that a process died of making: they hold nothing (`remove_unbegun`).
+        """
         with self._guarded("list the sessions"):
-            return self._list(self._sessions, self.path / "sessions")
+            found = self._list(self._sessions, self.path / "sessions")
+        return [each for each in found if not each.is_unbegun]
+
+    def remove_unbegun(self, before: float) -> None:
+        """Delete directories of sessions that never were, if they are older (s since 1970).
+
+        A younger one may be about to become a session. Raises DiskError.
+        """
+        with self._guarded("look for sessions that were not begun"):
+            for each in self._list(self._sessions, self.path / "sessions"):
+                if each.is_unbegun and 0 < each.changed < before:
+                    self._remove_new(each.session, self._sessions)
 
     def trashed(self) -> list[Listed]:
         """Every discarded session, likewise."""
@@ -334,7 +350,7 @@ class StateDirectory(Descriptors):
         return [self._look_at(parent, path / name) for name in os.listdir(parent) if is_uuid(name)]
 
     def _look_at(self, parent: int, path: PurePath) -> Listed:
-        is_held, description, problem, changed = False, None, "", 0.0
+        is_held, description, problem, changed, is_empty = False, None, "", 0.0, False
         try:
             with (
                 words(f"open {path}"),
@@ -343,6 +359,7 @@ class StateDirectory(Descriptors):
                 is_held = self._is_held(directory.descriptor)
                 changed = _changed_at(directory.descriptor)
                 description = directory.description() or self._by_journal(directory)
+                is_empty = set(os.listdir(directory.descriptor)) <= {LOCK}
         except PdfsError as error:
             problem = str(error)
         return Listed(
@@ -351,6 +368,7 @@ class StateDirectory(Descriptors):
             description=description,
             problem=problem,
             changed=changed,
+            is_unbegun=is_empty and not is_held and not problem,
         )
 
     def _by_journal(self, directory: SessionDirectory) -> Reader | None:

@@ -45,6 +45,8 @@ _KEPT = 30
 """Days for which a discarded session can be brought back, at least."""
 _LOGS_KEPT = 90 * 86400.0
 """Seconds for which the log of a session that has ended stays: a quarter of a year."""
+_UNBEGUN_KEPT = 86400.0
+"""Seconds for which a directory that never became a session stays: long enough to become one."""
 _MOST = 10
 """Discarded sessions that one mount deletes: it should not be held up."""
 
@@ -128,6 +130,7 @@ def _tidy(state: StateDirectory) -> None:
         for session in state.empty_trash(now, days=_KEPT, most=_MOST):
             logger.info("session %s, discarded 30 days of use ago, is deleted", session)
         delete_old_logs(OsDisk(), state.logs, now - _LOGS_KEPT)
+        state.remove_unbegun(now - _UNBEGUN_KEPT)
         remove_ended_readers(state)
     except PdfsError as error:
         logger.warning("what is old could not be deleted: %s", error)

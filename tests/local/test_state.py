@@ -259,6 +259,7 @@ def test_a_session_without_its_description_is_known_by_its_journal(
 
 def test_a_session_is_held_until_it_is_closed(state: StateDirectory) -> None:
     session = state.create_session(SESSION)
+    session.describe({})
     assert held(state) == {SESSION: True}
     with pytest.raises(LockError, match="running"):
         state.open_session(SESSION)
@@ -275,7 +276,8 @@ def test_a_session_of_a_killed_process_is_free(state: StateDirectory, tmp_path: 
         "import sys; from pathlib import PurePath; from pdfs.disk import OsDisk;"
         "from pdfs.local.state import StateDirectory;"
         "state = StateDirectory(OsDisk(), PurePath(sys.argv[1]));"
-        "session = state.create_session(sys.argv[2]); print('held', flush=True); sys.stdin.read()"
+        "session = state.create_session(sys.argv[2]); session.describe({});"
+        "print('held', flush=True); sys.stdin.read()"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path / "pdfs"), SESSION],
@@ -319,9 +321,10 @@ def test_looking_at_sessions_makes_no_file_and_takes_no_lock(
 ) -> None:
     path = tmp_path / "pdfs" / "sessions" / SESSION
     path.mkdir(mode=0o700)
+    (path / "session.json").touch(mode=0o600)
     (tmp_path / "pdfs" / "sessions" / "litter").mkdir()
     assert held(state) == {SESSION: False}
-    assert list(path.iterdir()) == []
+    assert [each.name for each in path.iterdir()] == ["session.json"]
     state.open_session(SESSION).close()
 
 
@@ -521,6 +524,27 @@ def test_at_any_power_cut_a_session_in_the_trash_is_whole_or_not_there(
     for _, found in PowerCuts(disk, seed).states(since=made):
         there = {name.rpartition("/")[2] for name in found if f"trash/{SESSION}/" in name}
         assert there in (set(), whole)
+
+
+@pytest.mark.parametrize("has_lock", [False, True])
+def test_a_directory_that_never_became_a_session_is_none_and_goes_when_it_is_old(
+    tmp_path: Path, has_lock: bool
+) -> None:
+    """Who made it died before the session was described."""
+    with StateDirectory(OsDisk(), PurePath(tmp_path / "pdfs")) as state:
+        place = tmp_path / "pdfs/sessions" / SESSION
+        place.mkdir(mode=0o700)
+        if has_lock:
+            (place / "session.lock").touch(mode=0o600)
+        assert state.sessions() == []
+        state.remove_unbegun(place.stat().st_mtime - 60)
+        assert place.exists(), "it may be about to become one"
+        with state.create_session(OTHER) as directory:
+            state.remove_unbegun(place.stat().st_mtime + 60)
+            assert not place.exists()
+            assert [each.session for each in state.sessions()] == [OTHER], "a process has it"
+            directory.describe({"project": "Plant"})
+        assert [each.session for each in state.sessions()] == [OTHER]
 
 
 def test_at_any_power_cut_a_damaged_segment_is_here_or_kept_and_in_the_end_it_is_kept(
