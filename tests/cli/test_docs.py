@@ -52,7 +52,7 @@ def test_each_setting_is_described_and_no_other() -> None:
 def test_each_event_of_a_log_is_described_with_its_fields_and_no_other() -> None:
     text = (DOCS / "reference" / "session-log.md").read_text()
     rows = re.findall(r"^\| `([a-z_]+)` \| (.*?) \|", text, re.MULTILINE)
-    described = {event: set(re.findall(r"`([a-z]+)`", said)) for event, said in rows}
+    described = {event: set(re.findall(r"`([a-z_]+)`", said)) for event, said in rows}
     told: dict[str, set[str]] = {
         note.event: {field.name for field in dataclasses.fields(note)}
         for note in notes.Note.__args__
