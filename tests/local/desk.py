@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from math import inf
 from pathlib import Path
 
 from pdfs.core import snapshot
@@ -259,6 +260,7 @@ def opened_session(
     with ExitStack() as stack:
         state = stack.enter_context(StateDirectory(disk, root))
         is_new = not state.sessions()
+        state.remove_unbegun(inf)  # of an earlier life that ended before it was one
         open_session = state.create_session if is_new else state.open_session
         directory = stack.enter_context(open_session(SESSION))
         recovered = recover(disk, directory)
