@@ -156,11 +156,13 @@ class CrashingDisk(FaultyDisk):
 
     def rename(self, old_directory: int, old: str, new_directory: int, new: str) -> None:
         super().rename(old_directory, old, new_directory, new)
-        source, target = self._node(old_directory), self._node(new_directory)
-        self.log.append(Moved(source, old, target, new))
+        self._note_moved(old_directory, old, new_directory, new)
 
     def rename_noreplace(self, old_directory: int, old: str, new_directory: int, new: str) -> None:
         super().rename_noreplace(old_directory, old, new_directory, new)
+        self._note_moved(old_directory, old, new_directory, new)
+
+    def _note_moved(self, old_directory: int, old: str, new_directory: int, new: str) -> None:
         source, target = self._node(old_directory), self._node(new_directory)
         self.log.append(Moved(source, old, target, new))
 

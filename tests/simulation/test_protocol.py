@@ -67,15 +67,15 @@ EVERY_STORE = pytest.mark.parametrize(
 
 
 def simulate(seed: int, run: Callable[..., Coroutine[Any, Any, T]], *args: object) -> T:
-    """Run under trio with an order of tasks that depends on `seed` alone."""
+    """What `run(seed, *args)` returns under trio; the order of tasks depends on `seed` alone."""
     # Trio asks this generator alone once scheduling is deterministic, as for Hypothesis.
     trio._core._run._r.seed(seed)
     setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)  # noqa: B010 - it is Final
     number = next(RUNS)
     try:
-        return trio.run(partial(run, *args), clock=MockClock(autojump_threshold=0))
+        return trio.run(partial(run, seed, *args), clock=MockClock(autojump_threshold=0))
     except BaseException as error:
-        error.add_note(f"run {number} of this process")
+        error.add_note(f"run {number} of this process: {run.__name__} with {(seed, *args)}")
         raise
 
 
@@ -121,11 +121,7 @@ def test_every_fault_at_every_step_leaves_everything_that_was_written(
         for traits, occurrence in variants[shift:] + variants[:shift]:
             fault = Fault(step, fate, occurrence)
             told_seed = seed + number
-            try:
-                schedules.add(simulate(told_seed, tell, told_seed, traits, fault).world)
-            except BaseException as error:
-                error.add_note(f"{step=!s} {fate=!s} {occurrence=} seed={told_seed} {traits=}")
-                raise
+            schedules.add(simulate(told_seed, tell, traits, fault).world)
             hits += fault.hit
             if hits and not is_full:
                 break
@@ -143,11 +139,7 @@ def test_a_stage_that_is_handed_over_amid_a_publish_loses_nothing(
     accidents, rounds = 0, length.pick(sample=8, full=150, long=15_000)
     reached(rounds, "hand-overs")
     for number in range(rounds):
-        try:
-            world, happened = simulate(seed + number, hand_over, seed + number, traits)
-        except BaseException as error:
-            error.add_note(f"seed={seed + number} {traits=}")
-            raise
+        world, happened = simulate(seed + number, hand_over, traits)
         schedules.add(world)
         accidents += happened
     assert accidents, "no machine ever failed: nothing was tested"
@@ -167,11 +159,7 @@ def test_machines_and_another_tool_at_once_lose_nothing_in_any_weather(
     saved, rounds = 0, length.pick(sample=2, full=75, long=4_000)
     reached(rounds, "stories")
     for number in range(rounds):
-        try:
-            world = simulate(seed + number, meet, seed + number, traits, weather)
-        except BaseException as error:
-            error.add_note(f"seed={seed + number} {weather=} {traits=}")
-            raise
+        world = simulate(seed + number, meet, traits, weather)
         schedules.add(world)
         saved += len(world.completed)
     assert saved, "no session was ever called saved: nothing was tested"
@@ -185,11 +173,7 @@ def test_what_a_bucket_refuses_is_set_aside_or_waited_for_and_is_there_in_the_en
     for number in range(10 * rounds):
         if number >= rounds and obeyed:
             break
-        try:
-            obeyed += simulate(seed + number, refuse, seed + number, traits)
-        except BaseException as error:
-            error.add_note(f"seed={seed + number} {traits=}")
-            raise
+        obeyed += simulate(seed + number, refuse, traits)
     assert obeyed, "nothing was ever set aside: nothing was tested"
 
 
@@ -201,11 +185,7 @@ def test_stale_listings_only_delay_what_other_tools_did(
     rounds = length.pick(sample=2, full=75, long=4_000)
     reached(rounds, "stories with stale listings")
     for number in range(rounds):
-        try:
-            world = simulate(seed + number, meet, seed + number, traits, STALE_LISTINGS)
-        except BaseException as error:
-            error.add_note(f"seed={seed + number} {traits=}")
-            raise
+        world = simulate(seed + number, meet, traits, STALE_LISTINGS)
         schedules.add(world)
 
 
@@ -218,12 +198,8 @@ def test_a_machine_cut_off_at_any_step_and_taken_over_publishes_nothing_stale(
     for number, step in enumerate(SESSION_STEPS):
         for round_number in range(rounds):
             told_seed = seed + 100 * round_number + number
-            try:
-                traits = (AWS, R2)[told_seed % 2]
-                world, was_cut = simulate(told_seed, tell_of_a_cut, told_seed, traits, step)
-            except BaseException as error:
-                error.add_note(f"{step=!s} seed={told_seed}")
-                raise
+            traits = (AWS, R2)[told_seed % 2]
+            world, was_cut = simulate(told_seed, tell_of_a_cut, traits, step)
             schedules.add(world)
             if was_cut:
                 cut.add(step)
@@ -235,43 +211,43 @@ def test_a_machine_cut_off_at_any_step_and_taken_over_publishes_nothing_stale(
 def test_a_late_delete_of_a_machine_that_was_cut_off_hits_nothing_newer(
     seed: int, traits: Traits
 ) -> None:
-    simulate(seed, delete_late, seed, traits)
+    simulate(seed, delete_late, traits)
 
 
 @EVERY_STORE
 def test_a_delete_without_an_answer_is_waited_out(seed: int, traits: Traits) -> None:
-    simulate(seed, delete_unanswered, seed, traits)
+    simulate(seed, delete_unanswered, traits)
 
 
 @EVERY_STORE
 def test_a_process_that_was_frozen_leaves_nothing_in_a_stage_that_is_another_s(
     seed: int, traits: Traits
 ) -> None:
-    simulate(seed, put_frozen, seed, traits)
+    simulate(seed, put_frozen, traits)
 
 
 @EVERY_STORE
 def test_a_lock_that_vanished_is_made_again_by_its_owner_alone(seed: int, traits: Traits) -> None:
-    simulate(seed, lose_lock, seed, traits)
+    simulate(seed, lose_lock, traits)
 
 
 @EVERY_STORE
 def test_what_a_new_owner_published_is_no_late_write_of_the_former(
     seed: int, traits: Traits
 ) -> None:
-    simulate(seed, list_frozen, seed, traits)
+    simulate(seed, list_frozen, traits)
 
 
 @EVERY_STORE
 def test_a_file_that_becomes_a_directory_needs_no_conflict_copy(seed: int, traits: Traits) -> None:
-    simulate(seed, change_kinds, seed, traits)
+    simulate(seed, change_kinds, traits)
 
 
 @EVERY_STORE
 def test_a_superseded_session_names_the_files_whose_bytes_are_lost(
     seed: int, traits: Traits
 ) -> None:
-    assert simulate(seed, lose_name, seed, traits) == [MOVED]
+    assert simulate(seed, lose_name, traits) == [MOVED]
 
 
 def history_of(world: World) -> str:
@@ -286,7 +262,7 @@ def history_of(world: World) -> str:
 def test_a_seed_replays_exactly_whatever_the_hash_seed(seed: int) -> None:
     program = (
         "from tests.simulation.test_protocol import *\n"
-        f"print(history_of(simulate({seed}, meet, {seed}, R2, WEATHERS[2])))"
+        f"print(history_of(simulate({seed}, meet, R2, WEATHERS[2])))"
     )
     histories = {
         subprocess.run(
@@ -303,7 +279,7 @@ def test_a_seed_replays_exactly_whatever_the_hash_seed(seed: int) -> None:
 
 
 def test_another_seed_gives_another_run() -> None:
-    runs = {history_of(simulate(seed, meet, seed, AWS, WEATHERS[1])) for seed in range(3)}
+    runs = {history_of(simulate(seed, meet, AWS, WEATHERS[1])) for seed in range(3)}
     assert len(runs) == 3
 
 
@@ -315,7 +291,7 @@ def test_one_user_on_one_machine_never_loses_the_stage_to_himself(
     reached(2 * rounds, "sessions with a quarter of all requests lost")
     for number in range(rounds):
         traits = rng.choice([AWS, R2, MINIO])
-        schedules.add(simulate(seed + number, edit_alone, seed + number, traits))
+        schedules.add(simulate(seed + number, edit_alone, traits))
 
 
 @pytest.mark.figure(name="S5")
@@ -327,11 +303,7 @@ def test_only_what_nobody_needs_any_more_is_collected(
     rounds = length.pick(sample=2, full=75, long=1_000)
     reached(rounds, "stages over weeks")
     for number in range(rounds):
-        try:
-            world, objects, readers = simulate(seed + number, decay, seed + number, traits)
-        except BaseException as error:
-            error.add_note(f"seed={seed + number} {traits=}")
-            raise
+        world, objects, readers = simulate(seed + number, decay, traits)
         schedules.add(world)
         let_go, served = let_go + objects, served + readers
     assert let_go, "nothing was ever collected: nothing was tested"
