@@ -48,7 +48,7 @@ def discard_session(configuration: Configuration, session: LocalSession) -> Inco
     with state_of(configuration) as state, state.open_session(session.session) as held:
         if session.project:
             incomplete = trio.run(_complete_and_give_back, configuration, session, held)
-        state.discard_held(held)
+        state.discard(held)
     remove_left_socket(configuration.runtime, session.session)
     _note(configuration, session, Discarded())
     return incomplete

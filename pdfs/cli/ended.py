@@ -20,8 +20,6 @@ from pdfs.local.session_log_reader import FoundLog, LogReader, list_logs
 
 _LATELY = 60.0
 """Seconds after its end in which a session is still taken for the one that is meant."""
-
-
 _GOES_ON = {RESUMED, Discarded.event, BroughtBack.event}
 """What may come after an end, and makes it none."""
 

@@ -103,11 +103,7 @@ class Reading:
                     await self._fill(ino, inner, path)
                     self._copy_xattrs(ino, inner)
             case Kind.FILE:
-                flags = os.O_RDONLY | os.O_NONBLOCK  # by now it may be a fifo, which nobody fills
-                with (
-                    _words(f"read {path}"),
-                    opened(self._disk, directory, name, flags) as descriptor,
-                ):
+                with _words(f"read {path}"), opened(self._disk, directory, name) as descriptor:
                     await self._copy_bytes(ino, descriptor, status, path)
                     self._copy_xattrs(ino, descriptor)
                 self.read.files += 1

@@ -218,17 +218,11 @@ class StateDirectory(Descriptors):
         finally:
             held.close()
 
-    def discard(self, session: SessionId) -> None:
-        """Move a session that no process has to the trash; nothing in it changes.
+    def discard(self, held: SessionDirectory) -> None:
+        """Move a session that this process holds, and goes on to hold, to the trash.
 
-        Raises as `open_session` does.
+        Nothing in it changes. Raises DiskError, and SessionError where one of that name is there.
         """
-        with self.open_session(session) as held:
-            self.discard_held(held)
-
-    def discard_held(self, held: SessionDirectory) -> None:
-        """The same with a session that this process holds, and goes on to hold. Raises DiskError,
-        SessionError where one of that name is in the trash."""
         with self._guarded(f"discard session {held.session}"):
             # Not every file system stamps a directory that is renamed; its age in the trash counts.
             self._disk.utime(held.descriptor)
@@ -359,7 +353,8 @@ class StateDirectory(Descriptors):
                 is_held = self._is_held(directory.descriptor)
                 changed = _changed_at(directory.descriptor)
                 description = directory.description() or self._by_journal(directory)
-                is_empty = set(os.listdir(directory.descriptor)) <= {LOCK}
+                if description is None:
+                    is_empty = set(os.listdir(directory.descriptor)) <= {LOCK}
         except PdfsError as error:
             problem = str(error)
         return Listed(

@@ -278,7 +278,7 @@ class DiskWorkspace:
         self.seal()
         assert self._directory is not None
         if not is_deleted:
-            self._state.discard_held(self._directory)
+            self._state.discard(self._directory)
         self.close()
         self.is_over = True
 

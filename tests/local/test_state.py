@@ -67,6 +67,12 @@ def snapshot_of(session: SessionDirectory) -> bytes:
     return bytes(content)
 
 
+def discard(state: StateDirectory, session: SessionId) -> None:
+    """As a command does with a session that no process has."""
+    with state.open_session(session) as directory:
+        state.discard(directory)
+
+
 def held(state: StateDirectory) -> dict[str, bool]:
     return {listed.session: listed.is_held for listed in state.sessions()}
 
@@ -305,13 +311,13 @@ def test_a_session_is_made_once(state: StateDirectory) -> None:
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "A" * 32, "a" * 31, "a" * 33, "٣" * 32])
 def test_what_is_no_session_id_never_becomes_a_path(state: StateDirectory, name: str) -> None:
-    for call in (state.create_session, state.open_session, state.discard, state.undo):
+    for call in (state.create_session, state.open_session, partial(discard, state), state.undo):
         with pytest.raises(UsageError, match="not a session id"):
             call(SessionId(name))
 
 
 def test_what_is_not_there_is_not_found(state: StateDirectory) -> None:
-    for call in (state.open_session, state.discard, state.undo):
+    for call in (state.open_session, partial(discard, state), state.undo):
         with pytest.raises(SessionNotFound):
             call(OTHER)
 
@@ -458,7 +464,7 @@ def test_a_discarded_session_comes_back_as_it_was(state: StateDirectory, tmp_pat
     with state.create_session(SESSION) as session:
         session.describe({"stage": "planning"})
         session.write_snapshot(b"tree")
-    state.discard(SESSION)
+    discard(state, SESSION)
     assert state.sessions() == []
     (trashed,) = state.trashed()
     assert (trashed.session, trashed.is_held) == (SESSION, False)
@@ -475,17 +481,19 @@ def test_a_session_that_is_held_is_not_discarded(
     state: StateDirectory, session: SessionDirectory
 ) -> None:
     with pytest.raises(LockError):
-        state.discard(SESSION)
+        discard(state, SESSION)
     assert held(state) == {SESSION: True}
 
 
-@pytest.mark.parametrize("move", ["discard", "undo"])
-def test_nothing_is_moved_over_something(state: StateDirectory, tmp_path: Path, move: str) -> None:
+@pytest.mark.parametrize("move", [discard, StateDirectory.undo], ids=["discard", "undo"])
+def test_nothing_is_moved_over_something(
+    state: StateDirectory, tmp_path: Path, move: Callable[[StateDirectory, SessionId], None]
+) -> None:
     for parent in ("sessions", "trash"):
         (tmp_path / "pdfs" / parent / SESSION).mkdir(mode=0o700)
         (tmp_path / "pdfs" / parent / SESSION / "journal-1.wal").write_bytes(parent.encode())
     with pytest.raises(SessionError, match="there are two of session"):
-        getattr(state, move)(SESSION)
+        move(state, SESSION)
     for parent in ("sessions", "trash"):
         file = tmp_path / "pdfs" / parent / SESSION / "journal-1.wal"
         assert file.read_bytes() == parent.encode()
@@ -497,7 +505,7 @@ def test_at_any_power_cut_a_discarded_session_is_here_or_there(tmp_path: Path, s
         with state.create_session(SESSION) as session:
             session.write_snapshot(b"tree")
         made = len(disk.log)
-        state.discard(SESSION)
+        discard(state, SESSION)
     assert pending(disk.log) == []
     for cut, found in PowerCuts(disk, seed).states():
         if cut >= made:
@@ -517,7 +525,7 @@ def test_at_any_power_cut_a_session_in_the_trash_is_whole_or_not_there(
         with state.create_session(SESSION) as session:
             session.describe({"stage": "planning"})
             session.write_snapshot(b"tree")
-        state.discard(SESSION)
+        discard(state, SESSION)
         made = len(disk.log)
         assert state.empty_trash(float("inf"), days=0, most=1) == [SESSION]
     whole = {"session.json", "session.lock", "snapshot"}
@@ -572,7 +580,7 @@ def test_the_trash_is_emptied_of_what_is_old_and_never_of_what_is_younger(
 ) -> None:
     for session in (SESSION, OTHER):
         state.create_session(session).close()
-        state.discard(session)
+        discard(state, session)
     trash = tmp_path / "pdfs" / "trash"
     ages = {listed.session: listed.changed for listed in state.trashed()}
     assert state.empty_trash(min(ages.values()), days=0, most=10) == []
@@ -589,7 +597,7 @@ def test_what_can_not_be_looked_at_in_the_trash_is_not_taken_for_old(
     state: StateDirectory, disk: FaultyDisk
 ) -> None:
     state.create_session(SESSION).close()
-    state.discard(SESSION)
+    discard(state, SESSION)
     disk.fault = Fault(at=2, error=errno.EIO, calls=frozenset({"open_directory"}))
     assert state.empty_trash(1e12, days=0, most=10) == []
     assert disk.failed
@@ -601,7 +609,7 @@ def test_the_age_in_the_trash_counts_from_the_discard(
 ) -> None:
     state.create_session(SESSION).close()
     os.utime(tmp_path / "pdfs" / "sessions" / SESSION, ns=(0, 0))
-    state.discard(SESSION)
+    discard(state, SESSION)
     (found,) = state.trashed()
     assert os.stat(tmp_path / "pdfs" / "trash" / SESSION).st_mtime > 1e9
     assert state.empty_trash(found.changed, days=0, most=10) == []
@@ -609,12 +617,12 @@ def test_the_age_in_the_trash_counts_from_the_discard(
 
 def test_who_discards_again_begins_the_days_in_the_trash_anew(state: StateDirectory) -> None:
     state.create_session(SESSION).close()
-    state.discard(SESSION)
+    discard(state, SESSION)
     (found,) = state.trashed()
     for day in (1, 2):
         assert state.empty_trash(found.changed + day * DAY, days=3, most=10) == []
     state.undo(SESSION)
-    state.discard(SESSION)
+    discard(state, SESSION)
     assert state.empty_trash(found.changed + 4 * DAY, days=3, most=10) == []
 
 
@@ -623,7 +631,7 @@ def test_a_note_of_the_days_in_the_trash_that_is_damaged_keeps_what_is_there(
     state: StateDirectory, tmp_path: Path, raw: bytes | None
 ) -> None:
     state.create_session(SESSION).close()
-    state.discard(SESSION)
+    discard(state, SESSION)
     (found,) = state.trashed()
     note = tmp_path / "pdfs" / "trash.json"
     for day in range(3):
@@ -639,7 +647,7 @@ def test_a_day_that_can_not_be_noted_does_not_count_and_hinders_nothing(
     state: StateDirectory, disk: FaultyDisk, tmp_path: Path, expected_warnings: ExpectedWarnings
 ) -> None:
     state.create_session(SESSION).close()
-    state.discard(SESSION)
+    discard(state, SESSION)
     (found,) = state.trashed()
     assert state.empty_trash(found.changed, days=1, most=10) == []
     disk.fault = Fault(at=1, error=errno.ENOSPC, calls=frozenset({"pwritev"}))
@@ -654,7 +662,7 @@ def test_a_deletion_that_a_crash_cut_short_is_finished_by_the_next_one(
 ) -> None:
     with state.create_session(SESSION) as session:
         session.write_snapshot(b"the tree")
-    state.discard(SESSION)
+    discard(state, SESSION)
     disk.fault = Fault(at=2, error=errno.EIO, calls=frozenset({"unlink"}))
     with pytest.raises(DiskError):
         state.empty_trash(1e12, days=0, most=10)

@@ -176,8 +176,8 @@ def test_what_was_discarded_goes_after_30_days_of_use_whatever_the_clock_says_at
 ) -> None:
     session = SessionId("5e55105e" * 4)
     with StateDirectory(OsDisk(), tmp_path / "state") as state:
-        state.create_session(session).close()
-        state.discard(session)
+        with state.create_session(session) as held:
+            state.discard(held)
         discarded = time.time()
         for days in starts:
             now = discarded + days * 86400
