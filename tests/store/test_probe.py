@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import trio
 from pdfs.core.content import ETag
 from pdfs.errors import StoreUnavailable, StoreUnsuitable
 from pdfs.store.directory import DirectoryStore
+from pdfs.store.faulty import Fate, Request
 from pdfs.store.memory import ALL_TRAITS, MemorySignedDelete, MemoryStore
 from pdfs.store.objects import (
     NO_METADATA,
@@ -27,6 +28,7 @@ from pdfs.store.objects import (
 )
 from pdfs.store.probe import SCRATCH, probe
 from pdfs.store.s3 import S3Store, open_access
+from tests.stage.contexts import Site
 from tests.store.running import each_server, settings_of
 from tests.store.servers import Server
 
@@ -257,43 +259,35 @@ async def test_a_store_that_goes_away_is_unavailable_and_not_unsuitable() -> Non
         await probed(Away(now=trio.current_time))
 
 
-class Stumbling(MemoryStore):
-    """Answers 503 to some of the requests; those that it refuses so were carried out."""
+class Stumbling:
+    """Answers 500 to some of the PUTs, which are carried out all the same."""
 
-    def __init__(self, failing: set[int]) -> None:
-        super().__init__(now=trio.current_time)
+    def __init__(self, failing: Container[int]) -> None:
         self.failing = failing
         self.count = 0
 
-    async def put(
-        self,
-        key: str,
-        body: bytes,
-        *,
-        condition: Condition | None,
-        content_type: str = "application/octet-stream",
-        metadata: Mapping[str, str] = NO_METADATA,
-    ) -> Stored:
-        stored = await super().put(key, body, condition=condition)
-        self.count += 1
-        if self.count in self.failing:
-            raise StoreUnavailable("503")
-        return stored
+    def fate_of(self, request: Request) -> Fate:
+        self.count += request.operation == "put"
+        is_due = request.operation == "put" and self.count in self.failing
+        return Fate.BROKEN if is_due else Fate.FINE
 
 
 @pytest.mark.parametrize("number", range(1, 12))
 async def test_a_store_that_stumbles_once_is_probed_anew(number: int) -> None:
-    store = Stumbling({number})
-    assert await probed(store) == ALL_TRAITS
-    assert not store.objects
+    site, stumbling = Site(), Stumbling({number})
+    async with trio.open_nursery() as late:
+        assert await probed(site.behind(late, stumbling.fate_of)) == ALL_TRAITS
+    assert stumbling.count > number
+    assert not site.store.objects
 
 
 async def test_a_store_that_stumbles_all_the_time_is_given_up() -> None:
-    store = Stumbling(set(range(1, 1000)))
+    site, stumbling = Site(), Stumbling(range(1, 1000))
     begun = trio.current_time()
-    with pytest.raises(StoreUnavailable):
-        await probed(store)
-    assert 1 < store.count < 10
+    async with trio.open_nursery() as late:
+        with pytest.raises(StoreUnavailable):
+            await probed(site.behind(late, stumbling.fate_of))
+    assert 1 < stumbling.count < 10
     assert trio.current_time() - begun <= 10
 
 
